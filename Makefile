@@ -1,0 +1,67 @@
+# make demo      train a real model on real data, from nothing
+# make test      the whole suite, kernels built and installed first
+# make sanitize  the C kernels under AddressSanitizer, UBSan and ThreadSanitizer
+# make bench     benchmarks against whatever peers are installed
+# make lint      ruff and mypy
+# make clean     remove everything that make made
+#
+# Stamps in .stamps/ keep a second run quick: an install is repeated only when what it depends on changed.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMPS := .stamps
+PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+CSRC      := $(shell find csrc -name '*.[ch]' 2>/dev/null)
+PACKAGING := pyproject.toml setup.py MANIFEST.in
+
+.PHONY: demo test sanitize bench lint clean
+.DELETE_ON_ERROR:
+
+$(STAMPS)/venv:
+	@mkdir -p $(STAMPS)
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+# The editable install builds the extension in place: the source tree and the installed package are one.
+$(STAMPS)/install: $(STAMPS)/venv $(PACKAGING) $(CSRC)
+	$(PIP) install --editable .
+	@touch $@
+
+$(STAMPS)/test-deps: $(STAMPS)/install
+	$(PIP) install --editable '.[test]'
+	@touch $@
+
+demo: $(STAMPS)/install
+	$(BIN)/minigrad demo
+
+test: $(STAMPS)/test-deps
+	$(BIN)/python -m pytest
+
+lint: $(STAMPS)/test-deps
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m mypy
+
+bench: $(STAMPS)/install
+	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+SANITIZE_FLAGS := -std=gnu11 -O1 -g -fno-omit-frame-pointer -ffp-contract=fast -Wall -Wextra -Wno-psabi -Icsrc -pthread
+SANITIZE_SRC   := $(filter %.c,$(CSRC))
+
+build/test-asan: $(CSRC) Makefile
+	@mkdir -p build
+	$(CC) $(SANITIZE_FLAGS) -fsanitize=address,undefined -fno-sanitize-recover=all $(SANITIZE_SRC) -lm -o $@
+
+build/test-tsan: $(CSRC) Makefile
+	@mkdir -p build
+	$(CC) $(SANITIZE_FLAGS) -fsanitize=thread $(SANITIZE_SRC) -lm -o $@
+
+sanitize: build/test-asan build/test-tsan
+	build/test-asan
+	TSAN_OPTIONS=halt_on_error=1 build/test-tsan
+
+clean:
+	rm -rf $(VENV) $(STAMPS) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+	rm -f minigrad/_kernels*.so

@@ -1,0 +1,314 @@
+/* General matrix multiplication: C = act(alpha * A B + beta * C + bias), the loops above the microkernel.
+ *
+ * Contract.   See struct mg_gemm in minigrad.h. Every element of C is a sum in the order of k, split into blocks of kc
+ *             that depend on k alone: the bits of the result depend on the shapes and the table, and on nothing else (not
+ *             on the number of threads).
+ * Source.     Goto & van de Geijn 2008; Van Zee & van de Geijn 2015 (BLIS).
+ * Blocking.   for a block of kc steps                            (sums stay in C between blocks)
+ *               for a block of mc rows: pack A[mc, kc] for L2     (rows with an odd stride, or panels of mr if A is k-major)
+ *                 for a panel of nr columns: B[kc, nr] for L1     (packed by the first tile that reads it)
+ *                   for a tile of mr rows                         (tile.h)
+ *             Rows are split evenly: 32 rows on mr = 14 are 11 + 11 + 10, not 14 + 14 + 4.
+ * No packing. A panel that only one tile reads is not packed, nor is A when few panels read it: that is the path of small
+ *             matrices. One row of C takes wide tiles or dot products, see vector().
+ * Threads.    C is cut into chunks of rows or of columns (never k), each thread packs for itself, there is no barrier. */
+#include "isa.h"
+#include "pool.h"
+#include "scratch.h"
+
+#include <stdatomic.h>
+#include <string.h>
+
+enum {
+    PACK_A_PANELS = 3,          /* pack A when more panels than this read it */
+    PARALLEL_FLOPS = 500000,    /* below this, waking another thread costs more than it saves */
+    CHUNKS_PER_THREAD = 2       /* so that a thread that is held up can be helped */
+};
+
+/* One product with its operands at hand; strides in elements as in struct mg_gemm, C has csc == 1. */
+struct product {
+    const struct mg_gemm_kernels *kernels;
+    int64_t m, n, k;
+    const char *a, *b, *bias;
+    char *c;
+    int64_t rsa, csa, rsb, csb, rsc;
+    double alpha, beta;
+    int act;
+};
+
+static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+/* Where part `i` of `parts` nearly equal ones begins, in [0, n]; multiples of `unit` except the end. */
+static int64_t cut(int64_t n, int64_t unit, int64_t i, int64_t parts) {
+    return least(n, ceil_div(n, unit) * i / parts * unit);
+}
+
+/* Copy by elements, for strides that no fast path knows: dst[i * rsd + j] = src[i * rss + j * css]. */
+static void gather(int size, int64_t m, int64_t n, const char *src, int64_t rss, int64_t css, char *dst, int64_t rsd) {
+    for (int64_t i = 0; i < m; i++)
+        for (int64_t j = 0; j < n; j++) {
+            if (size == 4) ((float *)dst)[i * rsd + j] = ((const float *)src)[i * rss + j * css];
+            else ((double *)dst)[i * rsd + j] = ((const double *)src)[i * rss + j * css];
+        }
+}
+
+/* --- a block of rows of A, as the tiles will read it ---------------------------------------------------------- */
+
+/* Row stride of a packed block of A: whole cache lines, and an odd number of them, so that the mr rows that a tile reads
+ * side by side fall into different sets of the cache. */
+static int64_t packed_stride(int64_t kc, int size) {
+    return (int64_t)((mg_round_up((size_t)(kc * size), MG_LINE) / MG_LINE) | 1) * MG_LINE / size;
+}
+
+struct a_block {
+    const char *at;
+    int64_t rsa, csa;   /* rsa == 0: panels of `rows` consecutive elements per step, one after the other */
+};
+
+static struct a_block pack_a(const struct product *g, int64_t i, int64_t mc, int64_t p, int64_t kc, char *room) {
+    const struct mg_gemm_kernels *kn = g->kernels;
+    const int size = kn->size;
+    const char *a = g->a + (i * g->rsa + p * g->csa) * size;
+    const int reread = g->n > PACK_A_PANELS * kn->nr;
+    if (g->csa == 1 || kc == 1) {
+        if (!reread) return (struct a_block){a, g->rsa, g->csa};
+        const int64_t stride = packed_stride(kc, size);
+        for (int64_t r = 0; r < mc; r++) memcpy(room + r * stride * size, a + r * g->rsa * size, (size_t)(kc * size));
+        return (struct a_block){room, stride, 1};
+    }
+    if (g->rsa == 1) {
+        if (!reread) return (struct a_block){a, 1, g->csa};
+        const int64_t tiles = ceil_div(mc, kn->mr);
+        for (int64_t t = 0, r = 0; t < tiles; t++) {
+            const int64_t rows = ceil_div(mc - r, tiles - t);
+            kn->copy_panel(kc, rows, a + r * size, g->csa, room + r * kc * size);
+            r += rows;
+        }
+        return (struct a_block){room, 0, 0};
+    }
+    const int64_t stride = packed_stride(kc, size);
+    gather(size, mc, kc, a, g->rsa, g->csa, room, stride);
+    return (struct a_block){room, stride, 1};
+}
+
+/* --- rows m0 .. m1, columns n0 .. n1 of C ---------------------------------------------------------------------- */
+
+static int part(const struct product *g, int64_t m0, int64_t m1, int64_t n0, int64_t n1) {
+    const struct mg_gemm_kernels *kn = g->kernels;
+    const int size = kn->size, nr = kn->nr;
+    const int64_t k_blocks = g->k > kn->kc ? ceil_div(g->k, kn->kc) : 1, kc_most = ceil_div(g->k, k_blocks);
+    const int64_t m_blocks = ceil_div(m1 - m0, kn->mc), mc_most = ceil_div(m1 - m0, m_blocks);
+
+    const size_t panel_bytes = mg_round_up((size_t)(kc_most * nr * size), MG_LINE);
+    const size_t a_bytes = (size_t)(mc_most * packed_stride(kc_most, size) * size);
+    char *panel = mg_scratch(panel_bytes + a_bytes + 2 * MG_LINE);   /* copy_panel may write a vector past the end */
+    if (panel == NULL) return MG_ENOMEM;
+    char *a_room = panel + panel_bytes;
+
+    for (int64_t kb = 0, p = 0; kb < k_blocks; kb++) {
+        const int64_t kc = ceil_div(g->k - p, k_blocks - kb);
+        const int last = kb == k_blocks - 1;
+        struct mg_tile t = {
+            .k = kc, .rsc = g->rsc, .alpha = g->alpha, .beta = kb == 0 ? g->beta : 1, .act = last ? g->act : MG_LINEAR};
+
+        for (int64_t mb = 0, i = m0; mb < m_blocks; mb++) {
+            const int64_t mc = ceil_div(m1 - i, m_blocks - mb), tiles = ceil_div(mc, kn->mr);
+            const struct a_block a = pack_a(g, i, mc, p, kc, a_room);
+
+            for (int64_t j = n0; j < n1; j += nr) {
+                const int64_t columns = least(nr, n1 - j);
+                const int vectors = (int)ceil_div(columns, kn->vl);
+                const char *b = g->b + (p * g->rsb + j * g->csb) * size;
+                int pack = 0;
+                if (g->csb == 1) {
+                    t.b = b;
+                    t.rsb = g->rsb;
+                    pack = tiles > 1 ? MG_TILE_PACK : 0;
+                } else {
+                    if (g->rsb == 1) kn->transpose(kc, columns, b, g->csb, panel, nr);
+                    else {
+                        if (columns < nr) memset(panel, 0, (size_t)(kc * nr * size));
+                        gather(size, kc, columns, b, g->rsb, g->csb, panel, nr);
+                    }
+                    t.b = panel;
+                    t.rsb = nr;
+                }
+                t.pack = panel;
+                t.tail = (int)(columns % kn->vl);
+                t.bias = last && g->bias ? g->bias + j * size : NULL;
+                const int tail = t.tail ? MG_TILE_TAIL : 0;
+
+                for (int64_t tile = 0, r = 0; tile < tiles; tile++) {
+                    const int64_t rows = ceil_div(mc - r, tiles - tile);
+                    if (a.rsa) {
+                        t.a = a.at + r * a.rsa * size;
+                        t.rsa = a.rsa;
+                        t.csa = a.csa;
+                    } else {
+                        t.a = a.at + r * kc * size;
+                        t.rsa = 1;
+                        t.csa = rows;
+                    }
+                    t.c = g->c + ((i + r) * g->rsc + j) * size;
+                    kn->tile[((rows - 1) * kn->nv + vectors - 1) * MG_TILE_VARIANTS + tail + pack](&t);
+                    if (pack) {
+                        t.b = panel;
+                        t.rsb = nr;
+                        pack = 0;
+                    }
+                    r += rows;
+                }
+            }
+            i += mc;
+        }
+        p += kc;
+    }
+    return MG_OK;
+}
+
+/* One row of C, columns n0 .. n1: memory-bound, nothing is packed. */
+static int vector(const struct product *g, int64_t n0, int64_t n1) {
+    const struct mg_gemm_kernels *kn = g->kernels;
+    const int size = kn->size;
+    struct mg_tile t = {.k = g->k, .rsc = g->rsc, .alpha = g->alpha, .beta = g->beta, .act = g->act};
+
+    if (g->rsb == 1) {   /* columns of B are contiguous: dot products */
+        const char *x = g->a;
+        if (g->csa != 1 && g->k > 1) {
+            char *room = mg_scratch((size_t)(g->k * size));
+            if (room == NULL) return MG_ENOMEM;
+            gather(size, 1, g->k, g->a, 0, g->csa, room, 0);
+            x = room;
+        }
+        t.a = g->b + n0 * g->csb * size;
+        t.rsa = g->csb;
+        t.b = x;
+        t.c = g->c + n0 * size;
+        t.bias = g->bias ? g->bias + n0 * size : NULL;
+        kn->rows_dot(n1 - n0, &t);
+        return MG_OK;
+    }
+    if (g->csb != 1) return part(g, 0, 1, n0, n1);
+    t.a = g->a;
+    t.csa = g->csa;
+    t.rsb = g->rsb;
+    for (int64_t j = n0, columns; j < n1; j += columns) {   /* rows of B are contiguous: strips of them */
+        const int wide = n1 - j >= kn->wide * kn->vl;
+        columns = wide ? kn->wide * kn->vl : least(kn->nr, n1 - j);
+        t.b = g->b + j * size;
+        t.c = g->c + j * size;
+        t.bias = g->bias ? g->bias + j * size : NULL;
+        t.tail = (int)(columns % kn->vl);
+        if (wide) kn->wide_tile(&t);
+        else kn->tile[(ceil_div(columns, kn->vl) - 1) * MG_TILE_VARIANTS + (t.tail ? MG_TILE_TAIL : 0)](&t);
+    }
+    return MG_OK;
+}
+
+/* --- batches and threads --------------------------------------------------------------------------------------- */
+
+struct job {
+    struct product product;
+    const struct mg_gemm *g;
+    int64_t batches, parts;   /* parts of each product */
+    int by_rows;
+    _Atomic int status;
+};
+
+static void run(struct job *job, int64_t batch, int64_t piece) {
+    struct product p = job->product;
+    const struct mg_gemm *g = job->g;
+    int64_t a = 0, b = 0, c = 0;
+    for (int d = g->batch_rank - 1; d >= 0; d--) {
+        const int64_t at = batch % g->batch[d];
+        batch /= g->batch[d];
+        a += at * g->batch_a[d];
+        b += at * g->batch_b[d];
+        c += at * g->batch_c[d];
+    }
+    p.a += a * p.kernels->size;
+    p.b += b * p.kernels->size;
+    p.c += c * p.kernels->size;
+
+    int64_t m0 = 0, m1 = p.m, n0 = 0, n1 = p.n;
+    if (job->by_rows) {
+        m0 = cut(p.m, p.kernels->mr, piece, job->parts);
+        m1 = cut(p.m, p.kernels->mr, piece + 1, job->parts);
+    } else {
+        n0 = cut(p.n, p.kernels->nr, piece, job->parts);
+        n1 = cut(p.n, p.kernels->nr, piece + 1, job->parts);
+    }
+    if (m0 == m1 || n0 == n1) return;
+    int status = p.m == 1 ? vector(&p, n0, n1) : part(&p, m0, m1, n0, n1);
+    if (status != MG_OK) atomic_store(&job->status, status);
+}
+
+static void chunk(void *arg, int c, int chunks) {
+    struct job *job = arg;
+    const int64_t all = job->batches * job->parts;
+    for (int64_t i = cut(all, 1, c, chunks); i < cut(all, 1, c + 1, chunks); i++)
+        run(job, i / job->parts, i % job->parts);
+}
+
+static int fits(int64_t m, int64_t n, int size) {
+    int64_t bytes;
+    return m >= 0 && n >= 0 && !__builtin_mul_overflow(m, n, &bytes) && !__builtin_mul_overflow(bytes, 2 * size, &bytes);
+}
+
+int mg_gemm(const struct mg_gemm *given) {
+    struct mg_gemm g = *given;
+    if ((g.type != MG_F32 && g.type != MG_F64) || (g.act != MG_LINEAR && g.act != MG_RELU)) return MG_EARG;
+    if (g.batch_rank < 0 || g.batch_rank > MG_MAX_BATCH_RANK) return MG_EARG;
+    struct job job = {.g = &g, .batches = 1};
+    const struct mg_gemm_kernels *kn = &mg_table()->gemm[g.type];
+    if (!fits(g.m, g.n, kn->size) || !fits(g.m, g.k, kn->size) || !fits(g.k, g.n, kn->size)) return MG_ESIZE;
+
+    /* A batch that shares B and continues A and C is one tall product. */
+    while (g.batch_rank > 0) {
+        const int d = g.batch_rank - 1;
+        int64_t rows;
+        if (g.batch_b[d] != 0 || g.batch_a[d] != g.m * g.rsa || g.batch_c[d] != g.m * g.rsc || g.csc != 1) break;
+        if (__builtin_mul_overflow(g.m, g.batch[d], &rows) || !fits(rows, g.n, kn->size)) return MG_ESIZE;
+        g.m = rows;
+        g.batch_rank--;
+    }
+    for (int d = 0; d < g.batch_rank; d++)
+        if (g.batch[d] < 0 || __builtin_mul_overflow(job.batches, g.batch[d], &job.batches)) return MG_ESIZE;
+    if (g.m == 0 || g.n == 0 || job.batches == 0) return MG_OK;
+
+    /* Rows of C must be contiguous. If it is the columns that are, compute C' = B' A'. So too for a single column, which
+     * then takes the fast path of a single row. */
+    if ((g.csc != 1 && g.n > 1) || (g.n == 1 && g.m > 1 && g.rsc == 1 && g.bias == NULL)) {
+        if ((g.rsc != 1 && g.m > 1) || g.bias != NULL) return MG_EARG;
+        const struct mg_gemm s = g;
+        g.m = s.n, g.a = s.b, g.rsa = s.csb, g.csa = s.rsb, g.rsc = s.csc;
+        g.n = s.m, g.b = s.a, g.rsb = s.csa, g.csb = s.rsa, g.csc = s.rsc;
+        for (int d = 0; d < g.batch_rank; d++) g.batch_a[d] = s.batch_b[d], g.batch_b[d] = s.batch_a[d];
+    }
+    if (g.n == 1 && g.rsb != 1) g.csb = 1;   /* strides along a dimension of one element mean nothing: */
+    if (g.k <= 1 && g.csb != 1) g.rsb = 1;   /* choose those that have a fast path */
+
+    job.product = (struct product){
+        .kernels = kn, .m = g.m, .n = g.n, .k = g.k, .a = g.a, .b = g.b, .bias = g.bias, .c = g.c, .rsa = g.rsa,
+        .csa = g.csa, .rsb = g.rsb, .csb = g.csb, .rsc = g.rsc, .alpha = g.alpha, .beta = g.beta, .act = g.act};
+
+    const double flops = 2.0 * (double)g.m * (double)g.n * (double)g.k * (double)job.batches;
+    const int threads = flops < PARALLEL_FLOPS ? 1 : mg_num_threads();
+    const int64_t chunks = threads == 1 ? 1 : flops < 10.0 * PARALLEL_FLOPS ? threads : CHUNKS_PER_THREAD * threads;
+    job.by_rows = g.m >= g.n;
+    job.parts = 1;
+    if (job.batches < chunks) {
+        const int64_t tiles = job.by_rows ? ceil_div(g.m, kn->mr) : ceil_div(g.n, kn->nr);
+        job.parts = least(ceil_div(chunks, job.batches), tiles);
+    }
+    mg_parallel(chunk, &job, (int)least(chunks, job.batches * job.parts));
+    return job.status;
+}
+
+int mg_matmul(int type, int64_t m, int64_t n, int64_t k, const void *a, int64_t rsa, int64_t csa, const void *b,
+              int64_t rsb, int64_t csb, void *c) {
+    const struct mg_gemm g = {.type = type, .m = m, .n = n, .k = k, .a = a, .rsa = rsa, .csa = csa, .b = b, .rsb = rsb,
+                              .csb = csb, .c = c, .rsc = n, .csc = 1, .alpha = 1};
+    return mg_gemm(&g);
+}

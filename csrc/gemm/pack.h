@@ -1,0 +1,75 @@
+/* Packing for GEMM: everything that rearranges a block before the microkernel reads it. */
+
+/* Interleave two vectors: x0 y0 x1 y1 ... Both halves of the result together. */
+#if VL == 16
+#define LOW_LANES 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define HIGH_LANES 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#elif VL == 8
+#define LOW_LANES 0, 8, 1, 9, 2, 10, 3, 11
+#define HIGH_LANES 4, 12, 5, 13, 6, 14, 7, 15
+#elif VL == 4
+#define LOW_LANES 0, 4, 1, 5
+#define HIGH_LANES 2, 6, 3, 7
+#else
+#define LOW_LANES 0, 2
+#define HIGH_LANES 1, 3
+#endif
+#if defined(__clang__)
+#define SHUFFLE(x, y, ...) __builtin_shufflevector(x, y, __VA_ARGS__)
+#else
+#define SHUFFLE(x, y, ...) __builtin_shuffle(x, y, (FN(bits)){__VA_ARGS__})
+#endif
+
+/* Transpose VL x VL in registers. One round of interleaving row i with row i + VL/2 rotates the bits of
+ * (row, column) left by one; after log2(VL) rounds, row and column have changed places. */
+ALWAYS_INLINE void FN(transpose_square)(FN(vec) *v) {
+    UNROLL for (int round = 1; round < VL; round *= 2) {
+        FN(vec) w[VL];
+        UNROLL for (int i = 0; i < VL / 2; i++) {
+            w[2 * i] = SHUFFLE(v[i], v[i + VL / 2], LOW_LANES);
+            w[2 * i + 1] = SHUFFLE(v[i], v[i + VL / 2], HIGH_LANES);
+        }
+        UNROLL for (int i = 0; i < VL; i++) v[i] = w[i];
+    }
+}
+
+/* dst[p * rsd + j] = src[j * rss + p] for p < k, j < n; columns n .. round up to VL become zero.
+ * Budget: VL loads, VL log2(VL) shuffles, VL stores per square. */
+static void FN(transpose)(int64_t k, int64_t n, const void *from, int64_t rss, void *to, int64_t rsd) {
+    const REAL *src = from;
+    REAL *dst = to;
+    for (int64_t j = 0; j < n; j += VL)
+        for (int64_t p = 0; p < k; p += VL) {
+            const int rows = n - j < VL ? (int)(n - j) : VL, columns = k - p < VL ? (int)(k - p) : VL;
+            const REAL *s = src + j * rss + p;
+            REAL *d = dst + p * rsd + j;
+            FN(vec) v[VL];
+            if (rows == VL && columns == VL) {
+                UNROLL for (int i = 0; i < VL; i++) v[i] = FN(load)(s + i * rss);
+                FN(transpose_square)(v);
+                UNROLL for (int i = 0; i < VL; i++) FN(store)(d + i * rsd, v[i]);
+            } else {
+                for (int i = 0; i < VL; i++)
+                    v[i] = i >= rows ? (FN(vec)){0} : columns == VL ? FN(load)(s + i * rss)
+                                                                    : FN(load_first)(s + i * rss, columns);
+                FN(transpose_square)(v);
+                for (int i = 0; i < columns; i++) FN(store)(d + i * rsd, v[i]);
+            }
+        }
+}
+
+/* dst[p * n + j] = src[p * rss + j], n <= nr: rows are stored as full vectors, each overwriting the excess of the one
+ * before. */
+static void FN(copy_panel)(int64_t k, int64_t n, const void *from, int64_t rss, void *to) {
+    const REAL *src = from;
+    REAL *dst = to;
+    for (int64_t p = 0; p < k; p++, src += rss, dst += n) {
+        int64_t j = 0;
+        for (; j + VL <= n; j += VL) FN(store)(dst + j, FN(load)(src + j));
+        if (j < n) FN(store)(dst + j, FN(load_first)(src + j, (int)(n - j)));
+    }
+}
+
+#undef LOW_LANES
+#undef HIGH_LANES
+#undef SHUFFLE

@@ -1,0 +1,54 @@
+/* One table of kernels, from the constants that a file in tables/ defines. No include guard: it is included once per
+ * table, each time compiled for another instruction set. */
+#include "isa.h"
+
+#define ALWAYS_INLINE static inline __attribute__((always_inline, unused))
+#define UNROLL _Pragma("GCC unroll 16")
+#define PASTE_(a, b) a##_##b
+#define PASTE(a, b) PASTE_(a, b)
+
+#define REAL float
+#define TYPE f32
+#define FN(name) PASTE(name, f32)
+#define REAL_IS_FLOAT 1
+#define VL (VBYTES / 4)
+#include "vec.h"
+#include "gemm/tile.h"
+#include "gemm/pack.h"
+#undef REAL
+#undef TYPE
+#undef FN
+#undef REAL_IS_FLOAT
+#undef VL
+
+#define REAL double
+#define TYPE f64
+#define FN(name) PASTE(name, f64)
+#define REAL_IS_FLOAT 0
+#define VL (VBYTES / 8)
+#include "vec.h"
+#include "gemm/tile.h"
+#include "gemm/pack.h"
+#undef REAL
+#undef TYPE
+#undef FN
+#undef REAL_IS_FLOAT
+#undef VL
+
+#include "random/philox.h"
+
+static int supported(void) { return MG_TABLE_SUPPORTED; }
+
+#define GEMM_KERNELS(T, REAL) {                                                                                    \
+    .size = sizeof(REAL), .vl = VBYTES / sizeof(REAL), .mr = MR, .nv = NV, .nr = NV * VBYTES / sizeof(REAL),          \
+    .kc = KC * sizeof(float) / sizeof(REAL), .mc = MC, .wide = WIDE, .tile = tiles_##T, .wide_tile = tile_1_8_0_##T,  \
+    .transpose = transpose_##T, .copy_panel = copy_panel_##T, .rows_dot = rows_dot_##T, .probe = probe_##T}
+
+const struct mg_isa MG_TABLE = {
+    .name = MG_TABLE_NAME,
+    .supported = supported,
+    .gemm = {GEMM_KERNELS(f32, float), GEMM_KERNELS(f64, double)},
+    .philox = philox,
+    .uniform_f32 = uniform_f32,
+    .uniform_f64 = uniform_f64,
+};

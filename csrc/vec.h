@@ -1,0 +1,55 @@
+/* Vectors of VL elements of type REAL, as GCC vector extensions: + * < work lane by lane, and an array index reads one
+ * lane. Only the partial loads and stores below name an instruction set.
+ *
+ * `scalar * vector` becomes a broadcast; writing the broadcast out, `(vec){0} + scalar`, does not. */
+typedef REAL FN(vec) __attribute__((vector_size(VBYTES)));
+typedef REAL FN(unaligned) __attribute__((vector_size(VBYTES), aligned(sizeof(REAL)), may_alias));
+#if REAL_IS_FLOAT
+typedef int32_t FN(bits) __attribute__((vector_size(VBYTES)));
+#else
+typedef int64_t FN(bits) __attribute__((vector_size(VBYTES)));
+#endif
+
+ALWAYS_INLINE FN(vec) FN(load)(const REAL *p) { return *(const FN(unaligned) *)p; }
+ALWAYS_INLINE void FN(store)(REAL *p, FN(vec) v) { *(FN(unaligned) *)p = v; }
+
+/* The first n lanes, 0 < n < VL; the others read as zero, and their memory is not touched. */
+#if defined(MG_AVX512) && REAL_IS_FLOAT
+ALWAYS_INLINE FN(vec) FN(load_first)(const REAL *p, int n) { return _mm512_maskz_loadu_ps((1u << n) - 1, p); }
+ALWAYS_INLINE void FN(store_first)(REAL *p, FN(vec) v, int n) { _mm512_mask_storeu_ps(p, (1u << n) - 1, v); }
+#elif defined(MG_AVX512)
+ALWAYS_INLINE FN(vec) FN(load_first)(const REAL *p, int n) { return _mm512_maskz_loadu_pd((1u << n) - 1, p); }
+ALWAYS_INLINE void FN(store_first)(REAL *p, FN(vec) v, int n) { _mm512_mask_storeu_pd(p, (1u << n) - 1, v); }
+#elif defined(MG_AVX2) && REAL_IS_FLOAT
+ALWAYS_INLINE __m256i FN(first)(int n) {
+    return _mm256_cmpgt_epi32(_mm256_set1_epi32(n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7));
+}
+ALWAYS_INLINE FN(vec) FN(load_first)(const REAL *p, int n) { return _mm256_maskload_ps(p, FN(first)(n)); }
+ALWAYS_INLINE void FN(store_first)(REAL *p, FN(vec) v, int n) { _mm256_maskstore_ps(p, FN(first)(n), v); }
+#elif defined(MG_AVX2)
+ALWAYS_INLINE __m256i FN(first)(int n) {
+    return _mm256_cmpgt_epi64(_mm256_set1_epi64x(n), _mm256_setr_epi64x(0, 1, 2, 3));
+}
+ALWAYS_INLINE FN(vec) FN(load_first)(const REAL *p, int n) { return _mm256_maskload_pd(p, FN(first)(n)); }
+ALWAYS_INLINE void FN(store_first)(REAL *p, FN(vec) v, int n) { _mm256_maskstore_pd(p, FN(first)(n), v); }
+#else
+ALWAYS_INLINE FN(vec) FN(load_first)(const REAL *p, int n) {
+    FN(vec) v = {0};
+    for (int i = 0; i < VL; i++)
+        if (i < n) v[i] = p[i];
+    return v;
+}
+ALWAYS_INLINE void FN(store_first)(REAL *p, FN(vec) v, int n) {
+    for (int i = 0; i < VL; i++)
+        if (i < n) p[i] = v[i];
+}
+#endif
+
+/* Sum of the lanes, as a balanced tree: the same order at every call. */
+ALWAYS_INLINE REAL FN(sum_lanes)(FN(vec) v) {
+    REAL lane[VL];
+    FN(store)(lane, v);
+    for (int half = VL / 2; half > 0; half /= 2)
+        for (int i = 0; i < half; i++) lane[i] += lane[i + half];
+    return lane[0];
+}
