@@ -1,0 +1,195 @@
+"""minigrad: a from-scratch autograd engine on numpy with C-accelerated kernels.
+
+    >>> import minigrad as mg
+    >>> x = mg.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    >>> loss = (x * x).sum()
+    >>> loss.backward()
+    >>> x.grad
+    tensor([2., 4., 6.])
+
+The names are PyTorch's.  `minigrad.nn`, `optim`, `keras`, `data` are loaded when first used, so that
+importing the engine costs little more than importing numpy.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from . import autograd, func
+from ._version import __version__
+from .autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
+from .backends import backend, backends
+from .errors import Error
+from .ir import Spec, bool_, float32, float64, int8, int32, int64, uint8
+from .ops.contraction import bmm, dot, einsum, matmul, mm, mv, outer
+from .ops.creation import (
+    arange,
+    as_tensor,
+    bernoulli,
+    empty,
+    empty_like,
+    eye,
+    from_numpy,
+    full,
+    full_like,
+    linspace,
+    ones,
+    ones_like,
+    rand,
+    rand_like,
+    randint,
+    randn,
+    randn_like,
+    randperm,
+    tensor,
+    zeros,
+    zeros_like,
+)
+from .ops.elementwise import (
+    abs,
+    absolute,
+    add,
+    ceil,
+    clamp,
+    clip,
+    clone,
+    cos,
+    div,
+    divide,
+    eq,
+    erf,
+    exp,
+    expm1,
+    floor,
+    floor_divide,
+    ge,
+    gt,
+    isfinite,
+    isnan,
+    le,
+    log,
+    log1p,
+    logical_and,
+    logical_not,
+    logical_or,
+    lt,
+    masked_fill,
+    maximum,
+    minimum,
+    mul,
+    multiply,
+    ne,
+    neg,
+    negative,
+    positive,
+    pow,
+    reciprocal,
+    remainder,
+    result_type,
+    round,
+    rsqrt,
+    sigmoid,
+    sign,
+    sin,
+    sqrt,
+    square,
+    sub,
+    subtract,
+    tanh,
+    true_divide,
+    trunc,
+    where,
+)
+from .ops.indexing import (
+    argsort,
+    diagonal,
+    gather,
+    index_add,
+    index_select,
+    masked_select,
+    nonzero,
+    one_hot,
+    scatter_add,
+    sort,
+    topk,
+)
+from .ops.movement import (
+    broadcast_to,
+    cat,
+    chunk,
+    concat,
+    concatenate,
+    flatten,
+    flip,
+    movedim,
+    permute,
+    reshape,
+    split,
+    squeeze,
+    stack,
+    swapaxes,
+    t,
+    transpose,
+    tril,
+    triu,
+    unbind,
+    unflatten,
+    unsqueeze,
+)
+from .ops.nn import log_softmax, relu, softmax
+from .ops.reduction import all_ as all
+from .ops.reduction import amax, amin, argmax, argmin, cumsum, logsumexp, mean, prod, std, sum, var
+from .ops.reduction import any_ as any
+from .ops.reduction import max_ as max
+from .ops.reduction import min_ as min
+from .random import Generator, get_rng_state, manual_seed, set_rng_state
+from .tensor import Tensor
+from .trace import trace
+
+if TYPE_CHECKING:
+    from . import data, keras, nn, optim
+
+bool = bool_
+float = float32
+double = float64
+int = int32
+long = int64
+
+_LAZY = ("cli", "data", "keras", "nn", "optim")
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LAZY:
+        import importlib
+
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module 'minigrad' has no attribute {name!r}")
+
+
+def is_tensor(value: Any) -> Any:
+    """Whether a value is a Tensor."""
+    return isinstance(value, Tensor)
+
+
+def show_config(*, file: Any = None) -> None:
+    """Print which backend, instruction set and number of threads are in use, and why."""
+    import sys
+
+    from .backends import config
+
+    for key, value in {"minigrad": __version__, **config()}.items():
+        print(f"{key:10} {value}", file=file or sys.stdout)
+
+
+def set_num_threads(count: Any) -> None:
+    """How many threads the C kernels may use.  Raises ArgumentError unless it is at least 1."""
+    from .backends import set_num_threads as set_
+
+    set_(count)
+
+
+def get_num_threads() -> Any:
+    """How many threads the C kernels may use."""
+    from .backends import get_num_threads as get
+
+    return get()

@@ -1,0 +1,592 @@
+"""Gradients on request: `backward`, `grad`, custom functions, checks.
+
+    >>> import minigrad as mg
+    >>> x = mg.tensor(2.0, requires_grad=True)
+    >>> (g,) = grad(x ** 3, x, create_graph=True)        # 3 x^2, itself differentiable
+    >>> g.item(), grad(g, x)[0].item()                    # 6 x
+    (12.0, 12.0)
+
+How to add an operation of one's own:
+
+* as a **record**, when it is a function of arrays with a shape rule: one declaration, and it is
+  traced, tested, documented and runs on every backend (notebook 02 does it);
+* as a **Function**, PyTorch's way, when it is a piece of Python with a backward of its own:
+
+      class Exp(Function):
+          @staticmethod
+          def forward(ctx, x):
+              y = x.exp()
+              ctx.save_for_backward(y)
+              return y
+
+          @staticmethod
+          def backward(ctx, g):
+              (y,) = ctx.saved_tensors
+              return g * y
+
+`gradcheck` tells whether a gradient is right, by random projection.  For y = f(x) and random u, v
+
+    u^T J v   =   u^T (f(x + h v) - f(x - h v)) / 2h   +   O(h^2)
+
+and the left side is one backward pass, whatever the sizes.  Where it fails it says which input
+and guesses why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from . import tape
+from .errors import ArgumentError, DTypeError, GradientError, ShapeError
+from .ir import float64, is_float
+from .mode import (
+    Switch,
+    current,
+    enable_grad,
+    inference_mode,
+    is_grad_enabled,
+    is_inference_mode_enabled,
+    no_grad,
+    set_grad_enabled,
+)
+from .record import Op
+from .tensor import Tensor, wrap
+
+__all__ = [
+    "Function",
+    "GradcheckError",
+    "backward",
+    "detect_anomaly",
+    "enable_grad",
+    "grad",
+    "gradcheck",
+    "gradgradcheck",
+    "inference_mode",
+    "is_grad_enabled",
+    "is_inference_mode_enabled",
+    "no_grad",
+    "set_grad_enabled",
+]
+
+
+def _listed(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (tuple, list)) else [value]
+
+
+def _roots(op: str, tensors: Any, grad_tensors: Any) -> list[tuple[tape.Node, Tensor]]:
+    outputs = _listed(tensors)
+    grads = [None] * len(outputs) if grad_tensors is None else _listed(grad_tensors)
+    if len(grads) != len(outputs):
+        raise ArgumentError(op, f"{len(outputs)} outputs and {len(grads)} cotangents", fix="pass one for each output")
+    roots = []
+    for y, g in zip(outputs, grads, strict=True):
+        if not isinstance(y, Tensor):
+            raise DTypeError(op, f"an output is a {type(y).__name__}", fix="pass tensors")
+        if y._node is None:
+            why = (
+                "nothing that it was computed from requires grad"
+                if current().grad
+                else "gradients are switched off here (no_grad or inference_mode)"
+            )
+            if not is_float(y.dtype):
+                why = f"its dtype is {y.dtype}, and only floating point has a gradient"
+            raise GradientError(
+                op, f"a tensor of shape {y.shape} has no history: {why}", fix="set requires_grad=True on an input"
+            )
+        if g is None:
+            if y.numel() != 1:
+                raise GradientError(
+                    op,
+                    f"the output has shape {y.shape}, but only a scalar has a gradient without more ado",
+                    fix="reduce it with .sum() or .mean(), or pass its cotangent as the gradient argument",
+                )
+            g = tape.hooks.ones(y)
+        else:
+            if not isinstance(g, Tensor):
+                g = Tensor(g, y.dtype)
+            if g.shape != y.shape:
+                raise ShapeError(op, f"a cotangent of shape {g.shape} for an output of shape {y.shape}")
+            if g.dtype != y.dtype:
+                g = tape.hooks.cast(g, y.dtype)  # type: ignore[attr-defined]
+        roots.append((y._node, g))
+    return roots
+
+
+def backward(
+    tensors: Any,
+    grad_tensors: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Any = None,
+) -> None:
+    """Accumulate the gradient of the outputs into the `.grad` of every leaf (or of `inputs` only).
+
+    grad_tensors: cotangents of outputs that are not scalars.  retain_graph: keep what the tape has
+    saved for another pass (default: create_graph).  create_graph: record the pass itself.
+    Raises GradientError where there is nothing to differentiate, or for a second pass without
+    retain_graph.
+    """
+    roots = _roots("backward", tensors, grad_tensors)
+    keep = create_graph if retain_graph is None else retain_graph
+    if inputs is None:
+        tape.sweep(roots, None, retain_graph=keep, create_graph=create_graph)
+        return
+    wanted = {t._node: t for t in _inputs("backward", inputs)}
+    found = tape.sweep(roots, dict.fromkeys(wanted), retain_graph=keep, create_graph=create_graph)  # type: ignore[arg-type]
+    for node, g in found.items():
+        with Switch(grad=create_graph):
+            tape._accumulate(node, g, create_graph)
+
+
+def _inputs(op: str, inputs: Any) -> list[Tensor]:
+    tensors = _listed(inputs)
+    for t in tensors:
+        if not isinstance(t, Tensor):
+            raise DTypeError(op, f"an input is a {type(t).__name__}", fix="pass tensors")
+        if t._node is None:
+            raise GradientError(
+                op, f"an input of shape {t.shape} does not require grad", fix="call requires_grad_() before computing"
+            )
+    return tensors
+
+
+def grad(
+    outputs: Any,
+    inputs: Any,
+    grad_outputs: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    allow_unused: bool | None = None,
+    materialize_grads: bool = False,
+) -> tuple[Tensor | None, ...]:
+    """The gradients of the outputs with respect to the inputs, accumulating nothing.
+
+    Returns one tensor an input, each of its input's shape.  An input that the outputs do not
+    depend on is a GradientError, or gives None with allow_unused, or zeros with materialize_grads.
+    """
+    tensors = _inputs("grad", inputs)
+    roots = _roots("grad", outputs, grad_outputs)
+    targets: dict[tape.Node, Any] = {t._node: None for t in tensors}  # type: ignore[misc]
+    keep = create_graph if retain_graph is None else retain_graph
+    found = tape.sweep(roots, targets, retain_graph=keep, create_graph=create_graph)
+    result: list[Tensor | None] = []
+    for i, t in enumerate(tensors):
+        g = found.get(t._node)  # type: ignore[arg-type]
+        if g is None:
+            if materialize_grads:
+                g = t.zeros_like()
+            elif not allow_unused:
+                raise GradientError(
+                    "grad",
+                    f"the outputs do not depend on input {i} of shape {t.shape}",
+                    fix="pass allow_unused=True to get None for it",
+                )
+        result.append(g)
+    return tuple(result)
+
+
+def _tensor_backward(
+    self: Tensor,
+    gradient: Any = None,
+    retain_graph: bool | None = None,
+    create_graph: bool = False,
+    inputs: Any = None,
+) -> None:
+    """Accumulate the gradient of this tensor into the `.grad` of every leaf it depends on.
+
+    See `minigrad.autograd.backward`; `gradient` is the cotangent of a tensor that is no scalar.
+    """
+    backward(self, gradient, retain_graph, create_graph, inputs)
+
+
+Tensor.backward = _tensor_backward  # type: ignore[method-assign]
+
+
+class detect_anomaly(Switch):  # noqa: N801 - PyTorch's name
+    """Find the first operation that makes a NaN or Inf out of finite numbers, forward or backward.
+
+    Inside, every result is looked at (slow), and the error names the operation and the user's line.
+    """
+
+    def __init__(self, mode: bool = True) -> None:
+        super().__init__(anomaly=bool(mode))
+
+
+# -- functions of one's own --------------------------------------------------------------------------
+
+
+class Context:
+    """What a Function's forward leaves for its backward."""
+
+    def __init__(self) -> None:
+        self._saved: tuple[Tensor | None, ...] = ()
+        self._versions: tuple[int, ...] = ()
+        self.needs_input_grad: tuple[bool, ...] = ()
+        self._no_grad_outputs: set[int] = set()
+
+    def save_for_backward(self, *tensors: Tensor | None) -> None:
+        """Keep tensors for backward, checked there for in-place changes."""
+        self._saved = tensors
+        self._versions = tuple(0 if t is None else t.version for t in tensors)
+
+    def mark_non_differentiable(self, *tensors: Tensor) -> None:
+        """Outputs that get no gradient."""
+        self._no_grad_outputs = {id(t) for t in tensors}
+
+    @property
+    def saved_tensors(self) -> tuple[Tensor | None, ...]:
+        """What save_for_backward kept.  Raises GradientError if one was changed in place since."""
+        for t, version in zip(self._saved, self._versions, strict=True):
+            if t is not None and t.version != version:
+                raise GradientError(
+                    "saved_tensors", f"a saved tensor of shape {t.shape} was changed in place", fix="save a .clone()"
+                )
+        return self._saved
+
+
+class _FunctionNode(tape.Node):
+    """A node whose rules run the user's backward, once, for all inputs."""
+
+    __slots__ = ("pull",)
+
+    def rules(self, g: Tensor) -> tuple[Any, ...]:
+        """One constant rule an input, from one call of backward."""
+
+        def constant(gx: Tensor | None) -> Callable[..., Tensor | None]:
+            return lambda *_: gx
+
+        return tuple(constant(gx) for gx in self.pull(g))
+
+
+def _no_kernel(*_: Any) -> Any:
+    raise ArgumentError("Function", "a recorded Function is not run again")
+
+
+class Function:
+    """A differentiable function with a hand-written backward, as in PyTorch.
+
+    Subclass it with static methods `forward(ctx, *args, **kwargs)`, computing with tensors (nothing
+    is recorded inside), and `backward(ctx, *grads)`, returning one cotangent (or None) for each
+    positional argument.  Call it with `apply`.  If backward is written in operations, second
+    derivatives work.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, *args: Any, **kwargs: Any) -> Any:
+        """Compute the outputs; to be overridden."""
+        raise ArgumentError("Function", "forward is not defined", fix="define it as a static method")
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        """Compute cotangents of the inputs; to be overridden."""
+        raise ArgumentError("Function", "backward is not defined", fix="define it as a static method")
+
+    @classmethod
+    def apply(cls, *args: Any, **kwargs: Any) -> Any:
+        """Run forward and leave one node on the tape."""
+        ctx = Context()
+        nodes = tuple(a._node if isinstance(a, Tensor) else None for a in args)
+        ctx.needs_input_grad = tuple(n is not None for n in nodes)
+        with no_grad():
+            result = cls.forward(ctx, *args, **kwargs)
+        outputs = _listed(result)
+        if not current().grad or not any(ctx.needs_input_grad):
+            return result
+        name = cls.__name__
+        for y in outputs:
+            if not isinstance(y, Tensor):
+                raise DTypeError(name, f"forward returned a {type(y).__name__}", fix="return tensors")
+        shapes = [y.shape for y in outputs]
+        dtypes = [y.dtype for y in outputs]
+        single = not isinstance(result, (tuple, list))
+
+        def pull(g: Tensor) -> list[Tensor | None]:
+            if single:
+                grads = [g]
+            else:
+                grads, start = [], 0
+                for shape, dtype in zip(shapes, dtypes, strict=True):
+                    count = int(np.prod(shape, dtype=np.int64))
+                    piece = g[start : start + count].reshape(shape)
+                    grads.append(piece.to(dtype) if is_float(dtype) else piece)
+                    start += count
+            given = _listed(cls.backward(ctx, *grads))
+            if len(given) != len(args):
+                raise GradientError(
+                    name, f"backward returned {len(given)} gradients for {len(args)} arguments", fix="return one for each"
+                )
+            for i, (gx, arg) in enumerate(zip(given, args, strict=True)):
+                if gx is not None and isinstance(arg, Tensor) and gx.shape != arg.shape:
+                    raise ShapeError(
+                        name, f"backward returned shape {gx.shape} for argument {i} of shape {arg.shape}"
+                    )
+            return given
+
+        op = Op(
+            name=name,
+            kind="opaque",
+            inputs=tuple(f"argument{i}" for i in range(len(args))),
+            attrs=(),
+            kernel=_no_kernel,
+            shape=_no_kernel,
+            rules=(None,) * len(args),
+        )
+        hub = object.__new__(_FunctionNode)
+        hub.op, hub.attrs, hub.inputs = op, (), nodes
+        hub.saved, hub.versions, hub.y, hub.cell = (), None, None, None
+        hub.where, hub.number, hub._extra = tape.user_line(1), tape._number(), None
+        hub.pull = pull
+        if single:
+            y = outputs[0]
+            hub.shape, hub.dtype = y.shape, y.dtype
+            return wrap(y._array, hub if is_float(y.dtype) else None, y._version)
+        # Several outputs: the hub stands for all of them laid end to end, and each output is a part.
+        sizes = [int(np.prod(s, dtype=np.int64)) for s in shapes]
+        hub.shape = (sum(sizes),)
+        hub.dtype = float64 if float64 in dtypes else next((d for d in dtypes if is_float(d)), float64)
+        results, start = [], 0
+        for y, size in zip(outputs, sizes, strict=True):
+            node = None
+            if is_float(y.dtype) and id(y) not in ctx._no_grad_outputs:
+                node = _pick(hub, y, start, size)
+            results.append(wrap(y._array, node, y._version))
+            start += size
+        return tuple(results)
+
+
+def _pick(hub: _FunctionNode, y: Tensor, start: int, size: int) -> tape.Node:
+    """The node of one output: its cotangent, embedded in zeros, is a cotangent of the hub."""
+    total = hub.shape[0]
+    op = Op(
+        name=f"{hub.op.name} output",
+        kind="opaque",
+        inputs=("input",),
+        attrs=(),
+        kernel=_no_kernel,
+        shape=_no_kernel,
+        rules=(None,),
+    )
+    node = object.__new__(_FunctionNode)
+    node.op, node.attrs, node.inputs = op, (), (hub,)
+    node.saved, node.versions, node.y, node.cell = (), None, None, None
+    node.shape, node.dtype = y.shape, y.dtype
+    node.where, node.number, node._extra = hub.where, tape._number(), None
+
+    def pull(g: Tensor) -> list[Tensor | None]:
+        from .ops.movement import pad_dim
+
+        flat = g.reshape(-1).to(hub.dtype)
+        return [pad_dim(flat, 0, start, total - start - size)]
+
+    node.pull = pull
+    return node
+
+
+# -- checks ------------------------------------------------------------------------------------------
+
+
+class GradcheckError(GradientError, AssertionError):
+    """A gradient that does not agree with finite differences; says which and guesses why."""
+
+
+def _name(function: Any) -> str:
+    op = getattr(function, "op", None)
+    return op.name if op is not None else getattr(function, "__name__", type(function).__name__)
+
+
+def _flat(value: Any) -> list[Tensor]:
+    return [y for y in _listed(value) if isinstance(y, Tensor) and is_float(y.dtype)]
+
+
+def _project(function: Callable[..., Any], inputs: Sequence[Tensor], us: Sequence[Any]) -> float:
+    with no_grad():
+        outputs = _flat(function(*inputs))
+    return float(sum(np.vdot(u, y.detach().numpy()) for u, y in zip(us, outputs, strict=True)))
+
+
+def gradcheck(
+    func: Callable[..., Any],
+    inputs: Any,
+    *,
+    eps: float = 1e-6,
+    atol: float = 1e-5,
+    rtol: float = 1e-3,
+    raise_exception: bool = True,
+    seed: int = 0,
+    projections: int = 2,
+) -> bool:
+    """Whether the gradients of `func` at float64 `inputs` agree with central differences.
+
+    Compares u^T J v with (u^T f(x + eps v) - u^T f(x - eps v)) / (2 eps) for random u, v, for each
+    input that requires grad.  Returns True, or raises GradcheckError with a diagnosis (returns False
+    if raise_exception is False).
+    """
+    arguments = _listed(inputs)
+    name = _name(func)
+    checked = [i for i, x in enumerate(arguments) if isinstance(x, Tensor) and x.requires_grad]
+    if not checked:
+        raise GradientError("gradcheck", "no input requires grad", fix="make one with requires_grad=True")
+    for i in checked:
+        if arguments[i].dtype != float64:
+            raise DTypeError(
+                "gradcheck",
+                f"input {i} is {arguments[i].dtype}, too coarse for finite differences",
+                fix="use float64, .double()",
+            )
+    rng = np.random.default_rng(seed)
+    try:
+        for _ in range(projections):
+            _check_projection(func, name, arguments, checked, rng, eps, atol, rtol)
+    except GradcheckError:
+        if raise_exception:
+            raise
+        return False
+    return True
+
+
+def _check_projection(
+    func: Callable[..., Any],
+    name: str,
+    arguments: list[Any],
+    checked: list[int],
+    rng: np.random.Generator,
+    eps: float,
+    atol: float,
+    rtol: float,
+) -> None:
+    leaves = [a.detach().requires_grad_() if i in checked else a for i, a in enumerate(arguments)]
+    outputs = _flat(func(*leaves))
+    us = [rng.uniform(0.5, 1.5, y.shape) * rng.choice([-1.0, 1.0], y.shape) for y in outputs]
+    connected = [(y, Tensor(u)) for y, u in zip(outputs, us, strict=True) if y.requires_grad]
+    targets = [leaves[i] for i in checked]
+    if connected:
+        found = grad([y for y, _ in connected], targets, [u for _, u in connected], allow_unused=True)
+    else:
+        found = (None,) * len(targets)
+    for i, g in zip(checked, found, strict=True):
+        x = arguments[i]
+        v = rng.uniform(0.5, 1.5, x.shape) * rng.choice([-1.0, 1.0], x.shape)
+        base = x.detach().numpy()
+        shifted = [
+            [Tensor(base + sign * eps * v) if j == i else _constant(a) for j, a in enumerate(arguments)]
+            for sign in (1.0, -1.0)
+        ]
+        numeric = (_project(func, shifted[0], us) - _project(func, shifted[1], us)) / (2 * eps)
+        if g is None:
+            analytic = 0.0
+        else:
+            if g.shape != x.shape:
+                raise GradcheckError(
+                    f"gradcheck of {name}",
+                    f"input {i}: the gradient has shape {g.shape}, the input {x.shape}",
+                    fix="the rule does not sum over a broadcast dimension",
+                )
+            analytic = float(np.vdot(v, g.detach().numpy()))
+        scale = max(abs(numeric), abs(analytic))
+        if not abs(analytic - numeric) <= atol + rtol * scale:
+            raise GradcheckError(
+                f"gradcheck of {name}",
+                f"input {i} of shape {x.shape}: the rule says {analytic:.6g} along a random direction, "
+                f"central differences say {numeric:.6g}",
+                fix="guess: " + _diagnose(func, arguments, i, g, us, base, eps, analytic, numeric),
+            )
+
+
+def _constant(a: Any) -> Any:
+    return a.detach() if isinstance(a, Tensor) else a
+
+
+def _diagnose(
+    func: Callable[..., Any],
+    arguments: list[Any],
+    i: int,
+    g: Tensor | None,
+    us: list[Any],
+    base: Any,
+    eps: float,
+    analytic: float,
+    numeric: float,
+) -> str:
+    """What kind of mistake would give these numbers."""
+    if g is None:
+        return "the rule is missing: no gradient arrives at this input at all"
+    if not np.isfinite(analytic):
+        return "the rule makes NaN or Inf here; look for a division by zero or an overflow"
+    # Elementwise comparison, on at most 64 elements.
+    flat = base.reshape(-1)
+    numbers = []
+    chosen = np.unique(np.linspace(0, flat.size - 1, min(64, flat.size)).astype(int)) if flat.size else []
+    for k in chosen:
+        values = []
+        for sign in (1.0, -1.0):
+            moved = flat.copy()
+            moved[k] += sign * eps
+            point = [Tensor(moved.reshape(base.shape)) if j == i else _constant(a) for j, a in enumerate(arguments)]
+            values.append(_project(func, point, us))
+        numbers.append((values[0] - values[1]) / (2 * eps))
+    wanted = np.array(numbers)
+    given = g.detach().numpy().reshape(-1)[chosen]
+    informative = np.abs(wanted) > 1e-4 * max(1e-30, float(np.abs(wanted).max(initial=0.0)))
+    if informative.any():
+        ratios = given[informative] / wanted[informative]
+        ratio = float(np.median(ratios))
+        if np.allclose(ratios, ratio, rtol=1e-3, atol=1e-6):
+            if abs(ratio + 1) < 1e-3:
+                return "the sign is wrong"
+            if abs(ratio) < 1e-6:
+                return "the rule gives zero"
+            factor = f"{ratio:.6g}"
+            if abs(ratio - round(ratio)) < 1e-3 and round(ratio) in base.shape:
+                factor += f", the size of a dimension of {base.shape}: summed over it once too often or too rarely"
+            return f"wrong by a factor {factor}"
+    if base.size > 1 and np.allclose(given, given.flat[0]) and not np.allclose(wanted, wanted.flat[0]):
+        return "every element gets the same gradient: a reduction is not undone per element"
+    if wanted.size == flat.size and np.allclose(np.sort(given), np.sort(wanted), rtol=1e-3, atol=1e-5):
+        return "the right numbers in the wrong places: a transpose or a reshape is missing"
+    return "a term of the rule is missing, or a broadcast axis is not summed over"
+
+
+def gradgradcheck(
+    func: Callable[..., Any],
+    inputs: Any,
+    grad_outputs: Any = None,
+    *,
+    eps: float = 1e-6,
+    atol: float = 1e-5,
+    rtol: float = 1e-3,
+    raise_exception: bool = True,
+    seed: int = 0,
+) -> bool:
+    """`gradcheck` of the gradient of `func`: whether second derivatives are right."""
+    arguments = _listed(inputs)
+    rng = np.random.default_rng(seed + 1)
+    outputs = _flat(func(*arguments))
+    outputs = [y for y in outputs if y.requires_grad]
+    if not outputs:
+        raise GradientError("gradgradcheck", "no output depends on an input that requires grad")
+    if grad_outputs is None:
+        grad_outputs = [Tensor(rng.normal(size=y.shape), requires_grad=True) for y in outputs]
+    gs = _listed(grad_outputs)
+    n = len(arguments)
+
+    def first(*args: Any) -> tuple[Tensor, ...]:
+        xs, cotangents = list(args[:n]), args[n:]
+        with enable_grad():
+            xs = [
+                (x if x.requires_grad else x.detach().requires_grad_())
+                if isinstance(x, Tensor) and arguments[k].requires_grad
+                else x
+                for k, x in enumerate(xs)
+            ]
+            ys = [y for y in _flat(func(*xs)) if y.requires_grad]
+            targets = [x for k, x in enumerate(xs) if isinstance(x, Tensor) and arguments[k].requires_grad]
+            result = grad(ys, targets, list(cotangents), create_graph=True, materialize_grads=True)
+        return tuple(g for g in result if g is not None)
+
+    first.__name__ = f"the gradient of {_name(func)}"
+    return gradcheck(
+        first, [*arguments, *gs], eps=eps, atol=atol, rtol=rtol, raise_exception=raise_exception, seed=seed
+    )

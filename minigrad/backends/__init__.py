@@ -1,0 +1,117 @@
+"""Backends: tables of kernels, with numpy as the fallback.
+
+A backend maps an operation's record to the function that computes it on arrays.  What a table
+lacks it takes from the record's own numpy kernel, once, so a look-up is a single dictionary
+access and a new operation works on every backend the moment its record exists.
+
+    >>> import minigrad as mg
+    >>> with mg.backend("numpy"):
+    ...     mg.tensor([1.0, 2.0]) + 1.0
+    tensor([2., 3.])
+
+The default is "c" where the compiled extension is present and "numpy" otherwise;
+`MINIGRAD_BACKEND` chooses another.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..errors import ArgumentError
+from ..mode import Switch, set_default_backend
+from ..philox import philox
+from ..record import OPS, Op
+from . import c as _c
+
+Kernel = Callable[..., Any]
+
+
+class Backend(dict[Op, Kernel]):
+    """record -> kernel; what is missing comes from the record."""
+
+    def __init__(self, name: str, kernels: Mapping[str, Kernel]) -> None:
+        super().__init__()
+        self.name = name
+        self.kernels = dict(kernels)  # by name, as records may be registered later
+        #: (seed, offset, count) -> uint32 words; what all random operations draw from
+        self.random_bits: Kernel = self.kernels.get("random_bits", philox)
+
+    def __missing__(self, op: Op) -> Kernel:
+        kernel = self[op] = self.kernels.get(op.name, op.kernel)
+        return kernel
+
+    def register_kernel(self, op: str, kernel: Kernel) -> None:
+        """Use `kernel` for the operation of this name: `kernel(*arrays, *attrs) -> array`."""
+        if op not in OPS:
+            raise ArgumentError("register_kernel", f"there is no operation {op!r}", fix="see minigrad.ops.OPS")
+        self.kernels[op] = kernel
+        self.pop(OPS[op], None)
+
+
+_BACKENDS: dict[str, Backend] = {"numpy": Backend("numpy", {})}
+#: Why a backend that exists in principle cannot be used here.
+_UNAVAILABLE: dict[str, str] = {}
+
+if _c.available:
+    _BACKENDS["c"] = Backend("c", _c.KERNELS)
+else:
+    _UNAVAILABLE["c"] = _c.reason
+
+
+def backends() -> tuple[str, ...]:
+    """Names of the backends that can be used here."""
+    return tuple(_BACKENDS)
+
+
+def get_backend(name: str) -> Backend:
+    """The backend of this name; ArgumentError with the valid names if there is none."""
+    found = _BACKENDS.get(name)
+    if found is None:
+        why = f" ({_UNAVAILABLE[name]})" if name in _UNAVAILABLE else ""
+        raise ArgumentError("backend", f"{name!r} is not available{why}", fix=f"use one of {', '.join(_BACKENDS)}")
+    return found
+
+
+def backend(name: str) -> Switch:
+    """Context manager and decorator: run on this backend, in this thread."""
+    return Switch(backend=get_backend(name))
+
+
+def _choose() -> tuple[Backend, str]:
+    wanted = os.environ.get("MINIGRAD_BACKEND", "").strip()
+    if wanted:
+        return get_backend(wanted), "MINIGRAD_BACKEND"
+    if "c" in _BACKENDS:
+        return _BACKENDS["c"], "the compiled extension is present"
+    return _BACKENDS["numpy"], _UNAVAILABLE["c"]
+
+
+_chosen, _why = _choose()
+set_default_backend(_chosen)
+
+
+def config() -> dict[str, str]:
+    """What `show_config` prints: each choice and its reason."""
+    facts = {"backend": f"{_chosen.name} ({_why})", "backends": ", ".join(_BACKENDS)}
+    if _c.available:
+        facts["isa"] = f"{_c.isa()} (of {', '.join(_c.isas())}; MINIGRAD_ISA overrides)"
+        facts["threads"] = f"{_c.num_threads()} (MINIGRAD_NUM_THREADS overrides)"
+    else:
+        facts["isa"] = f"none ({_c.reason})"
+        facts["threads"] = "numpy's own"
+    return facts
+
+
+def set_num_threads(count: int) -> None:
+    """How many threads the C kernels may use.  Raises ArgumentError unless it is at least 1."""
+    if not isinstance(count, int) or count < 1:
+        raise ArgumentError("set_num_threads", f"{count!r} threads", fix="pass an integer of at least 1")
+    if _c.available:
+        _c.set_num_threads(count)
+
+
+def get_num_threads() -> int:
+    """How many threads the C kernels may use; 1 without them."""
+    return _c.num_threads() if _c.available else 1

@@ -1,0 +1,155 @@
+"""Derivatives as functions of functions.
+
+    grad(f)(x)                 the gradient of a scalar function
+    value_and_grad(f)(x)       both, for the price of one
+    vjp(f, x)                  f(x), and the function u -> u^T J
+
+    >>> import minigrad as mg
+    >>> grad(lambda x: (x ** 3).sum())(mg.tensor([1.0, 2.0]))
+    tensor([ 3., 12.])
+    >>> grad(grad(lambda x: x ** 3))(mg.tensor(2.0))
+    tensor(12.)
+
+They nest: what one of them returns can be differentiated by the next.  Arguments may be tensors or
+nests of tuples, lists and dicts of tensors; gradients have the same structure.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+from . import autograd
+from .errors import ArgumentError, DTypeError, GradientError
+from .mode import enable_grad
+from .tensor import Tensor
+
+__all__ = ["grad", "value_and_grad", "vjp"]
+
+
+def tree_map(function: Callable[[Any], Any], tree: Any) -> Any:
+    """Apply a function to every leaf of a nest of tuples, lists and dicts, in a fixed order."""
+    if isinstance(tree, dict):
+        return {key: tree_map(function, value) for key, value in tree.items()}
+    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
+        return type(tree)(*(tree_map(function, value) for value in tree))
+    if isinstance(tree, (tuple, list)):
+        return type(tree)(tree_map(function, value) for value in tree)
+    return function(tree)
+
+
+def tree_leaves(tree: Any) -> list[Any]:
+    """The leaves of a nest, in the order of `tree_map`."""
+    leaves: list[Any] = []
+    tree_map(leaves.append, tree)
+    return leaves
+
+
+def _fresh(tree: Any, op: str) -> tuple[Any, list[Tensor]]:
+    """The nest with every tensor made a point of its own on the tape, and the list of these.
+
+    A tensor that is being differentiated by an outer function stays connected to it.
+    """
+    points: list[Tensor] = []
+
+    def point(x: Any) -> Any:
+        if not isinstance(x, Tensor):
+            raise DTypeError(op, f"an argument to differentiate by is a {type(x).__name__}", fix="pass tensors")
+        new = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
+        points.append(new)
+        return new
+
+    return tree_map(point, tree), points
+
+
+def value_and_grad(
+    func: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: bool = False
+) -> Callable[..., Any]:
+    """A function that returns (func(*args), gradient by the arguments numbered `argnums`).
+
+    func returns a scalar tensor, or (scalar, anything) with has_aux.  Raises GradientError if the
+    output is no scalar.
+    """
+
+    @functools.wraps(func)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+        if not args or max(numbers) >= len(args):
+            raise ArgumentError("value_and_grad", f"argnums {argnums} with {len(args)} positional arguments")
+        with enable_grad():
+            trees = list(args)
+            points: list[Tensor] = []
+            outer = False
+            for number in numbers:
+                outer = outer or any(isinstance(x, Tensor) and x.requires_grad for x in tree_leaves(args[number]))
+                trees[number], new = _fresh(args[number], "value_and_grad")
+                points += new
+            result = func(*trees, **kwargs)
+            value, aux = result if has_aux else (result, None)
+            if not isinstance(value, Tensor) or value.numel() != 1:
+                shape = value.shape if isinstance(value, Tensor) else type(value).__name__
+                raise GradientError(
+                    "grad", f"the function returned {shape}, not a scalar", fix="reduce it with .sum() or .mean()"
+                )
+            if value.requires_grad:
+                grads = autograd.grad(value, points, create_graph=True, materialize_grads=True)
+            else:
+                grads = tuple(p.zeros_like() for p in points)
+        if not outer:
+            value, grads = value.detach(), tuple(g.detach() for g in grads if g is not None)
+        remaining = iter(grads)
+        shaped = tuple(tree_map(lambda _: next(remaining), args[number]) for number in numbers)
+        gradient = shaped[0] if isinstance(argnums, int) else shaped
+        return ((value, aux), gradient) if has_aux else (value, gradient)
+
+    return wrapped
+
+
+def grad(func: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: bool = False) -> Callable[..., Any]:
+    """A function that returns the gradient of the scalar function `func` by its arguments `argnums`.
+
+    With has_aux it returns (gradient, aux).
+    """
+    both = value_and_grad(func, argnums, has_aux)
+
+    @functools.wraps(func)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        value, gradient = both(*args, **kwargs)
+        return (gradient, value[1]) if has_aux else gradient
+
+    return wrapped
+
+
+def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple[Any, ...]:
+    """(func(*primals), pull): `pull(cotangent)` gives the cotangents of the primals, as a tuple.
+
+    The cotangent has the structure of the output.  With has_aux, (output, pull, aux).
+    """
+    with enable_grad():
+        trees, points = _fresh(primals, "vjp")
+        result = func(*trees)
+    output, aux = result if has_aux else (result, None)
+    outputs = [y for y in tree_leaves(output) if isinstance(y, Tensor)]
+
+    def pull(*cotangents: Any, retain_graph: bool = True, create_graph: bool = True) -> tuple[Any, ...]:
+        given = tree_leaves(cotangents[0] if len(cotangents) == 1 else cotangents)
+        if len(given) != len(outputs):
+            raise ArgumentError("vjp", f"{len(given)} cotangents for {len(outputs)} outputs")
+        connected = [(y, g) for y, g in zip(outputs, given, strict=True) if y.requires_grad]
+        if connected:
+            grads = autograd.grad(
+                [y for y, _ in connected],
+                points,
+                [g for _, g in connected],
+                retain_graph=retain_graph,
+                create_graph=create_graph,
+                materialize_grads=True,
+            )
+        else:
+            grads = tuple(p.zeros_like() for p in points)
+        remaining = iter(grads)
+        shaped: tuple[Any, ...] = tree_map(lambda _: next(remaining), primals)
+        return shaped
+
+    return (output, pull, aux) if has_aux else (output, pull)
