@@ -83,7 +83,7 @@ class Op:
     # Derived from the above, once.
     variadic: bool = field(init=False)
     bound: tuple[BoundRule | None, ...] = field(init=False)
-    raw: tuple[BoundRule | None, ...] = field(init=False)  # the rules that arrays can run as they are
+    raw: tuple[BoundRule | None, ...] = field(init=False)  # `bound`, but on arrays where that is the same
     kept: tuple[tuple[bool, ...], ...] = field(init=False)  # rule -> input -> kept?
     keeps_y: tuple[bool, ...] = field(init=False)
 
@@ -109,7 +109,7 @@ class Op:
             keeps_y.append(output)
             bound.append(_bind_rule(self.name, rule, names, self.attrs, variadic, ""))
             plain = not variadic and _is_arithmetic(rule)
-            raw.append(_bind_rule(self.name, rule, names, self.attrs, False, "._array") if plain else None)
+            raw.append(_bind_rule(self.name, rule, names, self.attrs, False, "._array") if plain else bound[-1])
         set_ = object.__setattr__
         set_(self, "variadic", variadic)
         set_(self, "bound", tuple(bound))

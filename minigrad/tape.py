@@ -52,13 +52,13 @@ if TYPE_CHECKING:
 
 
 class Hooks:
-    """What the walker needs from the layer above: two operations, and the tensor constructor."""
+    """What the engine needs from the layers above it, set by them when they are imported."""
 
     add: Callable[[Any, Any], Any]
     sum_to: Callable[[Any, Shape], Any]
     ones: Callable[[Any], Any]
     wrap: Callable[..., Any]
-    check_finite: Callable[[Any], bool]
+    tensor: type
     ufuncs: dict[str, Callable[..., Any]] = {}
 
 
@@ -67,6 +67,7 @@ _number = itertools.count(1).__next__
 _getframe = sys._getframe
 
 _asarray = np.asarray
+_new = object.__new__
 
 #: Cotangents of up to this many elements take the short cut of `record._is_arithmetic`: below it a
 #: tensor costs more than its arithmetic, above it the backend's kernels are worth their call.
@@ -217,8 +218,6 @@ class Leaf(Node):
         return Removable(table, key)
 
 
-_new = object.__new__
-
 
 def record(op: Op, inputs: tuple[Any, ...], attrs: tuple[Any, ...], y: Any, where: Where | None) -> Node:
     """Leave a node for an operation whose output is the array `y`.
@@ -344,7 +343,7 @@ def sweep(
         order = [node for node in order if node in needed]
     grads: dict[Node, Tensor] = {}
     found: dict[Node, Tensor] = {}
-    add, sum_to, wrap = hooks.add, hooks.sum_to, hooks.wrap
+    add, sum_to, wrap, tensor = hooks.add, hooks.sum_to, hooks.wrap, hooks.tensor
     mode = current()
     anomaly = mode.anomaly
     fast = mode.plain and not create_graph
@@ -375,31 +374,34 @@ def sweep(
             if y is not None and node.cell[0]:  # type: ignore[index]
                 raise _stale(node, f"its output of shape {node.shape}", node.cell[1])  # type: ignore[index]
             array = g._array
-            attrs = node.attrs
             op = node.op
-            if type(node) is Node:
-                bound = op.bound
-                raw = op.raw if fast and array.size <= SMALL else None
-            else:
-                bound, raw = node.rules(g), None  # type: ignore[attr-defined]
+            raw = bound = op.bound
+            if type(node) is not Node:
+                raw = bound = node.rules(g)  # type: ignore[attr-defined]
+            elif fast and array.size <= SMALL:
+                raw = op.raw
+            attrs = node.attrs
             i = -1
             for parent in nodes:
                 i += 1
                 if parent is None or (targets is not None and parent not in needed):
                     continue
                 shape = parent.shape
-                rule = raw[0 if op.variadic else i] if raw is not None else None
-                if rule is not None:
-                    gx = wrap(_asarray(rule(array, y, saved, attrs, i, shape, parent.dtype)))
+                k = 0 if op.variadic else i
+                rule = raw[k]
+                if rule is None:
+                    continue
+                if rule is not bound[k]:  # arithmetic, on the arrays themselves
+                    gx = _new(tensor)
+                    gx._array = part = _asarray(rule(array, y, saved, attrs, i, shape, parent.dtype))
+                    gx._node = gx._version = None
                 else:
-                    rule = bound[0 if op.variadic else i]
-                    if rule is None:
-                        continue
-                    kept_y = None if y is None else wrap(y, node if create_graph else None)
-                    gx = rule(g, kept_y, saved, attrs, i, shape, parent.dtype)
+                    kept = None if y is None else wrap(y, node if create_graph else None)
+                    gx = rule(g, kept, saved, attrs, i, shape, parent.dtype)
                     if gx is None:
                         continue
-                if gx._array.shape != shape:
+                    part = gx._array
+                if part.shape != shape:
                     gx = sum_to(gx, shape)
                 if anomaly:
                     _check_finite(node, i, g, gx)
@@ -413,7 +415,6 @@ def sweep(
             if not retain_graph and (saved or y is not None):
                 node.saved = FREED
                 node.y = None
-            saved = y = g = gx = previous = array = kept_y = None
     return found
 
 
@@ -431,7 +432,7 @@ def _run_hooks(node: Node, g: Any) -> Any:
 
 
 def _check_finite(node: Node, i: int, g: Any, gx: Any) -> None:
-    if hooks.check_finite(g) and not hooks.check_finite(gx):
+    if np.isfinite(g._array).all() and not np.isfinite(gx._array).all():
         raise AnomalyError(
             f"gradient of {node.name}",
             f"the first NaN or Inf of the backward pass appears in the gradient of input {i} "

@@ -394,3 +394,4 @@ def normal_(self: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Gen
 
 
 hooks.wrap = wrap
+hooks.tensor = Tensor
