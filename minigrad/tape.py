@@ -347,7 +347,7 @@ def sweep(
     mode = current()
     anomaly = mode.anomaly
     fast = mode.plain and not create_graph
-    with using(mode.but(grad=create_graph)):
+    with using(mode.but(grad=create_graph, anomaly=False)):  # results are looked at here, rule by rule
         for node, g in roots:
             grads[node] = add(grads[node], g) if node in grads else g
         roots.clear()  # the caller's list would keep the first cotangents alive
