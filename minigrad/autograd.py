@@ -394,7 +394,10 @@ class GradcheckError(GradientError, AssertionError):
 
 def _name(function: Any) -> str:
     op = getattr(function, "op", None)
-    return op.name if op is not None else getattr(function, "__name__", type(function).__name__)
+    if op is not None:
+        return str(op.name)
+    owner = getattr(function, "__self__", None)  # MyFunction.apply
+    return str(getattr(owner if isinstance(owner, type) else function, "__name__", type(function).__name__))
 
 
 def _flat(value: Any) -> list[Tensor]:
@@ -540,7 +543,7 @@ def _diagnose(
                 return "the rule gives zero"
             factor = f"{ratio:.6g}"
             if abs(ratio - round(ratio)) < 1e-3 and round(ratio) in base.shape:
-                factor += f", the size of a dimension of {base.shape}: summed over it once too often or too rarely"
+                factor += f" (which is also a size of the shape {base.shape}: perhaps summed over it once too often)"
             return f"wrong by a factor {factor}"
     if base.size > 1 and np.allclose(given, given.flat[0]) and not np.allclose(wanted, wanted.flat[0]):
         return "every element gets the same gradient: a reduction is not undone per element"

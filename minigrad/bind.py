@@ -436,6 +436,7 @@ def elementwise(
                 samples=_Samples(len(names), domain, away_from, dtype == "same" and domain == (-3.0, 3.0)),
                 error=error,
                 doc=face.__doc__ or "",
+                origin=face.__module__,
             )
         )
         made = (unary if len(names) == 1 else binary)(op, dtype == "float")
@@ -539,6 +540,7 @@ def primitive(
             reference=reference,
             error=error,
             doc=doc,
+            origin=_getframe(1).f_globals.get("__name__", ""),
         )
     )
     if op.variadic:

@@ -182,6 +182,6 @@ class Formula:
             return ufunc
         function: Callable[..., Array] = eval(  # the tree was checked, so this runs arithmetic only
             compile(f"lambda {', '.join(parameters)}: {self.text}", f"<formula {self.text}>", "eval"),
-            dict(_NAMESPACE),
+            {"__name__": __name__, "__package__": __package__, **_NAMESPACE},
         )
         return function

@@ -198,6 +198,10 @@ def check(graph: Graph) -> Graph:
     return graph
 
 
+def _shown(value: Any) -> str:
+    return value.name if isinstance(value, np.dtype) else repr(value)
+
+
 def _listing(values: Sequence[int]) -> str:
     return ", ".join(f"%{v}" for v in values)
 
@@ -209,8 +213,9 @@ def text(graph: Graph) -> str:
         shown = f" {constant.item()!r}" if constant.ndim == 0 else ""
         lines.append(f"%{i}: {graph.spec(i)} = constant{shown}")
     for i, node in enumerate(graph.nodes, graph.first_node):
-        attrs = "".join(f", {name}={value!r}" for name, value in zip(node.op.attrs, node.attrs, strict=True))
+        arguments = [f"%{v}" for v in node.inputs]
+        arguments += [f"{name}={_shown(value)}" for name, value in zip(node.op.attrs, node.attrs, strict=True)]
         where = f"    # {node.where}" if node.where else ""
-        lines.append(f"%{i}: {node.spec} = {node.op.name}({_listing(node.inputs)}{attrs}){where}")
+        lines.append(f"%{i}: {node.spec} = {node.op.name}({', '.join(arguments)}){where}")
     lines.append(f"return {_listing(graph.outputs)}")
     return "\n".join(lines)

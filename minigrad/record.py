@@ -37,6 +37,8 @@ from typing import Any
 from .formula import Formula
 from .ir import Spec
 
+_LIBRARY = __name__.partition(".")[0] + "."
+
 #: What a record can be; passes read this and never a name.
 KINDS = ("elementwise", "reduction", "movement", "contraction", "index", "scan", "creation", "opaque")
 
@@ -64,6 +66,7 @@ class Op:
     reference an independent, slow and obvious computation of the same values, for tests
     error     how far from numpy a kernel may be, in units in the last place
     doc       what it computes, for the op index
+    origin    the module that declared it
     """
 
     name: str
@@ -80,6 +83,7 @@ class Op:
     reference: Callable[..., Any] | None = None
     error: float = 4.0
     doc: str = ""
+    origin: str = ""
     # Derived from the above, once.
     variadic: bool = field(init=False)
     bound: tuple[BoundRule | None, ...] = field(init=False)
@@ -134,9 +138,14 @@ OPS: dict[str, Op] = {}
 
 
 def register(op: Op) -> Op:
-    """Enter a record into the table; two operations of one name are an error."""
-    if op.name in OPS:
-        raise ValueError(f"op {op.name!r} is already registered; choose another name")
+    """Enter a record into the table; two operations of one name are an error.
+
+    A record may replace one of the same `origin` (a module run again, a notebook cell edited), but
+    never one of the library's.
+    """
+    known = OPS.get(op.name)
+    if known is not None and (known.origin != op.origin or known.origin.startswith(_LIBRARY)):
+        raise ValueError(f"op {op.name!r} is already registered by {known.origin}; choose another name")
     OPS[op.name] = op
     return op
 
