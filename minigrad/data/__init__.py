@@ -1,0 +1,18 @@
+"""Data: sets of examples, batches of them, and one real set that comes with the package.
+
+    >>> from minigrad import data
+    >>> images, labels = data.load_digits("train")
+    >>> images.shape, labels.shape
+    ((1259, 8, 8), (1259,))
+    >>> loader = data.DataLoader(data.TensorDataset(images, labels), batch_size=100, shuffle=True)
+    >>> len(loader), next(iter(loader))[0].shape
+    (13, (100, 8, 8))
+
+Left out for now: worker processes, samplers, file readers and augmentation.
+"""
+
+from .digits import load_digits
+from .loader import DataLoader
+from .sets import Dataset, TensorDataset
+
+__all__ = ["DataLoader", "Dataset", "TensorDataset", "load_digits"]
