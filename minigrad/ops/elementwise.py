@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from ..bind import _elementwise_shape, _Samples, elementwise, floating, method, primitive, promoted
-from ..errors import ArgumentError, DTypeError
+from ..errors import ArgumentError, DTypeError, Refusal
 from ..ir import DType, Spec, is_float
 from ..tape import hooks
 from ..tensor import Tensor, as_dtype
@@ -50,6 +50,7 @@ def _add(input: Tensor, other: Operand) -> Tensor:
 @elementwise(
     "input - other",
     vjp=(lambda g: g, lambda g: -g),
+    dtype="number",
     method="__sub__",
     reflected="__rsub__",
     inplace="__isub__",
@@ -132,19 +133,11 @@ def _zero(g: Tensor) -> Tensor:
     return g.zeros_like()
 
 
-def _floor_divide(a: Any, b: Any) -> Any:
-    if a.dtype.kind in "iu" and not np.all(b):
-        raise ZeroDivisionError
-    return np.floor_divide(a, b)
-
-
 def _checked_zero(kernel: Any) -> Any:
     """An integer division that refuses zero divisors: numpy would return 0 with a warning."""
 
     def checked(a: Any, b: Any) -> Any:
         if a.dtype.kind in "iu" and not np.all(b):
-            from ..errors import Refusal
-
             raise Refusal("an integer divided by zero", "mask the zeros, or convert with .float()", ArgumentError)
         return kernel(a, b)
 
@@ -165,7 +158,7 @@ _floor_divide_op = primitive(
     kind="elementwise",
     inputs=("input", "other"),
     kernel=_checked_zero(np.floor_divide),
-    shape=_elementwise_shape("same"),
+    shape=_elementwise_shape("number"),
     vjp=(_zero, _zero),
     samples=_Samples(2, (0.5, 3.0), (), False),
     doc="floor(input / other)",
@@ -175,7 +168,7 @@ _trunc_divide_op = primitive(
     kind="elementwise",
     inputs=("input", "other"),
     kernel=_checked_zero(_trunc_kernel),
-    shape=_elementwise_shape("same"),
+    shape=_elementwise_shape("number"),
     vjp=(_zero, _zero),
     samples=_Samples(2, (0.5, 3.0), (), False),
     doc="trunc(input / other)",
@@ -202,7 +195,7 @@ _remainder_op = primitive(
     kind="elementwise",
     inputs=("input", "other"),
     kernel=_checked_zero(np.remainder),
-    shape=_elementwise_shape("same"),
+    shape=_elementwise_shape("number"),
     vjp=(lambda g: g, lambda g, input, other: -g * floor_divide(input, other)),
     samples=_Samples(2, (0.6, 2.9), (), False),
     doc="input - floor(input / other) * other",
@@ -230,6 +223,7 @@ def _rmod(self: Tensor, other: Operand) -> Tensor:
             (input == 0.0).logical_and(other >= 0.0), (g * 0.0), g * y * log(where(input == 0.0, 1.0, input))
         ),
     ),
+    dtype="number",
     traits={"unit": 1.0},
     domain=(0.3, 2.5),
     ufunc="power",
@@ -270,7 +264,7 @@ _pow_number_op = primitive(
     attrs=("exponent",),
     formula="pow(input, exponent)",
     kernel=np.power,
-    shape=_elementwise_shape("same"),
+    shape=_elementwise_shape("float"),
     vjp=(lambda g, input, exponent: (g * 0.0) if exponent == 0.0 else g * (exponent * pow(input, exponent - 1.0)),),
     samples=lambda rng: [((rng.uniform(0.3, 2.5, (3, 4)),), (p,)) for p in (1.7, -2.0, 3.0, 4.0)],
     doc="input ** exponent, for a number",
@@ -294,6 +288,7 @@ setattr(Tensor, "__imod__", Tensor.remainder_)  # noqa: B010
 @elementwise(
     "-input",
     vjp=lambda g: -g,
+    dtype="number",
     method=("__neg__", "neg", "negative"),
     inplace="neg_",
     traits={"involution": True},
@@ -388,7 +383,7 @@ def expm1(input: Tensor) -> Tensor:
 
 
 @elementwise(
-    "sqrt(input)", vjp=lambda g, y: g / (2.0 * y), dtype="float", method="sqrt", inplace="sqrt_", domain=(0.2, 5.0)
+    "sqrt(input)", vjp=lambda g, y: g / (y + y), dtype="float", method="sqrt", inplace="sqrt_", domain=(0.2, 5.0)
 )
 def sqrt(input: Tensor) -> Tensor:
     """The square root; NaN for negative elements."""
@@ -407,7 +402,7 @@ def rsqrt(input: Tensor) -> Tensor:
 
 
 @elementwise(
-    "square(input)", vjp=lambda g, input: g * (2.0 * input), method="square", inplace="square_", error=0.5
+    "square(input)", vjp=lambda g, input: g * (input + input), method="square", inplace="square_", error=0.5
 )
 def square(input: Tensor) -> Tensor:
     """input * input."""
@@ -436,14 +431,14 @@ def cos(input: Tensor) -> Tensor:
     """The cosine, of radians."""
 
 
-@elementwise("tanh(input)", vjp=lambda g, y: g * (1.0 - y * y), dtype="float", method="tanh", inplace="tanh_")
+@elementwise("tanh(input)", vjp=lambda g, y: g - g * (y * y), dtype="float", method="tanh", inplace="tanh_")
 def tanh(input: Tensor) -> Tensor:
     """The hyperbolic tangent."""
 
 
 @elementwise(
     "1.0 / (1.0 + exp(-input))",
-    vjp=lambda g, y: g * (y * (1.0 - y)),
+    vjp=lambda g, y: g * (y - y * y),
     dtype="float",
     method="sigmoid",
     inplace="sigmoid_",
@@ -479,7 +474,7 @@ def trunc(input: Tensor) -> Tensor:
     """Each element without its fraction, in the same dtype; the gradient is zero."""
 
 
-@elementwise("rint(input)", vjp=_zero, away_from=(-2.5, -1.5, -0.5, 0.5, 1.5, 2.5), error=0.0)
+@elementwise("rint(input)", vjp=_zero, dtype="float", away_from=(-2.5, -1.5, -0.5, 0.5, 1.5, 2.5), error=0.0)
 def _round(input: Tensor) -> Tensor:
     """The nearest integer, halves to even; the gradient is zero."""
 
@@ -495,16 +490,12 @@ def round(input: Tensor, *, decimals: int = 0) -> Tensor:
     return _round(input * scale) / scale
 
 
-@elementwise("sign(input)", vjp=_zero, method=("sign", "sgn"), inplace="sign_", away_from=(0.0,), error=0.0)
+@elementwise("sign(input)", vjp=_zero, dtype="number", method=("sign", "sgn"), inplace="sign_", away_from=(0.0,), error=0.0)
 def sign(input: Tensor) -> Tensor:
     """-1, 0 or 1; the gradient is zero."""
 
 
 # -- comparisons and logic ------------------------------------------------------------------------
-
-
-def _comparison(symbol: str, dunder: str) -> Any:
-    return elementwise(f"input {symbol} other", vjp=(None, None), dtype="bool", method=(dunder,), error=0.0)
 
 
 @elementwise("input == other", vjp=(None, None), dtype="bool", method=("__eq__", "eq"), error=0.0)
