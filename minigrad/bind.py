@@ -23,7 +23,7 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from . import tape
-from .errors import OURS, AnomalyError, ArgumentError, DTypeError, Error, GradientError, Refusal, ShapeError, here
+from .errors import OURS, AnomalyError, ArgumentError, DTypeError, Error, GradientError, Refusal, ShapeError, TraceError, here
 from .formula import Formula
 from .ir import DEFAULT_FLOAT, DType, Shape, Spec, bool_, broadcast_shapes, int64, is_float, promote
 from .mode import Mode, current
@@ -127,7 +127,7 @@ def explain(op: Op, inputs: Sequence[Any], attrs: Sequence[Any], error: Exceptio
     if isinstance(error, Refusal):
         return error.kind(op.name, f"{error.problem} (given {given})", fix=error.fix)
     if isinstance(error, AttributeError) or any(isinstance(t._array, Symbol) for t in inputs):
-        return GradientError(
+        return TraceError(
             op.name,
             f"a tensor that belongs to a finished trace was used outside of it (given {given})",
             fix="return it from the traced function",
@@ -135,6 +135,8 @@ def explain(op: Op, inputs: Sequence[Any], attrs: Sequence[Any], error: Exceptio
     if isinstance(error, TypeError) and "not supported for the input types" in str(error):
         return DTypeError(op.name, f"is not defined for {given}", fix="convert with .float() or .to(dtype)")
     cls = DTypeError if isinstance(error, TypeError) else ShapeError
+    if isinstance(error, OverflowError):
+        cls = ArgumentError
     return cls(op.name, f"{str(error).rstrip('.')} (given {given})")
 
 
@@ -377,6 +379,8 @@ def _elementwise_shape(dtype_rule: str) -> Callable[..., Spec]:
             ) from None
         if dtype_rule == "bool":
             return Spec(common, bool_)
+        if dtype_rule == "number" and any(s.dtype.kind == "b" for s in specs):
+            raise Refusal("is not defined for bool", "convert with .long() or .float()", DTypeError)
         if dtype_rule == "float" and specs[0].dtype.kind != "f":
             raise Refusal(f"is defined for floating point, not {specs[0].dtype}", "convert with .float()", DTypeError)
         dtypes = {s.dtype for s in specs if dtype_rule != "select" or s is not specs[0]}
@@ -409,7 +413,8 @@ def elementwise(
     docstring; its body is empty, as the formula is the body.
 
     vjp        derivative rules, one an argument (see `record`); None: no gradient
-    dtype      "same" as the inputs, "float" (integers become float32) or "bool"
+    dtype      "same" as the inputs, "number" (the same, but no bools), "float" (integers become
+               float32) or "bool"
     method     names under which it is a method of Tensor; `reflected`: with arguments swapped;
                `inplace`: writing into the first argument
     domain     an interval of valid inputs, for samples; `away_from`: points where there is no
@@ -433,7 +438,7 @@ def elementwise(
                 rules=rules,
                 formula=parsed,
                 traits=traits or {},
-                samples=_Samples(len(names), domain, away_from, dtype == "same" and domain == (-3.0, 3.0)),
+                samples=_Samples(len(names), domain, away_from, dtype in ("same", "number") and domain == (-3.0, 3.0)),
                 error=error,
                 doc=face.__doc__ or "",
                 origin=face.__module__,

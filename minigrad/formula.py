@@ -178,7 +178,7 @@ class Formula:
                 ufunc, operands = _OPERATORS[type(sign)], [operand]
             case ast.Call(func=ast.Name(id=name), args=args):
                 ufunc, operands = VOCABULARY[name][1], list(args)
-        if ufunc is not None and [o.id for o in operands if isinstance(o, ast.Name)] == list(parameters):
+        if ufunc is not None and [getattr(o, "id", None) for o in operands] == list(parameters):
             return ufunc
         function: Callable[..., Array] = eval(  # the tree was checked, so this runs arithmetic only
             compile(f"lambda {', '.join(parameters)}: {self.text}", f"<formula {self.text}>", "eval"),

@@ -52,6 +52,12 @@ class Symbol:
         self.number = number
         self.trace = trace
 
+    # numpy must not take a symbol for an object to put into an array: that would be a wrong number.
+    __array_ufunc__ = None
+
+    def __array__(self, *_: Any, **__: Any) -> Any:
+        raise TypeError("a traced tensor has no values")
+
 
 class Tensor(TensorMethods):
     """An n-dimensional array that can remember how it was computed.

@@ -240,11 +240,11 @@ def pow(input: Tensor, exponent: Operand) -> Tensor:
     Raises ArgumentError for an integer to a negative power.
     """
     if type(exponent) in (int, float) and isinstance(input, Tensor):
-        if exponent == 2:
-            return square(input)
-        if exponent == 1:
-            return _pow(input, exponent) if not is_float(input.dtype) else positive(input)
         if is_float(input.dtype):
+            if exponent == 2:
+                return _square(input)
+            if exponent == 1:
+                return positive(input)
             if exponent == 0.5:
                 return sqrt(input)
             if exponent == -1:
@@ -252,9 +252,18 @@ def pow(input: Tensor, exponent: Operand) -> Tensor:
             if exponent == -0.5:
                 return rsqrt(input)
             if exponent == 3:
-                return square(input) * input
+                return _square(input) * input
             return _pow_number(input, float(exponent))
+        if exponent == 2:
+            return square(input)
+    _no_bools("pow", input, exponent)
     return _pow(input, exponent)
+
+
+def _no_bools(op: str, *operands: Any) -> None:
+    """Refuse what numpy would quietly turn into int8."""
+    if all(x.dtype.kind == "b" if isinstance(x, Tensor) else isinstance(x, builtins.bool) for x in operands):
+        raise DTypeError(op, "is not defined for bool tensors", fix="convert with .long() or .float()")
 
 
 _pow_number_op = primitive(
@@ -277,6 +286,7 @@ def _pow_number(input: Tensor, exponent: float) -> Tensor:
 
 @method("__rpow__")
 def _rpow(self: Tensor, other: Operand) -> Tensor:
+    _no_bools("pow", other, self)
     return _pow(other, self)  # type: ignore[arg-type]
 
 
@@ -401,11 +411,16 @@ def rsqrt(input: Tensor) -> Tensor:
     """1 / sqrt(input)."""
 
 
-@elementwise(
-    "square(input)", vjp=lambda g, input: g * (input + input), method="square", inplace="square_", error=0.5
-)
+@elementwise("square(input)", vjp=lambda g, input: g * (input + input), dtype="number", error=0.5)
+def _square(input: Tensor) -> Tensor:
+    """input * input"""
+
+
+@method("square", inplace=True)
 def square(input: Tensor) -> Tensor:
-    """input * input."""
+    """input * input.  Raises DTypeError for bools."""
+    _no_bools("square", input)
+    return _square(input)
 
 
 @elementwise(

@@ -105,7 +105,7 @@ def _sum_to_kernel(input: Any, shape: Shape) -> Any:
     axes = tuple(range(lead)) + tuple(
         i for i, size in enumerate(shape, lead) if size == 1 and input.shape[i] != 1
     )
-    return np.add.reduce(input, axis=axes).reshape(shape) if axes else input.reshape(shape).copy()
+    return np.add.reduce(input, axis=axes, dtype=input.dtype).reshape(shape) if axes else input.reshape(shape).copy()
 
 
 def _sum_to_shape(input: Spec, shape: Shape) -> Spec:

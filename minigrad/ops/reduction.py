@@ -80,6 +80,12 @@ def _keep(input: Spec, dims: Shape, keepdim: bool) -> Spec:
     return Spec(reduced(input.shape, dims, keepdim), input.dtype)
 
 
+def _keep_float(input: Spec, dims: Shape, keepdim: bool) -> Spec:
+    if not is_float(input.dtype):
+        raise Refusal(f"is defined for floating point, not {input.dtype}", "convert with .float()", DTypeError)
+    return _keep(input, dims, keepdim)
+
+
 def _bools(input: Spec, dims: Shape, keepdim: bool) -> Spec:
     return Spec(reduced(input.shape, dims, keepdim), bool_)
 
@@ -150,7 +156,7 @@ _mean = primitive(
     attrs=("dims", "keepdim"),
     kernel=lambda input, dims, keepdim: np.add.reduce(input, axis=dims, keepdims=keepdim)
     / input.dtype.type(_count(input.shape, dims)),
-    shape=_keep,
+    shape=_keep_float,
     vjp=(lambda g, x_shape, dims: spread(g * (1.0 / max(_count(x_shape, dims), 1)), x_shape, dims),),
     samples=_samples,
     reference=lambda input, dims, keepdim: np.mean(input.astype(np.float64), axis=dims, keepdims=keepdim),
@@ -468,7 +474,7 @@ _logsumexp = primitive(
     inputs=("input",),
     attrs=("dims", "keepdim"),
     kernel=_logsumexp_kernel,
-    shape=_keep,
+    shape=_keep_float,
     vjp=(
         lambda g, y, input, x_shape, dims: unreduced(g, x_shape, dims)
         * exp(input - unreduced(where(y.isfinite(), y, 0.0), x_shape, dims)),
