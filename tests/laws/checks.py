@@ -253,6 +253,19 @@ def gradient_is_right(op: Op) -> None:
                 mg.autograd.gradcheck(function(op, attrs), leaves(op, arrays, i))
 
 
+def every_dependence_has_a_rule(op: Op) -> None:
+    """Law 3: where there is no rule, the (floating point) output does not depend on the input."""
+    for inputs, attrs in samples(op):
+        arrays = as_dtype(inputs, float64)
+        if not _gives_floats(op, arrays, attrs):
+            continue
+        y = compute(op, arrays, attrs)
+        for i, x in enumerate(arrays):
+            if x.dtype.kind == "f" and rule_of(op, i) is None:
+                moved = compute(op, (*arrays[:i], x * 1.01, *arrays[i + 1 :]), attrs)
+                assert np.array_equal(moved, y), f"{op.name}: input {i} matters, but has no rule"
+
+
 def second_gradient_is_right(op: Op) -> None:
     """Law 3 again, for the gradient's own gradient."""
     for inputs, attrs in samples(op):
@@ -487,6 +500,7 @@ EVERY: list[tuple[Callable[[Op], None], Callable[[Op], bool]]] = [
     (record_is_complete, lambda op: True),
     (agrees_with_reference, lambda op: op.reference is not None),
     (gradient_is_right, lambda op: any(op.rules)),
+    (every_dependence_has_a_rule, lambda op: True),
     (second_gradient_is_right, lambda op: any(op.rules)),
     (gradient_keeps_dtype, lambda op: any(op.rules)),
     (traced_is_eager, lambda op: True),
