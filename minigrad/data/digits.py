@@ -46,7 +46,9 @@ def load_digits(split: str | None = None) -> tuple[Array, Array]:
     from importlib.resources import files
 
     if split is not None and split not in PARTS:
-        raise ArgumentError("load_digits", f"there is no part {split!r}", fix=f"use one of {', '.join(PARTS)}, or None")
+        raise ArgumentError(
+            "load_digits", f"there is no part {split!r}", fix=f"use one of {', '.join(PARTS)}, or None"
+        )
     with files(__package__).joinpath("digits.npz").open("rb") as file, np.load(file) as stored:
         images, labels, part = stored["images"], stored["labels"].astype(np.int64), stored["split"]
     if split is None:

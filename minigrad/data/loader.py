@@ -45,7 +45,9 @@ class DataLoader:
         generator: Generator | None = None,
     ) -> None:
         if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
-            raise ArgumentError("DataLoader", f"a batch size of {batch_size!r}", fix="pass an integer of at least 1")
+            raise ArgumentError(
+                "DataLoader", f"a batch size of {batch_size!r}", fix="pass an integer of at least 1"
+            )
         if isinstance(dataset, (Tensor, np.ndarray)):
             dataset = TensorDataset(dataset)
         if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
@@ -94,5 +96,7 @@ def collate(examples: Sequence[Any]) -> Any:
     if isinstance(first, (int, float)):
         return wrap(as_array(list(examples)))
     raise DTypeError(
-        "DataLoader", f"examples of type {type(first).__name__} cannot be stacked", fix="return tensors, arrays or numbers"
+        "DataLoader",
+        f"examples of type {type(first).__name__} cannot be stacked",
+        fix="return tensors, arrays or numbers",
     )

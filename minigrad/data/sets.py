@@ -44,10 +44,14 @@ class TensorDataset(Dataset):
     def __init__(self, *tensors: Any) -> None:
         if not tensors:
             raise ArgumentError("TensorDataset", "no tensors were given", fix="pass at least one")
-        self.tensors: tuple[Tensor, ...] = tuple(t if isinstance(t, Tensor) else wrap(as_array(t)) for t in tensors)
+        self.tensors: tuple[Tensor, ...] = tuple(
+            t if isinstance(t, Tensor) else wrap(as_array(t)) for t in tensors
+        )
         for i, t in enumerate(self.tensors):
             if not t.ndim:
-                raise ShapeError("TensorDataset", f"tensor {i} is 0-d and has no examples", fix="pass (n, ...) tensors")
+                raise ShapeError(
+                    "TensorDataset", f"tensor {i} is 0-d and has no examples", fix="pass (n, ...) tensors"
+                )
         sizes = [t.shape[0] for t in self.tensors]
         if len(set(sizes)) > 1:
             raise ShapeError(

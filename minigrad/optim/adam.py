@@ -1,0 +1,141 @@
+"""Adam and AdamW: every weight with a step size of its own.
+
+    m  <-  beta1 * m + (1 - beta1) * g                 the mean gradient, and
+    v  <-  beta2 * v + (1 - beta2) * g^2               its mean square, as running averages
+    m^  =  m / (1 - beta1^t)                           that started from zero, so corrected
+    v^  =  v / (1 - beta2^t)
+    p  <-  p - lr * m^ / (sqrt(v^) + eps)
+
+The step is about lr whatever the scale of the gradient: where its sign keeps changing, m is small
+beside sqrt(v).  AMSGrad replaces v by the largest v so far.  AdamW takes weight decay out of the
+gradient, where Adam's division would undo it: p <- p - lr * weight_decay * p.
+
+As computed, with c1 = 1 - beta1^t and c2 = sqrt(1 - beta2^t):
+
+    p  <-  p - (lr * c2 / c1) * m / (sqrt(v) + eps * c2)
+
+which is the same with fewer passes over memory.
+
+    >>> import minigrad as mg
+    >>> x = mg.tensor([1.0, -1.0], requires_grad=True)
+    >>> optimizer = Adam([x], lr=0.1)
+    >>> (x * mg.tensor([1e-3, 1e3])).sum().backward()
+    >>> optimizer.step()
+    >>> x.detach()                                 # the first step is lr for every scale
+    tensor([ 0.9000, -1.1000])
+
+References: Kingma & Ba 2015 (arXiv 1412.6980); Reddi et al. 2018 (AMSGrad); Loshchilov & Hutter
+2019 (1711.05101).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import sqrt
+from typing import Any
+
+import numpy as np
+
+from ..tensor import Tensor, wrap
+from .base import Array, Group, Optimizer, betas, number, zeros_for
+
+
+class Adam(Optimizer):
+    """Adam; weight_decay is added to the gradient (L2).
+
+    Raises ArgumentError for negative lr, eps or weight_decay, and for betas outside [0, 1).
+    """
+
+    #: Whether weight decay shrinks the weights directly (AdamW) or is added to the gradient.
+    decoupled = False
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float | Tensor = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "betas": betas,
+            "eps": eps,
+            "weight_decay": weight_decay,
+            "amsgrad": amsgrad,
+            "maximize": maximize,
+        }
+        super().__init__(params, defaults)
+
+    def check(self, group: Group) -> None:
+        """Raise ArgumentError if a hyper-parameter is out of range."""
+        for name in ("lr", "eps", "weight_decay"):
+            number(self._name, group, name)
+        betas(self._name, group)
+
+    def scaled_eps(self, eps: float, c2: float) -> float:
+        """What is added to sqrt(v)."""
+        return eps * c2
+
+    def update(self, p: Array, g: Array, state: dict[str, Any], group: Group) -> None:
+        """The formulas at the top of this file."""
+        s = self.scratch(p)
+        lr, decay = float(group["lr"]), group["weight_decay"]
+        beta1, beta2 = group["betas"]
+        if group["maximize"]:
+            g = np.negative(g, out=self.scratch(p, 1))
+        if decay:
+            if self.decoupled:
+                np.multiply(p, 1 - lr * decay, out=p)
+            else:
+                np.multiply(p, decay, out=s)
+                g = np.add(s, g, out=self.scratch(p, 1))
+        if not state:
+            state["step"] = wrap(np.zeros((), np.int64))
+            state["exp_avg"] = zeros_for(p)
+            state["exp_avg_sq"] = zeros_for(p)
+        count = state["step"]._array
+        count += 1
+        t = int(count)
+        m, v = state["exp_avg"]._array, state["exp_avg_sq"]._array
+        np.multiply(g, 1 - beta1, out=s)
+        np.multiply(m, beta1, out=m)
+        np.add(m, s, out=m)
+        np.multiply(g, g, out=s)
+        np.multiply(s, 1 - beta2, out=s)
+        np.multiply(v, beta2, out=v)
+        np.add(v, s, out=v)
+        if group["amsgrad"]:
+            if "max_exp_avg_sq" not in state:
+                state["max_exp_avg_sq"] = zeros_for(p)
+            largest = state["max_exp_avg_sq"]._array
+            v = np.maximum(largest, v, out=largest)
+        c1 = 1 - beta1**t
+        c2 = sqrt(1 - beta2**t)
+        np.sqrt(v, out=s)
+        np.add(s, self.scaled_eps(group["eps"], c2), out=s)
+        np.divide(m, s, out=s)
+        np.multiply(s, lr * c2 / c1, out=s)
+        np.subtract(p, s, out=p)
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay."""
+
+    decoupled = True
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float | Tensor = 1e-3,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        weight_decay: float = 1e-2,
+        amsgrad: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize)

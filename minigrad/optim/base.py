@@ -1,0 +1,293 @@
+"""The Optimizer: parameters in groups, a state for each, and a step.
+
+    p  <-  p - update(gradient of p, state of p, hyper-parameters of its group)
+
+A subclass names its hyper-parameters (`defaults`) and writes `update`, for one parameter, on numpy
+arrays: an optimizer is the one place where tensors are changed in place, nothing of it is to be
+recorded, and on a small model the cost of a step is the cost of the calls.  `scratch` gives the
+update arrays to compute in, so that a step allocates nothing.
+
+Hyper-parameters are read from the group at every step, so a schedule only has to write
+`optimizer.param_groups[0]["lr"]`.  A learning rate may be a 0-d tensor.
+
+    >>> import minigrad as mg
+    >>> w, b = mg.ones(2, requires_grad=True), mg.ones(1, requires_grad=True)
+    >>> optimizer = mg.optim.SGD([{"params": [w]}, {"params": [b], "lr": 0.5}], lr=0.1)
+    >>> [group["lr"] for group in optimizer.param_groups]
+    [0.1, 0.5]
+
+`state_dict` is plain data: numbers, and tensors by the position of their parameter.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ..autograd import enable_grad
+from ..errors import ArgumentError, DTypeError, GradientError, here
+from ..tensor import Symbol, Tensor, as_array, wrap
+
+Array = np.ndarray[Any, Any]
+Group = dict[str, Any]
+
+
+class Optimizer:
+    """Base of all optimizers.
+
+    params: tensors, or dictionaries `{"params": tensors, "lr": ...}` with settings of their own.
+    defaults: the hyper-parameters and their values for groups that do not set them.
+    Raises ArgumentError for no parameters, the same one twice or a setting out of range,
+    GradientError for a parameter that is a result.
+    """
+
+    def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
+        self.defaults = defaults
+        self.param_groups: list[Group] = []
+        self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
+        self._scratch: dict[tuple[Any, ...], Array] = {}
+        if isinstance(params, (Tensor, Mapping)):
+            raise DTypeError(
+                self._name, f"the parameters are one {type(params).__name__}", fix="pass a list: [parameter]"
+            )
+        groups = list(params)
+        if not groups:
+            raise ArgumentError(
+                self._name,
+                "there are no parameters",
+                fix="pass model.parameters(), and assign layers to attributes",
+            )
+        if not any(isinstance(group, Mapping) for group in groups):
+            groups = [{"params": groups}]
+        for group in groups:
+            self.add_param_group(group)
+
+    @property
+    def _name(self) -> str:
+        return type(self).__name__
+
+    # -- to be defined by subclasses ----------------------------------------------------------------
+
+    def check(self, group: Group) -> None:
+        """Raise ArgumentError if a hyper-parameter of the group is out of range."""
+
+    def update(self, p: Array, g: Array, state: dict[str, Any], group: Group) -> None:
+        """Change the array `p`, given its gradient `g` (not to be changed), its state and its group."""
+        raise ArgumentError(
+            self._name, "update is not defined", fix="define update(self, p, g, state, group)"
+        )
+
+    # -- parameters ---------------------------------------------------------------------------------
+
+    def add_param_group(self, param_group: Mapping[str, Any]) -> None:
+        """Optimize more parameters: `{"params": tensors}` with settings of their own."""
+        if not isinstance(param_group, Mapping):
+            raise DTypeError(
+                self._name,
+                f"a group of parameters is a {type(param_group).__name__}",
+                fix="do not mix groups (dictionaries) and tensors",
+            )
+        group = dict(param_group)
+        if "params" not in group:
+            raise ArgumentError(self._name, "a group has no 'params'", fix='write {"params": tensors, ...}')
+        unknown = [key for key in group if key not in ("params", "initial_lr", *self.defaults)]
+        if unknown:
+            raise ArgumentError(
+                self._name,
+                f"a group sets {unknown[0]!r}, which is not a hyper-parameter",
+                fix=f"it has: {', '.join(self.defaults)}",
+            )
+        params = group["params"]
+        if isinstance(params, (set, frozenset)):
+            raise DTypeError(self._name, "the parameters are a set, which has no order", fix="pass a list")
+        group["params"] = params = [params] if isinstance(params, Tensor) else list(params)
+        known = {id(p) for other in self.param_groups for p in other["params"]}
+        for i, p in enumerate(params):
+            if not isinstance(p, Tensor):
+                hint = (
+                    "pass model.parameters() rather than named_parameters()"
+                    if isinstance(p, tuple)
+                    else "pass tensors"
+                )
+                raise DTypeError(self._name, f"parameter {i} is a {type(p).__name__}", fix=hint)
+            if not p.is_leaf:
+                raise GradientError(
+                    self._name,
+                    f"parameter {i} of shape {p.shape} is the result of {p.grad_fn.name if p.grad_fn else '?'}, not a leaf",
+                    fix="pass the tensor that it was computed from",
+                )
+            p._writable(self._name)
+            if id(p) in known:
+                raise ArgumentError(
+                    self._name,
+                    f"parameter {i} of shape {p.shape} is given twice",
+                    fix="list each parameter once",
+                )
+            known.add(id(p))
+        for key, value in self.defaults.items():
+            group.setdefault(key, value)
+        self.check(group)
+        self.param_groups.append(group)
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of all parameters (or fill them with zeros)."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                clear_grad(p, set_to_none)
+
+    # -- the step -------------------------------------------------------------------------------
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Update every parameter that has a gradient; returns the closure's loss, or None.
+
+        closure: clears the gradients, computes the loss, calls backward and returns the loss.
+        """
+        loss = None
+        if closure is not None:
+            with enable_grad():
+                loss = closure()
+        where = None
+        states, update = self.state, self.update
+        for group in self.param_groups:
+            for p in group["params"]:
+                node = p._node
+                if node is None:
+                    continue
+                grad = node.grad
+                if grad is None:
+                    continue
+                array, g = p._array, grad._array
+                if type(g) is Symbol:
+                    grad._concrete(f"{self._name}.step")
+                update(array, g, states[p], group)
+                if where is None:
+                    where = here()
+                p._touch(where)
+        return loss
+
+    def scratch(self, like: Array, number: int = 0) -> Array:
+        """An array of the shape and dtype of `like` to compute in, shared by all updates."""
+        key = (like.shape, like.dtype, number)
+        found = self._scratch.get(key)
+        if found is None:
+            found = self._scratch[key] = np.empty_like(like, order="C")
+        return found
+
+    # -- saving and loading -----------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        """{"state": {position: {name: value}}, "param_groups": [settings and positions]}.
+
+        Tensors share memory with the optimizer, as in PyTorch.
+        """
+        number: dict[int, int] = {}
+        groups = []
+        for group in self.param_groups:
+            for p in group["params"]:
+                number[id(p)] = len(number)
+            groups.append(
+                {
+                    **{k: _plain(v) for k, v in group.items() if k != "params"},
+                    "params": [number[id(p)] for p in group["params"]],
+                }
+            )
+        state = {number[id(p)]: dict(values) for p, values in self.state.items() if id(p) in number}
+        return {"state": state, "param_groups": groups}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Continue from a saved state, copied.  Raises ArgumentError if the groups or shapes do not fit."""
+        groups, saved = state_dict["param_groups"], state_dict["state"]
+        sizes, wanted = ([len(g["params"]) for g in gs] for gs in (groups, self.param_groups))
+        if sizes != wanted:
+            raise ArgumentError(
+                f"{self._name}.load_state_dict",
+                f"the state has groups of {sizes} parameters where {wanted} are needed",
+                fix="make the optimizer as it was when saved",
+            )
+        unknown = sorted({k for g in groups for k in g} - {"params", "initial_lr", *self.defaults})
+        absent = sorted({k for k in self.defaults if any(k not in g for g in groups)})
+        if unknown or absent:
+            raise ArgumentError(
+                f"{self._name}.load_state_dict",
+                f"the state has settings {unknown} too many and {absent} too few",
+                fix=f"it must come from {self._name}",
+            )
+        new: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
+        for mine, theirs in zip(self.param_groups, groups, strict=True):
+            for p, position in zip(mine["params"], theirs["params"], strict=True):
+                if position in saved:
+                    new[p] = {name: self._restored(name, value, p) for name, value in saved[position].items()}
+        for mine, theirs in zip(self.param_groups, groups, strict=True):
+            loaded = {k: tuple(v) if isinstance(v, list) else v for k, v in theirs.items() if k != "params"}
+            self.check({**loaded, "params": mine["params"]})
+            mine.update(loaded)
+        self.state = new
+
+    def _restored(self, name: str, value: Any, p: Tensor) -> Any:
+        if not isinstance(value, (Tensor, np.ndarray)):
+            return value
+        array = np.array(value._array if isinstance(value, Tensor) else as_array(value))
+        if array.ndim and array.shape != p.shape:
+            raise ArgumentError(
+                f"{self._name}.load_state_dict",
+                f"{name!r} has shape {array.shape} for a parameter of shape {p.shape}",
+                fix="make the optimizer as it was when saved",
+            )
+        return wrap(array.astype(p.dtype) if array.ndim else array)
+
+    def __repr__(self) -> str:
+        lines = [f"{self._name} ("]
+        for i, group in enumerate(self.param_groups):
+            lines.append(f"Parameter Group {i}")
+            lines += [f"    {key}: {_plain(group[key])}" for key in sorted(group) if key != "params"]
+        return "\n".join([*lines, ")"])
+
+
+def clear_grad(p: Tensor, set_to_none: bool) -> None:
+    """Forget the gradient of a leaf, or fill it with zeros where it is."""
+    node = p._node
+    if node is None or node.grad is None:
+        return
+    if set_to_none:
+        node.grad = None
+        return
+    grad = node.grad
+    if grad._node is not None or isinstance(grad._array, Symbol):
+        node.grad = wrap(grad.zeros_like()._array)  # it is part of a graph of its own: leave that alone
+    else:
+        grad._array[...] = 0
+        grad._touch()
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, Tensor) else value
+
+
+def number(op: str, group: Group, name: str, *, above: float = -0.0, below: float = float("inf")) -> None:
+    """Raise ArgumentError unless above <= group[name] < below."""
+    value = _plain(group[name])
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float, np.number))
+        or not above <= value < below
+    ):
+        limit = f"at least {above:g}" + ("" if below == float("inf") else f" and below {below:g}")
+        raise ArgumentError(op, f"{name} is {value!r}", fix=f"choose a number of {limit}")
+
+
+def betas(op: str, group: Group) -> None:
+    """Raise ArgumentError unless group["betas"] is a pair of numbers in [0, 1)."""
+    pair = group["betas"]
+    if not isinstance(pair, (tuple, list)) or len(pair) != 2 or not all(0.0 <= _plain(b) < 1.0 for b in pair):
+        raise ArgumentError(op, f"betas are {pair!r}", fix="choose two numbers of at least 0 and below 1")
+
+
+def zeros_for(p: Array) -> Tensor:
+    """State of a parameter's shape and dtype, starting from zero."""
+    return wrap(np.zeros(p.shape, p.dtype))
+
+
+__all__ = ["Array", "Group", "Optimizer", "betas", "clear_grad", "number", "zeros_for"]

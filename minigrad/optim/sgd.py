@@ -1,0 +1,98 @@
+"""Gradient descent, with momentum if wanted.
+
+    b  <-  momentum * b + (1 - dampening) * g          b starts as g
+    p  <-  p - lr * b                                  Nesterov: p - lr * (g + momentum * b)
+
+Momentum averages gradients over about 1 / (1 - momentum) steps: zigzags cancel, the common
+direction adds up.  Nesterov looks one step ahead.  "Stochastic" is what the caller makes it, by
+handing over the gradient of a batch.
+
+    >>> import minigrad as mg
+    >>> x = mg.tensor([1.0], requires_grad=True)
+    >>> optimizer = SGD([x], lr=0.1, momentum=0.9)
+    >>> for _ in range(2):
+    ...     x.grad = mg.tensor([1.0])
+    ...     optimizer.step()
+    >>> x.detach()                                 # 1 - 0.1 - 0.1 * 1.9
+    tensor([0.7100])
+
+References: Polyak 1964; Nesterov 1983; Sutskever et al. 2013 for the form above.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+
+from ..errors import ArgumentError
+from ..tensor import Tensor, wrap
+from .base import Array, Group, Optimizer, number
+
+
+class SGD(Optimizer):
+    """Gradient descent with momentum, Nesterov's variant, weight decay (L2), or upwards (maximize).
+
+    Raises ArgumentError for a negative lr, momentum or weight_decay, and for nesterov without
+    momentum or with dampening.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float | Tensor = 1e-3,
+        momentum: float = 0,
+        dampening: float = 0,
+        weight_decay: float = 0,
+        nesterov: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        defaults = {
+            "lr": lr,
+            "momentum": momentum,
+            "dampening": dampening,
+            "weight_decay": weight_decay,
+            "nesterov": nesterov,
+            "maximize": maximize,
+        }
+        super().__init__(params, defaults)
+
+    def check(self, group: Group) -> None:
+        """Raise ArgumentError if a hyper-parameter is out of range."""
+        for name in ("lr", "momentum", "weight_decay"):
+            number("SGD", group, name)
+        if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
+            raise ArgumentError(
+                "SGD",
+                f"nesterov with momentum {group['momentum']} and dampening {group['dampening']}",
+                fix="it needs a momentum above 0 and no dampening",
+            )
+
+    def update(self, p: Array, g: Array, state: dict[str, Any], group: Group) -> None:
+        """The formulas at the top of this file."""
+        s = self.scratch(p)
+        momentum, decay = group["momentum"], group["weight_decay"]
+        if group["maximize"]:
+            g = np.negative(g, out=self.scratch(p, 1))
+        if decay:
+            np.multiply(p, decay, out=s)
+            g = np.add(s, g, out=self.scratch(p, 1))
+        if momentum:
+            buffer = state.get("momentum_buffer")
+            if buffer is None:
+                state["momentum_buffer"] = wrap(g.copy())
+                b = g
+            else:
+                b = buffer._array
+                np.multiply(b, momentum, out=b)
+                weight = 1 - group["dampening"]
+                np.add(b, g if weight == 1 else np.multiply(g, weight, out=s), out=b)
+            if group["nesterov"]:
+                np.multiply(b, momentum, out=s)
+                g = np.add(g, s, out=s)
+            else:
+                g = b
+        np.multiply(g, float(group["lr"]), out=s)
+        np.subtract(p, s, out=p)
