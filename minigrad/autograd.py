@@ -40,8 +40,8 @@ from typing import Any
 import numpy as np
 
 from . import tape
-from .errors import ArgumentError, DTypeError, GradientError, ShapeError
-from .ir import float64, is_float
+from .errors import ArgumentError, DTypeError, GradientError, ShapeError, Where
+from .ir import Spec, float64, is_float
 from .mode import (
     Switch,
     current,
@@ -222,15 +222,18 @@ class Context:
     """What a Function's forward leaves for its backward."""
 
     def __init__(self) -> None:
-        self._saved: tuple[Tensor | None, ...] = ()
-        self._versions: tuple[int, ...] = ()
+        self._saved: tuple[Tensor | None, ...] | None = ()
         self.needs_input_grad: tuple[bool, ...] = ()
         self._no_grad_outputs: set[int] = set()
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
-        """Keep tensors for backward, checked there for in-place changes."""
+        """Keep tensors (inputs, outputs, or others) for backward; a later change in place is an error."""
+        for t in tensors:
+            if t is not None and not isinstance(t, Tensor):
+                raise DTypeError(
+                    "save_for_backward", f"a {type(t).__name__} is no tensor", fix="set it as an attribute of ctx"
+                )
         self._saved = tensors
-        self._versions = tuple(0 if t is None else t.version for t in tensors)
 
     def mark_non_differentiable(self, *tensors: Tensor) -> None:
         """Outputs that get no gradient."""
@@ -238,19 +241,18 @@ class Context:
 
     @property
     def saved_tensors(self) -> tuple[Tensor | None, ...]:
-        """What save_for_backward kept.  Raises GradientError if one was changed in place since."""
-        for t, version in zip(self._saved, self._versions, strict=True):
-            if t is not None and t.version != version:
-                raise GradientError(
-                    "saved_tensors", f"a saved tensor of shape {t.shape} was changed in place", fix="save a .clone()"
-                )
+        """What save_for_backward kept; to be read in backward."""
+        if self._saved is None:
+            raise GradientError("saved_tensors", "read outside of backward", fix="read them inside backward")
         return self._saved
 
 
 class _FunctionNode(tape.Node):
-    """A node whose rules run the user's backward, once, for all inputs."""
+    """A node whose rules run a backward written by hand, once, for all inputs."""
 
     __slots__ = ("pull",)
+
+    pull: Callable[[_FunctionNode, Tensor], list[Tensor | None]]
 
     def rules(self, g: Tensor) -> tuple[Any, ...]:
         """One constant rule an input, from one call of backward."""
@@ -258,7 +260,32 @@ class _FunctionNode(tape.Node):
         def constant(gx: Tensor | None) -> Callable[..., Tensor | None]:
             return lambda *_: gx
 
-        return tuple(constant(gx) for gx in self.pull(g))
+        return tuple(constant(gx) for gx in self.pull(self, g))
+
+
+def _function_node(
+    name: str,
+    inputs: tuple[tape.Node | None, ...],
+    spec: Spec,
+    where: Where | None,
+    pull: Callable[[_FunctionNode, Tensor], list[Tensor | None]],
+) -> _FunctionNode:
+    node = object.__new__(_FunctionNode)
+    node.op = Op(
+        name=name,
+        kind="opaque",
+        inputs=tuple(f"argument{i}" for i in range(len(inputs))),
+        attrs=(),
+        kernel=_no_kernel,
+        shape=_no_kernel,
+        rules=(None,) * len(inputs),
+    )
+    node.attrs, node.inputs = (), inputs
+    node.saved, node.versions, node.y, node.cell = (), None, None, None
+    node.shape, node.dtype = spec
+    node.where, node.number, node._extra = where, tape._number(), None
+    node.pull = pull
+    return node
 
 
 def _no_kernel(*_: Any) -> Any:
@@ -299,90 +326,99 @@ class Function:
         for y in outputs:
             if not isinstance(y, Tensor):
                 raise DTypeError(name, f"forward returned a {type(y).__name__}", fix="return tensors")
-        shapes = [y.shape for y in outputs]
-        dtypes = [y.dtype for y in outputs]
         single = not isinstance(result, (tuple, list))
-
-        def pull(g: Tensor) -> list[Tensor | None]:
-            if single:
-                grads = [g]
-            else:
-                grads, start = [], 0
-                for shape, dtype in zip(shapes, dtypes, strict=True):
-                    count = int(np.prod(shape, dtype=np.int64))
-                    piece = g[start : start + count].reshape(shape)
-                    grads.append(piece.to(dtype) if is_float(dtype) else piece)
-                    start += count
-            given = _listed(cls.backward(ctx, *grads))
-            if len(given) != len(args):
-                raise GradientError(
-                    name, f"backward returned {len(given)} gradients for {len(args)} arguments", fix="return one for each"
-                )
-            for i, (gx, arg) in enumerate(zip(given, args, strict=True)):
-                if gx is not None and isinstance(arg, Tensor) and gx.shape != arg.shape:
-                    raise ShapeError(
-                        name, f"backward returned shape {gx.shape} for argument {i} of shape {arg.shape}"
-                    )
-            return given
-
-        op = Op(
-            name=name,
-            kind="opaque",
-            inputs=tuple(f"argument{i}" for i in range(len(args))),
-            attrs=(),
-            kernel=_no_kernel,
-            shape=_no_kernel,
-            rules=(None,) * len(args),
+        parts = _Parts(outputs, single)
+        wanted = tuple(
+            Spec(a.shape, a.dtype) if isinstance(a, Tensor) and n is not None else None
+            for a, n in zip(args, nodes, strict=True)
         )
-        hub = object.__new__(_FunctionNode)
-        hub.op, hub.attrs, hub.inputs = op, (), nodes
-        hub.saved, hub.versions, hub.y, hub.cell = (), None, None, None
-        hub.where, hub.number, hub._extra = tape.user_line(1), tape._number(), None
-        hub.pull = pull
-        if single:
-            y = outputs[0]
-            hub.shape, hub.dtype = y.shape, y.dtype
-            return wrap(y._array, hub if is_float(y.dtype) else None, y._version)
-        # Several outputs: the hub stands for all of them laid end to end, and each output is a part.
-        sizes = [int(np.prod(s, dtype=np.int64)) for s in shapes]
-        hub.shape = (sum(sizes),)
-        hub.dtype = float64 if float64 in dtypes else next((d for d in dtypes if is_float(d)), float64)
-        results, start = [], 0
-        for y, size in zip(outputs, sizes, strict=True):
-            node = None
-            if is_float(y.dtype) and id(y) not in ctx._no_grad_outputs:
-                node = _pick(hub, y, start, size)
-            results.append(wrap(y._array, node, y._version))
-            start += size
-        return tuple(results)
+        saved = ctx._saved or ()
+        # Outputs that were saved have a history, this node's, which is not to be lost in a second derivative.
+        own = {id(a) for a in args}
+        places = {id(y): k for k, y in enumerate(outputs) if id(y) not in own}
+        outputs_saved = [(i, places[id(t)]) for i, t in enumerate(saved) if id(t) in places]
+
+        def pull(node: _FunctionNode, g: Tensor) -> list[Tensor | None]:
+            kept: list[Tensor | None] = list(node.saved)
+            for i, k in outputs_saved:
+                y = kept[i]
+                assert y is not None
+                kept[i] = wrap(y._array, parts.node(node, k), y._version)
+            ctx._saved = tuple(kept)
+            try:
+                given = _listed(cls.backward(ctx, *parts.split(g)))
+            finally:
+                ctx._saved = None
+            return _fitting(name, given, wanted)
+
+        hub = _function_node(name, nodes, parts.spec, tape.user_line(1), pull)
+        results = []
+        for k, y in enumerate(outputs):
+            cell = y._cell()  # an output may share the memory of an input or of what was saved
+            differentiable = is_float(y.dtype) and id(y) not in ctx._no_grad_outputs
+            results.append(wrap(y._array, parts.node(hub, k) if differentiable else None, cell))
+        hub.saved = saved
+        hub.versions = tuple(0 if t is None else t.version for t in saved)
+        ctx._saved = None
+        return results[0] if single else tuple(results)
 
 
-def _pick(hub: _FunctionNode, y: Tensor, start: int, size: int) -> tape.Node:
-    """The node of one output: its cotangent, embedded in zeros, is a cotangent of the hub."""
-    total = hub.shape[0]
-    op = Op(
-        name=f"{hub.op.name} output",
-        kind="opaque",
-        inputs=("input",),
-        attrs=(),
-        kernel=_no_kernel,
-        shape=_no_kernel,
-        rules=(None,),
-    )
-    node = object.__new__(_FunctionNode)
-    node.op, node.attrs, node.inputs = op, (), (hub,)
-    node.saved, node.versions, node.y, node.cell = (), None, None, None
-    node.shape, node.dtype = y.shape, y.dtype
-    node.where, node.number, node._extra = hub.where, tape._number(), None
+def _fitting(name: str, given: list[Any], wanted: tuple[Spec | None, ...]) -> list[Tensor | None]:
+    """What a backward returned, checked against the arguments, in their dtypes."""
+    if len(given) != len(wanted):
+        raise GradientError(
+            name, f"backward returned {len(given)} gradients for {len(wanted)} arguments", fix="return one for each"
+        )
+    result: list[Tensor | None] = []
+    for i, (gx, spec) in enumerate(zip(given, wanted, strict=True)):
+        if gx is None or spec is None:
+            result.append(None)
+            continue
+        if not isinstance(gx, Tensor):
+            raise DTypeError(
+                name, f"backward returned a {type(gx).__name__} for argument {i}", fix="return a tensor or None"
+            )
+        if gx.shape != spec.shape:
+            raise ShapeError(name, f"backward returned shape {gx.shape} for argument {i} of shape {spec.shape}")
+        result.append(gx.to(spec.dtype))
+    return result
 
-    def pull(g: Tensor) -> list[Tensor | None]:
-        from .ops.movement import pad_dim
 
-        flat = g.reshape(-1).to(hub.dtype)
-        return [pad_dim(flat, 0, start, total - start - size)]
+class _Parts:
+    """Several outputs laid end to end, since a node of the tape has one."""
 
-    node.pull = pull
-    return node
+    def __init__(self, outputs: list[Tensor], single: bool) -> None:
+        self.specs = [Spec(y.shape, y.dtype) for y in outputs]
+        self.single = single
+        sizes = [y.numel() for y in outputs]
+        self.starts = [sum(sizes[:k]) for k in range(len(sizes) + 1)]
+        floats = [s.dtype for s in self.specs if is_float(s.dtype)]
+        dtype = float64 if float64 in floats or not floats else floats[0]
+        self.spec = self.specs[0] if single else Spec((self.starts[-1],), dtype)
+
+    def split(self, g: Tensor) -> list[Tensor]:
+        """The cotangents of the outputs, from that of the whole."""
+        if self.single:
+            return [g]
+        pieces = []
+        for k, spec in enumerate(self.specs):
+            piece = g[self.starts[k] : self.starts[k + 1]].reshape(spec.shape)
+            pieces.append(piece.to(spec.dtype) if is_float(spec.dtype) else piece)
+        return pieces
+
+    def node(self, hub: _FunctionNode, k: int) -> tape.Node:
+        """The node of output k: its cotangent, among zeros, is a cotangent of the whole."""
+        if self.single:
+            return hub
+        before, after = self.starts[k], self.starts[-1] - self.starts[k + 1]
+        dtype = self.spec.dtype
+
+        def pull(_: _FunctionNode, g: Tensor) -> list[Tensor | None]:
+            from .ops.movement import pad_dim
+
+            return [pad_dim(g.reshape(-1).to(dtype), 0, before, after)]
+
+        return _function_node(f"{hub.op.name} output {k}", (hub,), self.specs[k], hub.where, pull)
 
 
 # -- checks ------------------------------------------------------------------------------------------

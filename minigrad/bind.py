@@ -66,8 +66,11 @@ def apply(op: Op, inputs: tuple[Any, ...], attrs: tuple[Any, ...] = ()) -> Tenso
             if t._node is not None:
                 node = _record(op, inputs, attrs, y, tape.user_line(1))
                 break
-    if op.view and _aliases(y, inputs[0]._array):
-        return wrap_view(inputs[0], op, attrs, y, node)
+    if op.view:
+        if type(y) is Symbol:
+            return _traced_view(inputs[0], y, node)
+        if _aliases(y, inputs[0]._array):
+            return wrap_view(inputs[0], op, attrs, y, node)
     return wrap(y, node, None if node is None else node.cell)
 
 
@@ -76,6 +79,14 @@ def _aliases(y: Any, x: Any) -> bool:
     if type(y) is not _ndarray:
         return False
     return y is x or (y.base is not None and (y.base is x or y.base is x.base))
+
+
+def _traced_view(base: Tensor, y: Symbol, node: tape.Node | None) -> Tensor:
+    """A view in a trace: there is no memory to share, so neither it nor its base may be written to."""
+    cell = base._cell() if type(base._array) is Symbol else [0, None]
+    if len(cell) == 2:
+        cell.append("viewed")
+    return wrap(y, node, cell)
 
 
 def _observed(mode: Mode, op: Op, inputs: tuple[Any, ...], attrs: tuple[Any, ...]) -> Any:
@@ -597,7 +608,7 @@ def write(target: Tensor, value: Tensor, name: str) -> Tensor:
                 fix="convert the tensor first",
             )
         value = tape.hooks.cast(value, target.dtype)  # type: ignore[attr-defined]
-    if isinstance(target._array, Symbol) or isinstance(value._array, Symbol):
+    if current().trace is not None:
         return _write_traced(target, value, name)
     array = target._writable(name)
     commit = rebase(target, value) if current().grad else None
@@ -626,29 +637,32 @@ def rebase(target: Tensor, value: Tensor) -> Callable[[], None] | None:
 
     A change through a view is a change of its base: base' = view_update(base, value).
     """
-    if not isinstance(target, View):
-        node = value._node
-
-        def commit() -> None:
-            target._node = node
-
-        return commit if node is not target._node else None
-    parent = target._parent
-    if parent._node is None and value._node is None:
+    while isinstance(target, View):
+        parent = target._parent
+        if parent._node is None and value._node is None:
+            return None
+        update = tape.hooks.view_update  # type: ignore[attr-defined]
+        node = tape.record(update, (parent, value), (target._viewed_by, target._attrs), parent._array, here())
+        target, value = parent, wrap(parent._array, node)
+    base, history = target, value._node
+    if history is base._node:
         return None
-    update = tape.hooks.view_update  # type: ignore[attr-defined]
-    node = tape.record(update, (parent, value), (target._viewed_by, target._attrs), parent._array, here())
-    stand_in = wrap(parent._array, node)
-    return rebase(parent, stand_in)
+
+    def commit() -> None:
+        base._node = history
+
+    return commit
 
 
 def _write_traced(target: Tensor, value: Tensor, name: str) -> Tensor:
     if not isinstance(target._array, Symbol):
-        raise GradientError(
+        raise TraceError(
             name, "a tensor from outside is changed in place inside a trace", fix="return the new value instead"
         )
     if target._version is not None and len(target._version) > 2:
-        raise GradientError(name, "a traced tensor that has views is changed in place", fix="write it out of place")
+        raise TraceError(
+            name, "a traced tensor that is or has a view is changed in place", fix="write it out of place, or on a .clone()"
+        )
     target._array = value._array
     target._node = value._node
     target._touch()

@@ -22,7 +22,8 @@ from typing import Any
 
 from . import autograd
 from .errors import ArgumentError, DTypeError, GradientError
-from .mode import enable_grad
+from .mode import current, enable_grad
+from .tape import Leaf, reachable
 from .tensor import Tensor
 
 __all__ = ["grad", "value_and_grad", "vjp"]
@@ -63,6 +64,36 @@ def _fresh(tree: Any, op: str) -> tuple[Any, list[Tensor]]:
     return tree_map(point, tree), points
 
 
+def _has_outer(outputs: list[Tensor], points: list[Tensor]) -> bool:
+    """Whether outputs depend on anything that requires grad besides the points themselves.
+
+    If so, an outer function or a later `backward` is interested too, and results stay connected:
+    in grad(lambda x: grad(lambda y: x * y)(w))(v) the inner gradient depends on x, which is no
+    argument of the inner function.
+    """
+    own = {p._node for p in points}
+    roots = [y._node for y in outputs if y._node is not None]
+    return any(isinstance(node, Leaf) and node not in own for node in reachable(roots))
+
+
+def _pull(
+    outputs: list[Tensor], cotangents: list[Any], points: list[Tensor], *, create_graph: bool, retain_graph: bool = False
+) -> tuple[Tensor, ...]:
+    """Gradients of the outputs by the points, zeros where there is no dependence."""
+    connected = [(y, g) for y, g in zip(outputs, cotangents, strict=True) if y.requires_grad]
+    if not connected:
+        return tuple(p.detach().zeros_like() for p in points)
+    grads = autograd.grad(
+        [y for y, _ in connected],
+        points,
+        [g for _, g in connected],
+        retain_graph=retain_graph or create_graph,
+        create_graph=create_graph,
+        materialize_grads=True,
+    )
+    return tuple(g for g in grads if g is not None)
+
+
 def value_and_grad(
     func: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: bool = False
 ) -> Callable[..., Any]:
@@ -75,14 +106,13 @@ def value_and_grad(
     @functools.wraps(func)
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-        if not args or max(numbers) >= len(args):
+        if not args or max(numbers) >= len(args) or min(numbers) < -len(args):
             raise ArgumentError("value_and_grad", f"argnums {argnums} with {len(args)} positional arguments")
+        trees = list(args)
+        points: list[Tensor] = []
+        recording = current().grad
         with enable_grad():
-            trees = list(args)
-            points: list[Tensor] = []
-            outer = False
             for number in numbers:
-                outer = outer or any(isinstance(x, Tensor) and x.requires_grad for x in tree_leaves(args[number]))
                 trees[number], new = _fresh(args[number], "value_and_grad")
                 points += new
             result = func(*trees, **kwargs)
@@ -92,12 +122,10 @@ def value_and_grad(
                 raise GradientError(
                     "grad", f"the function returned {shape}, not a scalar", fix="reduce it with .sum() or .mean()"
                 )
-            if value.requires_grad:
-                grads = autograd.grad(value, points, create_graph=True, materialize_grads=True)
-            else:
-                grads = tuple(p.zeros_like() for p in points)
+            outer = recording and _has_outer([value], points)
+            grads = _pull([value], [None], points, create_graph=outer)
         if not outer:
-            value, grads = value.detach(), tuple(g.detach() for g in grads if g is not None)
+            value = value.detach()
         remaining = iter(grads)
         shaped = tuple(tree_map(lambda _: next(remaining), args[number]) for number in numbers)
         gradient = shaped[0] if isinstance(argnums, int) else shaped
@@ -126,30 +154,25 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple
 
     The cotangent has the structure of the output.  With has_aux, (output, pull, aux).
     """
+    recording = current().grad
     with enable_grad():
         trees, points = _fresh(primals, "vjp")
         result = func(*trees)
     output, aux = result if has_aux else (result, None)
     outputs = [y for y in tree_leaves(output) if isinstance(y, Tensor)]
+    outer = recording and _has_outer(outputs, points)
 
-    def pull(*cotangents: Any, retain_graph: bool = True, create_graph: bool = True) -> tuple[Any, ...]:
+    def pull(*cotangents: Any, retain_graph: bool = True, create_graph: bool | None = None) -> tuple[Any, ...]:
         given = tree_leaves(cotangents[0] if len(cotangents) == 1 else cotangents)
         if len(given) != len(outputs):
             raise ArgumentError("vjp", f"{len(given)} cotangents for {len(outputs)} outputs")
-        connected = [(y, g) for y, g in zip(outputs, given, strict=True) if y.requires_grad]
-        if connected:
-            grads = autograd.grad(
-                [y for y, _ in connected],
-                points,
-                [g for _, g in connected],
-                retain_graph=retain_graph,
-                create_graph=create_graph,
-                materialize_grads=True,
-            )
-        else:
-            grads = tuple(p.zeros_like() for p in points)
+        if create_graph is None:
+            wanted = any(isinstance(g, Tensor) and g.requires_grad for g in given)
+            create_graph = current().grad and (outer or wanted)
+        grads = _pull(outputs, given, points, create_graph=create_graph, retain_graph=retain_graph or create_graph)
         remaining = iter(grads)
         shaped: tuple[Any, ...] = tree_map(lambda _: next(remaining), primals)
         return shaped
 
-    return (output, pull, aux) if has_aux else (output, pull)
+    shown = output if outer else tree_map(lambda y: y.detach() if isinstance(y, Tensor) else y, output)
+    return (shown, pull, aux) if has_aux else (shown, pull)

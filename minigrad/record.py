@@ -17,6 +17,7 @@ an attribute   its value, by the name it has in the record
 `x_shape`      the shape of the input this rule is for (nothing is kept)
 `x_dtype`      its dtype
 `i`            its position, for operations with any number of inputs
+`indices`      there, all inputs with None for the floating point ones (these are not kept)
 =============  =====================================================================
 
     >>> keeps(lambda g, other: g * other, ("input", "other"))
@@ -90,6 +91,7 @@ class Op:
     raw: tuple[BoundRule | None, ...] = field(init=False)  # `bound`, but on arrays where that is the same
     kept: tuple[tuple[bool, ...], ...] = field(init=False)  # rule -> input -> kept?
     keeps_y: tuple[bool, ...] = field(init=False)
+    only_indices: bool = field(init=False)
 
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
@@ -101,6 +103,7 @@ class Op:
         bound: list[BoundRule | None] = []
         raw: list[BoundRule | None] = []
         kept, keeps_y = [], []
+        only_indices = False
         for rule in self.rules:
             if rule is None:
                 bound.append(None)
@@ -109,7 +112,8 @@ class Op:
                 keeps_y.append(False)
                 continue
             inputs, output = keeps(rule, names)
-            kept.append(tuple(name in inputs for name in names))
+            only_indices = variadic and "indices" in parameters(rule)
+            kept.append(tuple(name in inputs or only_indices for name in names))
             keeps_y.append(output)
             bound.append(_bind_rule(self.name, rule, names, self.attrs, variadic, ""))
             plain = not variadic and _is_arithmetic(rule)
@@ -120,6 +124,7 @@ class Op:
         set_(self, "raw", tuple(raw))
         set_(self, "kept", tuple(kept))
         set_(self, "keeps_y", tuple(keeps_y))
+        set_(self, "only_indices", only_indices)
 
     def accepts(self, count: int) -> bool:
         """Whether the operation can have this many inputs."""
@@ -186,6 +191,8 @@ def _bind_rule(
     for name in parameters(rule):
         if name in ("g", "y", "i", "x_shape", "x_dtype"):
             arguments.append(name)
+        elif name == "indices" and variadic:
+            arguments.append("x")
         elif name in inputs:
             arguments.append("x" if variadic else f"x[{inputs.index(name)}]{suffix}")
         elif name in attrs:

@@ -231,6 +231,8 @@ def record(op: Op, inputs: tuple[Any, ...], attrs: tuple[Any, ...], y: Any, wher
     keep_y = False
     if op.variadic:
         node.saved = inputs if any(op.kept[0]) else ()
+        if op.only_indices:
+            node.saved = tuple([None if t._array.dtype.kind == "f" else t for t in inputs])
         keep_y = op.keeps_y[0]
     elif len(nodes) == 1:
         node.saved = inputs if op.kept[0][0] else ()
@@ -257,7 +259,7 @@ def record(op: Op, inputs: tuple[Any, ...], attrs: tuple[Any, ...], y: Any, wher
             break
     if keep_y:
         node.y = y
-        node.cell = [0, None, None]
+        node.cell = [0, None]
     else:
         node.y = node.cell = None
     node.shape = y.shape
@@ -294,7 +296,8 @@ def _verify(node: Node) -> None:
         if t is None or t._version is None:
             continue
         if t._version[0] != (versions[i] if versions else 0):
-            name = "an input" if node.op.variadic else f"its input {node.op.inputs[i]!r}"
+            named = type(node) is Node and not node.op.variadic
+            name = f"its input {node.op.inputs[i]!r}" if named else "a saved tensor"
             raise _stale(node, f"{name} of shape {t.shape}", t._version[1])
 
 
@@ -396,7 +399,7 @@ def sweep(
                     gx._array = part = _asarray(rule(array, y, saved, attrs, i, shape, parent.dtype))
                     gx._node = gx._version = None
                 else:
-                    kept = None if y is None else wrap(y, node if create_graph else None)
+                    kept = None if y is None else wrap(y, node if create_graph else None, node.cell)
                     gx = rule(g, kept, saved, attrs, i, shape, parent.dtype)
                     if gx is None:
                         continue
@@ -424,10 +427,18 @@ def _run_hooks(node: Node, g: Any) -> Any:
     for hook in list(extra.get("hooks", {}).values()):
         replaced = hook(g)
         if replaced is not None:
+            if not isinstance(replaced, hooks.tensor) or (replaced.shape, replaced.dtype) != (g.shape, g.dtype):
+                spec = Spec(replaced.shape, replaced.dtype) if isinstance(replaced, hooks.tensor) else replaced
+                raise GradientError(
+                    f"hook of {node.name}", f"returned {spec} for a gradient of {Spec(g.shape, g.dtype)}", fix="keep the spec"
+                )
             g = replaced
     if extra.get("retain") and node.inputs:
         previous = node.grad
-        node.grad = hooks.wrap(g._array, g._node) if previous is None else hooks.add(previous, g)
+        if previous is not None:
+            node.grad = hooks.add(previous, g)
+        else:  # `g` may be handed to others too; see `_accumulate`
+            node.grad = g if current().grad or _traced(g) else hooks.wrap(g._array.copy())
     return g
 
 

@@ -25,6 +25,7 @@ import numpy as np
 from . import tape
 from .errors import ArgumentError, DTypeError, Error, GradientError, OutOfRangeError, TraceError, Where, here
 from .ir import DEFAULT_FLOAT, DTYPES, DType, Shape, Spec, int64, is_float
+from .mode import current
 from .record import Op
 
 if TYPE_CHECKING:
@@ -198,12 +199,17 @@ class Tensor(TensorMethods):
         """`numpy.exp(tensor)` and `array * tensor` run the operation of that ufunc."""
         function = tape.hooks.ufuncs.get(ufunc.__name__)
         if function is None or method != "__call__" or kwargs:
+            what = f" with {', '.join(kwargs)}" if kwargs else "" if method == "__call__" else f".{method}"
             raise DTypeError(
-                f"numpy.{ufunc.__name__}",
+                f"numpy.{ufunc.__name__}{what}",
                 "there is no such operation on tensors",
                 fix="apply it to tensor.detach().numpy()",
             )
         return function(*(wrap(as_array(x)) if isinstance(x, np.ndarray) else x for x in inputs))
+
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        """Other numpy functions (`numpy.sum(tensor)`) take the tensor for the array that it holds."""
+        return func(*_as_arrays(args), **{name: _as_arrays(value) for name, value in kwargs.items()})
 
     def __float__(self) -> float:
         return float(self._scalar("float"))
@@ -409,7 +415,7 @@ class Tensor(TensorMethods):
         source = value._array if isinstance(value, Tensor) else as_array(value, self.dtype)
         if source.shape != self.shape:
             raise ArgumentError("assign", f"a value of shape {source.shape} into a tensor of shape {self.shape}")
-        if isinstance(source, Symbol) or isinstance(self._array, Symbol):
+        if isinstance(source, Symbol) or current().trace is not None:
             raise TraceError("assign", "state updates inside a trace are not supported yet", fix="return the new value")
         self._writable("assign")[...] = source
         self._touch()
@@ -442,6 +448,12 @@ class Tensor(TensorMethods):
         return _unpickle, (type(self) if not isinstance(self, View) else Tensor, self._array, self.requires_grad)
 
 
+def _as_arrays(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.__array__()
+    return type(value)(map(_as_arrays, value)) if type(value) in (tuple, list) else value
+
+
 def _unpickle(cls: type[Tensor], array: Any, requires_grad: bool) -> Tensor:
     tensor: Tensor = _new(cls)
     tensor._array, tensor._version, tensor._node = array, None, None
@@ -460,10 +472,19 @@ class View(Tensor):
         cell = self._version
         assert cell is not None
         if self._seen != cell[0]:
-            self._seen = cell[0]
-            parent = self._parent._node
-            if parent is not None:
-                self._own = tape.record(self._viewed_by, (self._parent,), self._attrs, self._array, here())
+            stale: list[View] = []
+            tensor: Tensor = self
+            while isinstance(tensor, View) and tensor._seen != cell[0]:
+                stale.append(tensor)
+                tensor = tensor._parent
+            for view in reversed(stale):  # from the base outwards: no recursion
+                view._seen = cell[0]
+                if view._parent._node is not None:
+                    view._own = tape.record(
+                        view._viewed_by, (view._parent,), view._attrs, view._array, here()
+                    )
+                elif not isinstance(view._own, tape.Leaf):
+                    view._own = None
         return self._own
 
     @_node.setter

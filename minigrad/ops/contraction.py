@@ -27,6 +27,7 @@ import numpy as np
 from ..bind import method, primitive
 from ..errors import ArgumentError, DTypeError, Refusal, ShapeError
 from ..ir import Shape, Spec, broadcast_shapes
+from ..tape import hooks
 from ..tensor import Tensor
 from .elementwise import mul
 from .movement import _permute, _reshape, transpose, unsqueeze
@@ -108,6 +109,9 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     if left == 1:
         shape = shape[:-1] if right == 1 else (*shape[:-2], shape[-1])
     return _reshape(y, shape)
+
+
+hooks.ufuncs["matmul"] = matmul
 
 
 @method("__rmatmul__")

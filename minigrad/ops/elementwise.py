@@ -817,4 +817,17 @@ def result_type(*tensors: Any) -> DType:
     return promoted("result_type", *tensors)[0].dtype
 
 
+for _name, _function in (
+    ("floor_divide", floor_divide),
+    ("remainder", remainder),
+    ("bitwise_and", Tensor.__and__),
+    ("bitwise_or", Tensor.__or__),
+    ("bitwise_xor", Tensor.__xor__),
+    ("invert", Tensor.__invert__),
+    ("power", pow),
+    ("square", square),
+    ("positive", positive),
+):
+    hooks.ufuncs[_name] = _function
+
 hooks.add = _add

@@ -22,6 +22,7 @@ A negative index counts from the end in `x[...]`, as in numpy; in `gather`, `sca
 
 from __future__ import annotations
 
+import math
 import operator
 from collections.abc import Sequence
 from typing import Any
@@ -34,7 +35,7 @@ from ..ir import Shape, Spec, broadcast_shapes, int64, is_float
 from ..mode import current
 from ..tape import record
 from ..tensor import Symbol, Tensor, as_array, wrap
-from .elementwise import cast
+from .elementwise import cast, where
 from .movement import _permute, _reshape, broadcast_to, one_dim
 from .reduction import ValuesIndices
 
@@ -141,7 +142,7 @@ _advanced = primitive(
     attrs=("index",),
     kernel=lambda input, *rest: input[_key(rest[-1], rest[:-1])],
     shape=_advanced_shape,
-    vjp=(lambda g, tensors, i, x_shape, index: None if i else _advanced_grad([g, *tensors[1:]], x_shape, index),),
+    vjp=(lambda g, indices, i, x_shape, index: None if i else _advanced_grad([g, *indices[1:]], x_shape, index),),
     samples=_advanced_samples,
     doc="input[index] with integer arrays",
     error=0.0,
@@ -162,7 +163,7 @@ _advanced_grad = primitive(
     attrs=("shape", "index"),
     kernel=_advanced_grad_kernel,
     shape=lambda specs, shape, index: Spec(shape, specs[0].dtype),
-    vjp=(lambda g, tensors, i, index: None if i else _advanced([g, *tensors[1:]], index),),
+    vjp=(lambda g, indices, i, index: None if i else _advanced([g, *indices[1:]], index),),
     samples=lambda rng: [((rng.normal(size=(3, 2)), np.array([0, 2, 2])), ((4, 2), (("array", 0),)))],
     doc="zeros of a shape, with the input added at index: the transpose of advanced_index",
 )
@@ -231,7 +232,7 @@ _index_put = primitive(
     attrs=("index", "accumulate"),
     kernel=lambda input, value, *rest: _put(input.copy(), value, rest[:-2], rest[-2], rest[-1]),
     shape=lambda specs, index, accumulate: specs[0],
-    vjp=(lambda g, tensors, i, x_shape, index, accumulate: _index_put_rule(g, tensors, i, x_shape, index, accumulate),),
+    vjp=(lambda g, indices, i, index, accumulate: _index_put_rule(g, indices, i, index, accumulate),),
     samples=lambda rng: [
         ((rng.normal(size=(4, 2)), rng.normal(size=(2, 2)), np.array([0, 3])), ((("array", 0),), accumulate))
         for accumulate in (False, True)
@@ -250,14 +251,21 @@ def _put(y: Any, value: Any, arrays: Sequence[Any], index: Template, accumulate:
     return y
 
 
-def _index_put_rule(g: Tensor, tensors: Any, i: int, x_shape: Shape, index: Template, accumulate: bool) -> Tensor | None:
-    arrays = list(tensors[2:])
+def _index_put_rule(g: Tensor, indices: Any, i: int, index: Template, accumulate: bool) -> Tensor | None:
+    arrays = list(indices[2:])
     if i > 1:
         return None
     part = _advanced([g, *arrays], index) if arrays else _basic(g, index)
     if i == 1:
-        return part
+        return part if accumulate or not arrays else where(_survives(part.shape, g.shape, arrays, index), part, 0.0)
     return g if accumulate else _index_put([g, part.zeros_like(), *arrays], index, False)
+
+
+def _survives(part: Shape, shape: Shape, arrays: list[Tensor], index: Template) -> Tensor:
+    """Which of the values written at index are there afterwards: of several at one place, the last."""
+    order = wrap(np.arange(math.prod(part)).reshape(part))
+    last = _index_put([wrap(np.zeros(shape, np.int64)), order, *arrays], index, False)
+    return _advanced([last, *arrays], index) == order
 
 
 @method("__setitem__")
@@ -285,6 +293,10 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
             raise ShapeError("index assignment", f"a value of shape {new.shape} into a part of shape {part.shape}")
         write(part, broadcast_to(new, part.shape), "index assignment")
         return
+    if current().trace is not None:
+        raise TraceError(
+            "index assignment", "a tensor from outside is changed in place inside a trace", fix="return the new value instead"
+        )
     forbid_leaf(self, "index assignment")
     array = self._writable("index assignment")
     inputs = (self, new, *arrays)

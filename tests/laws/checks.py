@@ -367,7 +367,8 @@ def keeps_only_what_it_needs(op: Op) -> None:
             assert (node.y is not None) == ("y" in asked), f"{op.name}: keeps its output without need"
             for i, t in enumerate(node.saved):
                 name = op.inputs[0][1:] if op.variadic else op.inputs[i]
-                assert t is None or name in asked, f"{op.name}: keeps input {name!r} without need"
+                needed = name in asked or (op.variadic and "indices" in asked and t is not None and t.dtype.kind != "f")
+                assert t is None or needed, f"{op.name}: keeps input {name!r} without need"
             if not op.variadic:
                 for i, name in enumerate(op.inputs):
                     kept = bool(node.saved) and node.saved[i] is not None
