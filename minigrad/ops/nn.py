@@ -67,7 +67,7 @@ from .convolution import (
     max_pool2d,
 )
 from .creation import rand
-from .elementwise import _where, cast, clamp, erf, exp, mul, rsqrt, sigmoid, square, tanh, where
+from .elementwise import _where, cast, clamp, erf, exp, log, log1p, mul, rsqrt, sigmoid, square, tanh, where
 from .indexing import _index_select, _integers
 from .movement import _reshape, one_dim
 from .reduction import _count, _mean, _sum, reduced, var
@@ -391,6 +391,23 @@ def log_softmax(input: Tensor, dim: int | None = None, *, dtype: Any = None) -> 
 def softmin(input: Tensor, dim: int | None = None, *, dtype: Any = None) -> Tensor:
     """softmax of -input."""
     return _along("softmin", _softmax, -input, dim, dtype)
+
+
+# -- cross entropy of two outcomes -----------------------------------------------------------------
+
+
+@elementwise(
+    "-(target * maximum(log(input), -100.0) + (1.0 - target) * maximum(log1p(-input), -100.0))",
+    vjp=(
+        # the exact derivative is infinite at 0 and 1, where the loss is limited: so is the divisor
+        lambda g, input, target: g * ((input - target) / clamp((1.0 - input) * input, min=1e-12)),
+        lambda g, input: g * (clamp(log1p(-input), min=-100.0) - clamp(log(input), min=-100.0)),
+    ),
+    dtype="float",
+    domain=(0.1, 0.9),
+)
+def _binary_cross_entropy(input: Tensor, target: Tensor) -> Tensor:
+    """-(target * log(input) + (1 - target) * log(1 - input)), both logarithms at least -100."""
 
 
 # -- standardisation -------------------------------------------------------------------------------
