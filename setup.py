@@ -1,9 +1,9 @@
 """Build the C kernels as one optional extension, `minigrad._kernels`.
 
-The declarations that Python sees are read from `csrc/minigrad.h`, so the header is the only place where the ABI
-is written. The extension uses CPython's stable ABI: one wheel serves every Python from 3.11 on. Each file under
-`csrc/tables/` switches its own instruction set on, hence there are no flags to choose: the library picks the best
-table that the processor supports when it is loaded.
+The declarations that Python sees are read from `csrc/minigrad.h`, so the header is the only place
+where the ABI is written. The extension uses CPython's stable ABI: one wheel serves every Python
+from 3.11 on. Each file under `csrc/tables/` switches its own instruction set on, hence there are no
+flags to choose: the library picks the best table that the processor supports when it is loaded.
 
 Without a working C compiler the install still succeeds, and the package runs on numpy.
 """
@@ -32,14 +32,24 @@ def kernels() -> Extension:
     ffi.set_source(
         "minigrad._kernels",
         '#include "minigrad.h"',
-        sources=sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "csrc").rglob("*.c")
-                       if "test" not in p.parts),
+        sources=sorted(
+            p.relative_to(ROOT).as_posix() for p in (ROOT / "csrc").rglob("*.c") if "test" not in p.parts
+        ),
         depends=sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "csrc").rglob("*.h")),
         include_dirs=["csrc"],
         define_macros=[("Py_LIMITED_API", "0x030B0000")],
         py_limited_api=True,
-        extra_compile_args=["-std=gnu11", "-O3", "-g0", "-fvisibility=hidden", "-ffp-contract=fast",
-                            "-fno-math-errno", "-fno-trapping-math", "-pthread", "-Wno-psabi"],
+        extra_compile_args=[
+            "-std=gnu11",
+            "-O3",
+            "-g0",
+            "-fvisibility=hidden",
+            "-ffp-contract=fast",
+            "-fno-math-errno",
+            "-fno-trapping-math",
+            "-pthread",
+            "-Wno-psabi",
+        ],
         extra_link_args=["-pthread"] + (["-Wl,-s"] if sys.platform.startswith("linux") else []),
     )
     (ROOT / "build").mkdir(exist_ok=True)

@@ -48,6 +48,6 @@ int mg_block(int type, const char *which) {
     if (strcmp(which, "mr") == 0) return g->mr;
     if (strcmp(which, "nr") == 0) return g->nr;
     if (strcmp(which, "kc") == 0) return g->kc;
-    if (strcmp(which, "mc") == 0) return g->mc;
+    if (strcmp(which, "nc") == 0) return g->nc;
     return 0;
 }

@@ -30,8 +30,8 @@ struct mg_gemm_kernels {
     int size;               /* bytes per element */
     int vl;                 /* lanes of a vector */
     int mr, nv, nr;         /* a tile: mr rows by nr = nv * vl columns */
-    int kc;                 /* depth of a block: kc * nr of B stay in L1 */
-    int mc;                 /* rows of a block: mc * kc of A stay in L2 */
+    int kc;                 /* depth of a block: mr * kc of A stay in L1, kc * nr of B stream from L2 */
+    int nc;                 /* columns of a block: kc * nc of B, packed; a multiple of nr */
     int wide;               /* vectors in a tile of one row */
     mg_tile_fn *const *tile;          /* [((rows - 1) * nv + vectors - 1) * MG_TILE_VARIANTS + variant] */
     mg_tile_fn *wide_tile;            /* one row, `wide` vectors */

@@ -27,7 +27,7 @@ const char *mg_isa_at(int i);                 /* i-th table this processor can r
 int mg_set_isa(const char *name);
 int mg_num_threads(void);
 int mg_set_num_threads(int n);                /* n <= 0: as many as this process may use */
-int mg_block(int type, const char *which);    /* a block size of the table in use: mr nr kc mc; 0 if unknown */
+int mg_block(int type, const char *which);    /* a block size of the table in use: mr nr kc nc; 0 if unknown */
 
 /* --- C = act(alpha * A B + beta * C + bias) ----------------------------------------------------------------- */
 /* A is m x k, B is k x n, C is m x n; element (i, j) of A is a[i * rsa + j * csa], and so on: a transpose is a swap of

@@ -41,7 +41,8 @@ static int supported(void) { return MG_TABLE_SUPPORTED; }
 
 #define GEMM_KERNELS(T, REAL) {                                                                                    \
     .size = sizeof(REAL), .vl = VBYTES / sizeof(REAL), .mr = MR, .nv = NV, .nr = NV * VBYTES / sizeof(REAL),          \
-    .kc = KC * sizeof(float) / sizeof(REAL), .mc = MC, .wide = WIDE, .tile = tiles_##T, .wide_tile = tile_1_8_0_##T,  \
+    .kc = KC * sizeof(float) / sizeof(REAL), .nc = NC, .wide = WIDE,                                                  \
+    .tile = tiles_##T, .wide_tile = tile_1_8_0_##T,                                                                   \
     .transpose = transpose_##T, .copy_panel = copy_panel_##T, .rows_dot = rows_dot_##T, .probe = probe_##T}
 
 const struct mg_isa MG_TABLE = {

@@ -4,13 +4,16 @@
  *             that depend on k alone: the bits of the result depend on the shapes and the table, and on nothing else (not
  *             on the number of threads).
  * Source.     Goto & van de Geijn 2008; Van Zee & van de Geijn 2015 (BLIS).
- * Blocking.   for a block of kc steps                            (sums stay in C between blocks)
- *               for a block of mc rows: pack A[mc, kc] for L2     (rows with an odd stride, or panels of mr if A is k-major)
- *                 for a panel of nr columns: B[kc, nr] for L1     (packed by the first tile that reads it)
- *                   for a tile of mr rows                         (tile.h)
- *             Rows are split evenly: 32 rows on mr = 14 are 11 + 11 + 10, not 14 + 14 + 4.
- * No packing. A panel that only one tile reads is not packed, nor is A when few panels read it: that is the path of small
- *             matrices. One row of C takes wide tiles or dot products, see vector().
+ * Blocking.   for a block of kc steps                         (sums stay in C between blocks)
+ *               for a block of nc columns                      B[kc, nc] is packed once, for L2 and L3
+ *                 for mr rows: A[mr, kc] stays in L1
+ *                   for a panel of nr columns: one tile         (tile.h)
+ *             B is packed by the first row of tiles, as it computes: packing has no pass of its own. Rows are split evenly:
+ *             32 rows on mr = 14 are 11 + 11 + 10, not 14 + 14 + 4. A is packed only where its strides are bad for the cache,
+ *             see find_sliver(). A block of several tiles of A for L2, as in BLIS, was 2 to 10 % slower from 1024 on, and no
+ *             faster below.
+ * No packing. A panel that only one tile reads is not packed, nor is A when its rows are near each other: that is the path
+ *             of small matrices. One row of C takes wide tiles or dot products, see vector().
  * Threads.    C is cut into chunks of rows or of columns (never k), each thread packs for itself, there is no barrier. */
 #include "isa.h"
 #include "pool.h"
@@ -20,7 +23,9 @@
 #include <string.h>
 
 enum {
-    PACK_A_PANELS = 3,          /* pack A when more panels than this read it */
+    PACK_A_PANELS = 3,          /* pack A when more panels than this read it, and its rows, or its steps if it is */
+    PACK_A_ROWS = 4096,         /* k-major, are at least so many bytes apart: they fall into few sets of L1, and from */
+    PACK_A_STEPS = 2048,        /* a page on, each needs a TLB entry of its own */
     PARALLEL_FLOPS = 500000,    /* below this, waking another thread costs more than it saves */
     CHUNKS_PER_THREAD = 2       /* so that a thread that is held up can be helped */
 };
@@ -53,116 +58,101 @@ static void gather(int size, int64_t m, int64_t n, const char *src, int64_t rss,
         }
 }
 
-/* --- a block of rows of A, as the tiles will read it ---------------------------------------------------------- */
+/* --- rows m0 .. m1, columns n0 .. n1 of C ---------------------------------------------------------------------- */
 
-/* Row stride of a packed block of A: whole cache lines, and an odd number of them, so that the mr rows that a tile reads
- * side by side fall into different sets of the cache. */
+/* Row stride of a packed sliver of A: whole cache lines, and an odd number of them, so that the rows that a tile reads side
+ * by side fall into different sets of the cache. */
 static int64_t packed_stride(int64_t kc, int size) {
     return (int64_t)((mg_round_up((size_t)(kc * size), MG_LINE) / MG_LINE) | 1) * MG_LINE / size;
 }
 
-struct a_block {
-    const char *at;
-    int64_t rsa, csa;   /* rsa == 0: panels of `rows` consecutive elements per step, one after the other */
-};
-
-static struct a_block pack_a(const struct product *g, int64_t i, int64_t mc, int64_t p, int64_t kc, char *room) {
-    const struct mg_gemm_kernels *kn = g->kernels;
-    const int size = kn->size;
+/* The sliver of A that a row of tiles reads: rows i .. i + rows, steps p .. p + kc, where it lies or copied to `room`. */
+static void find_sliver(const struct product *g, int64_t i, int64_t rows, int64_t p, int64_t kc, int reread, char *room,
+                        struct mg_tile *t) {
+    const int size = g->kernels->size;
     const char *a = g->a + (i * g->rsa + p * g->csa) * size;
-    const int reread = g->n > PACK_A_PANELS * kn->nr;
-    if (g->csa == 1 || kc == 1) {
-        if (!reread) return (struct a_block){a, g->rsa, g->csa};
-        const int64_t stride = packed_stride(kc, size);
-        for (int64_t r = 0; r < mc; r++) memcpy(room + r * stride * size, a + r * g->rsa * size, (size_t)(kc * size));
-        return (struct a_block){room, stride, 1};
+    t->a = a;
+    t->rsa = g->rsa;
+    t->csa = g->csa;
+    if (g->csa == 1 && reread && g->rsa * size >= PACK_A_ROWS) {
+        t->a = room;
+        t->rsa = packed_stride(kc, size);
+        for (int64_t r = 0; r < rows; r++)
+            memcpy(room + r * t->rsa * size, a + r * g->rsa * size, (size_t)(kc * size));
+    } else if (g->csa != 1 && g->rsa == 1 && reread && g->csa * size >= PACK_A_STEPS) {
+        t->a = room;
+        t->csa = rows;
+        g->kernels->copy_panel(kc, rows, a, g->csa, room);
+    } else if (g->csa != 1 && g->rsa != 1 && reread) {
+        t->a = room;
+        t->rsa = packed_stride(kc, size);
+        t->csa = 1;
+        gather(size, rows, kc, a, g->rsa, g->csa, room, t->rsa);
     }
-    if (g->rsa == 1) {
-        if (!reread) return (struct a_block){a, 1, g->csa};
-        const int64_t tiles = ceil_div(mc, kn->mr);
-        for (int64_t t = 0, r = 0; t < tiles; t++) {
-            const int64_t rows = ceil_div(mc - r, tiles - t);
-            kn->copy_panel(kc, rows, a + r * size, g->csa, room + r * kc * size);
-            r += rows;
-        }
-        return (struct a_block){room, 0, 0};
-    }
-    const int64_t stride = packed_stride(kc, size);
-    gather(size, mc, kc, a, g->rsa, g->csa, room, stride);
-    return (struct a_block){room, stride, 1};
 }
 
-/* --- rows m0 .. m1, columns n0 .. n1 of C ---------------------------------------------------------------------- */
+/* The panel of B that a tile reads: steps p .. p + kc, columns j .. j + columns, either where it lies or, if its rows are
+ * not contiguous, copied to `room`. Returns where it is and sets the distance of its rows. */
+static const char *find_panel(const struct product *g, int64_t p, int64_t kc, int64_t j, int64_t columns, char *room,
+                              int64_t *rsb) {
+    const struct mg_gemm_kernels *kn = g->kernels;
+    const char *b = g->b + (p * g->rsb + j * g->csb) * kn->size;
+    *rsb = g->csb == 1 ? g->rsb : kn->nr;
+    if (g->csb == 1) return b;
+    if (g->rsb == 1) kn->transpose(kc, columns, b, g->csb, room, kn->nr);
+    else {
+        if (columns < kn->nr) memset(room, 0, (size_t)(kc * kn->nr * kn->size));
+        gather(kn->size, kc, columns, b, g->rsb, g->csb, room, kn->nr);
+    }
+    return room;
+}
 
 static int part(const struct product *g, int64_t m0, int64_t m1, int64_t n0, int64_t n1) {
     const struct mg_gemm_kernels *kn = g->kernels;
     const int size = kn->size, nr = kn->nr;
+    const int64_t tiles = ceil_div(m1 - m0, kn->mr);
     const int64_t k_blocks = g->k > kn->kc ? ceil_div(g->k, kn->kc) : 1, kc_most = ceil_div(g->k, k_blocks);
-    const int64_t m_blocks = ceil_div(m1 - m0, kn->mc), mc_most = ceil_div(m1 - m0, m_blocks);
+    const int64_t n_blocks = ceil_div(n1 - n0, kn->nc), nc_most = least(ceil_div(n1 - n0, nr) * nr, kn->nc);
 
-    const size_t panel_bytes = mg_round_up((size_t)(kc_most * nr * size), MG_LINE);
-    const size_t a_bytes = (size_t)(mc_most * packed_stride(kc_most, size) * size);
-    char *panel = mg_scratch(panel_bytes + a_bytes + 2 * MG_LINE);   /* copy_panel may write a vector past the end */
-    if (panel == NULL) return MG_ENOMEM;
-    char *a_room = panel + panel_bytes;
+    const size_t b_bytes = mg_round_up((size_t)(kc_most * nc_most * size), MG_LINE);
+    const size_t a_bytes = (size_t)(kn->mr * packed_stride(kc_most, size) * size);
+    char *b_room = mg_scratch(b_bytes + a_bytes + MG_LINE);   /* copy_panel may write most of a vector past the end */
+    if (b_room == NULL) return MG_ENOMEM;
+    char *a_room = b_room + b_bytes;
 
-    for (int64_t kb = 0, p = 0; kb < k_blocks; kb++) {
-        const int64_t kc = ceil_div(g->k - p, k_blocks - kb);
+    for (int64_t kb = 0, p = 0, kc; kb < k_blocks; kb++, p += kc) {
+        kc = ceil_div(g->k - p, k_blocks - kb);
         const int last = kb == k_blocks - 1;
         struct mg_tile t = {
             .k = kc, .rsc = g->rsc, .alpha = g->alpha, .beta = kb == 0 ? g->beta : 1, .act = last ? g->act : MG_LINEAR};
 
-        for (int64_t mb = 0, i = m0; mb < m_blocks; mb++) {
-            const int64_t mc = ceil_div(m1 - i, m_blocks - mb), tiles = ceil_div(mc, kn->mr);
-            const struct a_block a = pack_a(g, i, mc, p, kc, a_room);
+        for (int64_t nb = 0, j0 = n0, j1; nb < n_blocks; nb++, j0 = j1) {
+            j1 = n0 + cut(n1 - n0, nr, nb + 1, n_blocks);
+            const int reread = j1 - j0 > PACK_A_PANELS * nr;
 
-            for (int64_t j = n0; j < n1; j += nr) {
-                const int64_t columns = least(nr, n1 - j);
-                const int vectors = (int)ceil_div(columns, kn->vl);
-                const char *b = g->b + (p * g->rsb + j * g->csb) * size;
-                int pack = 0;
-                if (g->csb == 1) {
-                    t.b = b;
-                    t.rsb = g->rsb;
-                    pack = tiles > 1 ? MG_TILE_PACK : 0;
-                } else {
-                    if (g->rsb == 1) kn->transpose(kc, columns, b, g->csb, panel, nr);
-                    else {
-                        if (columns < nr) memset(panel, 0, (size_t)(kc * nr * size));
-                        gather(size, kc, columns, b, g->rsb, g->csb, panel, nr);
-                    }
+            for (int64_t tile = 0, i = m0, rows; tile < tiles; tile++, i += rows) {
+                rows = ceil_div(m1 - i, tiles - tile);
+                find_sliver(g, i, rows, p, kc, reread, a_room, &t);
+
+                for (int64_t j = j0; j < j1; j += nr) {
+                    const int64_t columns = least(nr, j1 - j), vectors = ceil_div(columns, kn->vl);
+                    char *panel = b_room + (j - j0) * kc * size;
+                    int variant = 0;
                     t.b = panel;
                     t.rsb = nr;
-                }
-                t.pack = panel;
-                t.tail = (int)(columns % kn->vl);
-                t.bias = last && g->bias ? g->bias + j * size : NULL;
-                const int tail = t.tail ? MG_TILE_TAIL : 0;
-
-                for (int64_t tile = 0, r = 0; tile < tiles; tile++) {
-                    const int64_t rows = ceil_div(mc - r, tiles - tile);
-                    if (a.rsa) {
-                        t.a = a.at + r * a.rsa * size;
-                        t.rsa = a.rsa;
-                        t.csa = a.csa;
-                    } else {
-                        t.a = a.at + r * kc * size;
-                        t.rsa = 1;
-                        t.csa = rows;
+                    if (tile == 0) {
+                        t.b = find_panel(g, p, kc, j, columns, panel, &t.rsb);
+                        if (t.b != panel && tiles > 1) variant += MG_TILE_PACK;
                     }
-                    t.c = g->c + ((i + r) * g->rsc + j) * size;
-                    kn->tile[((rows - 1) * kn->nv + vectors - 1) * MG_TILE_VARIANTS + tail + pack](&t);
-                    if (pack) {
-                        t.b = panel;
-                        t.rsb = nr;
-                        pack = 0;
-                    }
-                    r += rows;
+                    t.pack = panel;
+                    t.tail = (int)(columns % kn->vl);
+                    if (t.tail) variant += MG_TILE_TAIL;
+                    t.bias = last && g->bias ? g->bias + j * size : NULL;
+                    t.c = g->c + (i * g->rsc + j) * size;
+                    kn->tile[((rows - 1) * kn->nv + vectors - 1) * MG_TILE_VARIANTS + variant](&t);
                 }
             }
-            i += mc;
         }
-        p += kc;
     }
     return MG_OK;
 }

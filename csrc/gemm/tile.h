@@ -12,20 +12,39 @@
  *             loads for mr * nv multiply-adds. A panel of B (kc * nr) stays in L1 while rows of A stream from L2.
  * Left out.   Prefetching C gained nothing.
  *
- * mr and nv are constants wherever this is inlined, so the loops over them disappear and x[][] lives in registers. */
+ * mr and nv are constants wherever tile() is inlined, so the loops over them disappear and x[][] lives in registers. */
 
 enum { FN(max_rows) = MR, FN(max_vectors) = NV > 8 ? NV : 8 };
+
+/* C = act(alpha * sums + beta * C + bias) for a tile: everything but the two cases that the tile itself stores. */
+__attribute__((noinline)) static void FN(epilogue)(int mr, int nv, int tail, const REAL *sums, const struct mg_tile *t) {
+    const REAL alpha = (REAL)t->alpha, beta = (REAL)t->beta, *bias = t->bias;
+    for (int i = 0; i < mr; i++)
+        for (int j = 0; j < nv; j++) {
+            const int part = tail && j == nv - 1;
+            REAL *at = (REAL *)t->c + i * t->rsc + j * VL;
+            FN(vec) v = alpha * FN(load)(sums + (i * nv + j) * VL);
+            if (beta != 0) v += beta * (part ? FN(load_first)(at, tail) : FN(load)(at));
+            if (bias) v += part ? FN(load_first)(bias + j * VL, tail) : FN(load)(bias + j * VL);
+            if (t->act == MG_RELU) v = (FN(vec))((FN(bits))v & ~(v < (FN(vec)){0}));   /* a NaN stays */
+            if (part) FN(store_first)(at, v, tail);
+            else FN(store)(at, v);
+        }
+}
 
 ALWAYS_INLINE void FN(tile)(const int mr, const int nv, const int variant, const struct mg_tile *t) {
     const int tail = variant & MG_TILE_TAIL ? t->tail : 0;
     const int pack = variant & MG_TILE_PACK;
-    const REAL *a = t->a, *b = t->b, *bias = t->bias;
+    const REAL *a = t->a, *b = t->b;
     REAL *packed = t->pack, *c = t->c;
     const int64_t rsa = t->rsa, csa = t->csa, rsb = t->rsb, rsc = t->rsc;
 
     FN(vec) x[FN(max_rows)][FN(max_vectors)];
     UNROLL for (int i = 0; i < mr; i++)
         UNROLL for (int j = 0; j < nv; j++) x[i][j] = (FN(vec)){0};
+
+    const REAL *quad[(MR + 3) / 4];
+    UNROLL for (int q = 0; q < (mr + 3) / 4; q++) quad[q] = a + 4 * q * rsa;
 
     _Pragma("GCC unroll 1") for (int64_t p = t->k; p > 0; p--) {
         FN(vec) row[FN(max_vectors)];
@@ -37,26 +56,29 @@ ALWAYS_INLINE void FN(tile)(const int mr, const int nv, const int variant, const
             }
         }
         UNROLL for (int i = 0; i < mr; i++) {
-            REAL ai = a[i * rsa];
+            REAL ai = quad[i / 4][(i % 4) * rsa];
             UNROLL for (int j = 0; j < nv; j++) x[i][j] += ai * row[j];
         }
-        a += csa;
+        UNROLL for (int q = 0; q < (mr + 3) / 4; q++) quad[q] += csa;
         b += rsb;
         if (pack) packed += NV * VL;
     }
 
-    const REAL alpha = (REAL)t->alpha, beta = (REAL)t->beta;
-    UNROLL for (int i = 0; i < mr; i++)
-        UNROLL for (int j = 0; j < nv; j++) {
-            const int part = tail && j == nv - 1;
-            REAL *at = c + i * rsc + j * VL;
-            FN(vec) v = alpha * x[i][j];
-            if (beta != 0) v += beta * (part ? FN(load_first)(at, tail) : FN(load)(at));
-            if (bias) v += part ? FN(load_first)(bias + j * VL, tail) : FN(load)(bias + j * VL);
-            if (t->act == MG_RELU) v = (FN(vec))((FN(bits))v & ~(v < (FN(vec)){0}));   /* a NaN stays */
-            if (part) FN(store_first)(at, v, tail);
-            else FN(store)(at, v);
-        }
+    if (t->alpha == 1 && (t->beta == 0 || t->beta == 1) && !t->bias && t->act == MG_LINEAR) {
+        const int accumulate = t->beta == 1;
+        UNROLL for (int i = 0; i < mr; i++)
+            UNROLL for (int j = 0; j < nv; j++) {
+                REAL *at = c + i * rsc + j * VL;
+                if (tail && j == nv - 1)
+                    FN(store_first)(at, accumulate ? x[i][j] + FN(load_first)(at, tail) : x[i][j], tail);
+                else FN(store)(at, accumulate ? x[i][j] + FN(load)(at) : x[i][j]);
+            }
+    } else {
+        REAL sums[mr * nv * VL];
+        UNROLL for (int i = 0; i < mr; i++)
+            UNROLL for (int j = 0; j < nv; j++) FN(store)(sums + (i * nv + j) * VL, x[i][j]);
+        FN(epilogue)(mr, nv, tail, sums, t);
+    }
 }
 
 /* One function per tile shape and variant, and the array that finds it. */

@@ -17,7 +17,7 @@
 #define NV 2
 #define FOR_EACH_ROW_COUNT(X) X(1) X(2) X(3) X(4) X(5) X(6)
 #define KC 256
-#define MC 384
+#define NC 1024
 #include "../table.h"
 
 #if defined(__clang__)

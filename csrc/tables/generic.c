@@ -7,5 +7,5 @@
 #define NV 2
 #define FOR_EACH_ROW_COUNT(X) X(1) X(2) X(3) X(4)
 #define KC 256
-#define MC 128
+#define NC 512
 #include "../table.h"

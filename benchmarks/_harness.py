@@ -1,0 +1,362 @@
+"""Timing several engines against each other, so that the ratio means something.
+
+How it measures, and why:
+
+- **One process per engine, taking turns.** Engines that share a process fight: the idle threads of
+  one spin on the cores that the other one needs. Here each engine lives in a worker process,
+  prepares all of a case, and then the parent lets them run in turn, round after round. Whatever the
+  neighbours or the clock of the machine do, they do it to all.
+- **The best of short runs.** A run repeats the call often enough to last a few milliseconds; the
+  figure of an engine is its best run, which is the one that neighbours on the machine disturbed
+  least. (Medians punish whoever was unlucky: engines whose threads wait for each other take
+  milliseconds longer whenever another process wants one core.)
+- **Right before fast.** Before a case is timed, the engines' results must agree with the first
+  one's (two fixed random projections in float64). An engine that gives something else is an error,
+  not a row in the table.
+- **The machine's limits are measured in the same run**, by our own kernels: multiply-adds on
+  registers, and copying.
+
+A benchmark script defines cases and engines and calls `main`:
+
+>>> class Numpy(Engine):
+...     name = "numpy"
+...     def prepare(self, case):
+...         x = np.full(case["n"], 2.0)
+...         return lambda: x + 1.0
+>>> Numpy().prepare({"n": 3})().tolist()
+[3.0, 3.0, 3.0]
+
+The file is then run twice: by you, as the parent, and by the parent with `--worker`, once per engine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Case = dict[str, Any]
+Call = Callable[[], Any]
+
+SETTLE = 0.02  # seconds between turns: other engines' threads spin for a while after their work
+RUN = 0.003  # seconds that one run should last
+
+
+def c_backend() -> Any:
+    """`minigrad.backends.c`, without the rest of the package."""
+    root = Path(__file__).parent.parent
+    if (
+        importlib.util.find_spec("minigrad") is None
+    ):  # not installed: the extension may have been built in place
+        sys.path.insert(0, str(root))
+    path = root / "minigrad" / "backends" / "c.py"
+    spec = importlib.util.spec_from_file_location("minigrad_backend_c", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not module.available:
+        raise ImportError(module.reason)
+    return module
+
+
+class Engine:
+    """One contender. Subclasses say what to import (in `start`) and how to prepare a case."""
+
+    name = ""
+    ours = False
+
+    def environment(self, threads: int) -> dict[str, str]:
+        """Variables of the worker process, beyond those that set the number of threads."""
+        return {}
+
+    def start(self, threads: int) -> None:
+        """Import and configure the engine, in the worker. An ImportError leaves the engine out."""
+
+    def prepare(self, case: Case) -> Call:
+        """The call to be timed, its data made and warm; it returns the result, as an array of any kind."""
+        raise NotImplementedError
+
+    def skips(self, case: Case) -> bool:
+        """Whether the engine cannot do this case."""
+        return False
+
+
+class Numpy(Engine):
+    name = "numpy"
+
+
+class NumpyAVX512(Engine):
+    """numpy whose OpenBLAS is told to use AVX-512: some builds do not recognise some processors."""
+
+    name = "numpy-avx512"
+
+    def environment(self, threads: int) -> dict[str, str]:
+        return {"OPENBLAS_CORETYPE": "SkylakeX"}
+
+    def start(self, threads: int) -> None:
+        if "avx512" not in c_backend().isas():
+            raise ImportError("no AVX-512 here")
+
+
+class Torch(Engine):
+    name = "torch"
+
+    def start(self, threads: int) -> None:
+        torch = importlib.import_module("torch")
+        torch.set_num_threads(threads)
+        torch.set_grad_enabled(False)
+        self.torch = torch
+
+
+class Minigrad(Engine):
+    name = "minigrad"
+    ours = True
+
+    def start(self, threads: int) -> None:
+        self.c = c_backend()
+        self.c.set_num_threads(threads)
+
+
+# --- worker ---------------------------------------------------------------------------------------
+
+
+def fingerprint(result: Any) -> list[float]:
+    """Two random projections of a result and its norm: enough to tell two results apart."""
+    x = np.asarray(result, np.float64).ravel()
+    rng = np.random.default_rng(1)
+    return [
+        float(x @ rng.standard_normal(x.size)) if x.size < 10**7 else float(x.sum()) for _ in range(2)
+    ] + [float(np.linalg.norm(x))]
+
+
+def serve(engine: Engine, threads: int) -> None:
+    """Answer the parent: one line of JSON in, one out."""
+    answers = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)  # what an engine prints must not get between
+    try:
+        engine.start(threads)
+    except ImportError as error:
+        print(json.dumps({"missing": str(error)}), file=answers)
+        return
+    print(json.dumps({"ready": True}), file=answers)
+    call: Call = lambda: None  # noqa: E731
+    count = 1
+    for line in sys.stdin:
+        order = json.loads(line)
+        if order["do"] == "prepare":
+            if engine.skips(order["case"]):
+                print(json.dumps({"skipped": True}), file=answers)
+                continue
+            call = engine.prepare(order["case"])
+            proof = fingerprint(call())
+            begin = time.perf_counter()
+            call()
+            once = time.perf_counter() - begin
+            count = max(1, int(RUN / max(once, 1e-7)))
+            begin = time.perf_counter()
+            for _ in range(count):
+                call()
+            count = max(1, min(100_000, int(count * RUN / max(time.perf_counter() - begin, 1e-7))))
+            print(json.dumps({"fingerprint": proof}), file=answers)
+        elif order["do"] == "run":
+            call()  # the first call after a pause wakes threads
+            begin = time.perf_counter()
+            for _ in range(count):
+                call()
+            print(json.dumps({"seconds": (time.perf_counter() - begin) / count}), file=answers)
+        elif order["do"] == "probe":
+            print(json.dumps(probe(engine)), file=answers)
+
+
+def probe(engine: Any) -> dict[str, float]:
+    """FLOP/s in float32 and float64 and copy bandwidth in bytes/s, out of cache."""
+    lib, ffi = engine.c.lib, engine.c.ffi
+    source, target = np.ones(1 << 27, np.uint8), np.zeros(1 << 27, np.uint8)
+    return {
+        "fma_f32": lib.mg_probe_fma(lib.MG_F32, 0.2),
+        "fma_f64": lib.mg_probe_fma(lib.MG_F64, 0.2),
+        "copy": lib.mg_probe_copy(ffi.from_buffer(target), ffi.from_buffer(source), source.nbytes, 5),
+    }
+
+
+# --- parent ---------------------------------------------------------------------------------------
+
+
+class Worker:
+    """An engine in its own process."""
+
+    def __init__(self, script: str, engine: Engine, threads: int) -> None:
+        self.engine = engine
+        count = str(threads)
+        names = (
+            "OMP_NUM_THREADS",
+            "OPENBLAS_NUM_THREADS",
+            "MKL_NUM_THREADS",
+            "NUMEXPR_NUM_THREADS",
+            "NUMBA_NUM_THREADS",
+            "MINIGRAD_NUM_THREADS",
+        )
+        environment = os.environ | dict.fromkeys(names, count) | engine.environment(threads)
+        self.process = subprocess.Popen(
+            [sys.executable, script, *sys.argv[1:], "--worker", engine.name, "--threads", count],
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+        )
+        self.missing = self._answer().get("missing")
+
+    def _answer(self) -> dict[str, Any]:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        if not line:
+            raise RuntimeError(f"the worker of {self.engine.name} ended with code {self.process.wait()}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def ask(self, do: str, **order: Any) -> dict[str, Any]:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps({"do": do} | order) + "\n")
+        return self._answer()
+
+    def close(self) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def geometric_mean(values: Iterable[float]) -> float:
+    logs = [math.log(v) for v in values]
+    return math.exp(sum(logs) / len(logs)) if logs else math.nan
+
+
+def compare(workers: list[Worker], case: Case, rounds: int, tolerance: float) -> dict[str, float]:
+    """Seconds per call of every engine that can do the case, in its best run."""
+    entered: list[Worker] = []
+    truth: list[float] = []
+    for worker in workers:
+        answer = worker.ask("prepare", case=case)
+        if "skipped" in answer:
+            continue
+        proof = answer["fingerprint"]
+        truth = truth or proof
+        scale = max(abs(truth[-1]), 1e-30)
+        if not all(abs(p - t) <= tolerance * scale for p, t in zip(proof, truth, strict=True)):
+            raise AssertionError(f"{worker.engine.name} disagrees on {case}: {proof} is not {truth}")
+        entered.append(worker)
+    seconds: dict[str, list[float]] = {w.engine.name: [] for w in entered}
+    for _ in range(rounds):
+        for worker in entered:
+            time.sleep(SETTLE)
+            seconds[worker.engine.name].append(worker.ask("run")["seconds"])
+    return {name: min(runs) for name, runs in seconds.items()}
+
+
+def main(
+    script: str,
+    engines: list[Engine],
+    cases: list[Case],
+    *,
+    tolerance: float = 1e-4,
+    flops: Callable[[Case], float] | None = None,
+    moved: Callable[[Case], float] | None = None,
+    parser: argparse.ArgumentParser | None = None,
+) -> None:
+    """Run a benchmark. `flops` or `moved` (bytes) of a case turn times into shares of the machine's limit.
+
+    A case needs a "label". Ratios are best peer / minigrad: above 1 minigrad is faster.
+    """
+    parser = parser or argparse.ArgumentParser()
+    parser.add_argument(
+        "--threads", type=int, nargs="+", default=None, help="thread counts to measure (default: 1 2)"
+    )
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--only", default="", help="cases whose label contains this")
+    parser.add_argument("--json", metavar="FILE", help="write all figures to FILE")
+    parser.add_argument("--worker", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.worker:
+        serve(next(e for e in engines if e.name == options.worker), options.threads[0])
+        return
+
+    chosen = [c for c in cases if options.only in c["label"]]
+    report: dict[str, Any] = {"machine": platform.processor() or platform.machine(), "runs": []}
+    for threads in options.threads or [1, 2]:
+        workers = [Worker(script, e, threads) for e in engines]
+        for worker in workers:
+            if worker.missing:
+                print(f"# {worker.engine.name} is left out: {worker.missing}")
+        workers = [w for w in workers if not w.missing]
+        report["runs"].append(_table(workers, chosen, threads, options.rounds, tolerance, flops, moved))
+        for worker in workers:
+            worker.close()
+    if options.json:
+        Path(options.json).write_text(json.dumps(report, indent=1))
+
+
+def _table(
+    workers: list[Worker],
+    cases: list[Case],
+    threads: int,
+    rounds: int,
+    tolerance: float,
+    flops: Callable[[Case], float] | None,
+    moved: Callable[[Case], float] | None,
+) -> dict[str, Any]:
+    ours = next((w for w in workers if w.engine.ours), None)
+    limits = ours.ask("probe") if ours else {}
+    if limits:
+        print(
+            f"\n{threads} thread(s): FMA peak {limits['fma_f32'] / 1e9:.0f} GFLOP/s float32, "
+            f"{limits['fma_f64'] / 1e9:.0f} float64; copy {limits['copy'] / 1e9:.1f} GB/s"
+        )
+    names = [w.engine.name for w in workers]
+    print(f"{'':<26}" + "".join(f"{n:>14}" for n in names) + f"{'ratio':>8}{'of peak':>9}")
+    rows = []
+    for case in cases:
+        seconds = compare(workers, case, rounds, tolerance)
+        mine = min(
+            (seconds[w.engine.name] for w in workers if w.engine.ours and w.engine.name in seconds),
+            default=math.nan,
+        )
+        best = min(
+            (seconds[w.engine.name] for w in workers if not w.engine.ours and w.engine.name in seconds),
+            default=math.nan,
+        )
+        peak = limits.get("fma_f64" if case.get("dtype") == "float64" else "fma_f32", math.nan)
+        share = (
+            flops(case) / mine / peak
+            if flops
+            else moved(case) / mine / limits.get("copy", math.nan)
+            if moved
+            else math.nan
+        )
+        print(
+            f"{case['label']:<26}"
+            + "".join(f"{seconds[n] * 1e6:>12.2f}us" if n in seconds else f"{'-':>14}" for n in names)
+            + f"{best / mine:>8.2f}{share:>9.0%}",
+            flush=True,
+        )
+        rows.append({"case": case, "seconds": seconds, "ratio": best / mine, "share": share})
+    known = [r["ratio"] for r in rows if r["ratio"] == r["ratio"]]
+    if known:
+        worst = min(rows, key=lambda r: r["ratio"])
+        print(
+            f"geometric mean of best peer / minigrad: {geometric_mean(known):.2f}x; "
+            f"worst {worst['ratio']:.2f}x at {worst['case']['label']}"
+        )
+    return {"threads": threads, "limits": limits, "rows": rows}
