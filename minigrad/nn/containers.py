@@ -1,0 +1,209 @@
+"""Containers: modules whose parts are numbered or named.
+
+>>> from minigrad import nn
+>>> net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+>>> net[0], len(net[:2])
+(Linear(in_features=4, out_features=8, bias=True), 2)
+>>> list(net.state_dict())
+['0.weight', '0.bias', '2.weight', '2.bias']
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, TypeVar, overload
+
+from ..errors import ArgumentError, DTypeError, OutOfRangeError
+from .module import Module
+
+S = TypeVar("S", bound="_Numbered")
+
+
+class _Numbered(Module):
+    """Parts under the names "0", "1", ..., or names of their own, in order."""
+
+    def _parts(self) -> dict[str, Module]:
+        return {name: value for name, value in self.__dict__.items() if isinstance(value, Module)}
+
+    def _refill(self, modules: Iterable[Module]) -> None:
+        """Number the parts anew."""
+        for name in self._parts():
+            delattr(self, name)
+        for i, module in enumerate(modules):
+            self.add_module(str(i), module)
+
+    def _name_at(self, index: int) -> str:
+        names = list(self._parts())
+        try:
+            return names[index]
+        except IndexError:
+            raise OutOfRangeError(
+                type(self).__name__,
+                f"index {index} of {len(names)} modules",
+                fix=f"use 0 to {len(names) - 1}",
+            ) from None
+
+    @overload
+    def __getitem__(self: S, index: slice) -> S: ...
+
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            part = type(self)()
+            for name in list(self._parts())[index]:
+                part.add_module(name if isinstance(self, Sequential) else str(len(part)), getattr(self, name))
+            return part
+        return getattr(self, self._name_at(index))
+
+    def __setitem__(self, index: int, module: Module) -> None:
+        if not isinstance(module, Module):
+            raise DTypeError(
+                type(self).__name__, f"a {type(module).__name__} is no Module", fix="assign an nn.Module"
+            )
+        setattr(self, self._name_at(index), module)
+
+    def __delitem__(self, index: int | slice) -> None:
+        names = list(self._parts())
+        gone = names[index] if isinstance(index, slice) else [self._name_at(index)]
+        for name in gone:
+            delattr(self, name)
+        if all(name.isdigit() for name in names):
+            self._refill(list(self._parts().values()))
+
+    def __len__(self) -> int:
+        return len(self._parts())
+
+    def __iter__(self) -> Iterator[Module]:
+        return iter(self._parts().values())
+
+    def __contains__(self, module: object) -> bool:
+        return any(module is part for part in self)
+
+    def append(self: S, module: Module) -> S:
+        """Add a module at the end."""
+        self.add_module(str(len(self)), module)
+        return self
+
+    def extend(self: S, modules: Iterable[Module]) -> S:
+        """Add modules at the end."""
+        for module in modules:
+            self.append(module)
+        return self
+
+    def insert(self: S, index: int, module: Module) -> S:
+        """Add a module before position `index`."""
+        parts = list(self._parts().values())
+        parts.insert(index, module)
+        self._refill(parts)
+        return self
+
+
+class Sequential(_Numbered):
+    """Modules called one after the other: `Sequential(a, b)(x)` is `b(a(x))`.
+
+    Takes modules, or one mapping (such as an OrderedDict) from names to modules.
+    """
+
+    def __init__(self, *modules: Any) -> None:
+        super().__init__()
+        if len(modules) == 1 and isinstance(modules[0], Mapping):
+            for name, module in modules[0].items():
+                self.add_module(name, module)
+            return
+        if len(modules) == 1 and isinstance(modules[0], (list, tuple)):
+            raise DTypeError("Sequential", "the modules are in a list", fix="write Sequential(*modules)")
+        for i, module in enumerate(modules):
+            self.add_module(str(i), module)
+
+    def forward(self, input: Any) -> Any:
+        """Apply the modules in order."""
+        for value in self.__dict__.values():
+            if isinstance(value, Module):
+                input = value(input)
+        return input
+
+
+class ModuleList(_Numbered):
+    """A list of modules that belong to their owner; it cannot be called."""
+
+    def __init__(self, modules: Iterable[Module] | None = None) -> None:
+        super().__init__()
+        if modules is not None:
+            self.extend(modules)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Raises ArgumentError."""
+        raise ArgumentError(
+            "ModuleList", "a list of modules cannot be called", fix="loop over it, or use Sequential"
+        )
+
+
+class ModuleDict(Module):
+    """A dictionary of modules that belong to their owner; it cannot be called."""
+
+    def __init__(self, modules: Mapping[str, Module] | None = None) -> None:
+        super().__init__()
+        if modules is not None:
+            self.update(modules)
+
+    def _parts(self) -> dict[str, Module]:
+        return {name: value for name, value in self.__dict__.items() if isinstance(value, Module)}
+
+    def __getitem__(self, key: str) -> Any:
+        parts = self._parts()
+        if key not in parts:
+            raise ArgumentError(
+                "ModuleDict", f"there is no module {key!r}", fix=f"it has: {', '.join(parts) or 'none'}"
+            )
+        return parts[key]
+
+    def __setitem__(self, key: str, module: Module) -> None:
+        self.add_module(key, module)
+
+    def __delitem__(self, key: str) -> None:
+        self.pop(key)
+
+    def __len__(self) -> int:
+        return len(self._parts())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parts())
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._parts()
+
+    def keys(self) -> Iterable[str]:
+        """The names."""
+        return self._parts().keys()
+
+    def values(self) -> Iterable[Module]:
+        """The modules."""
+        return self._parts().values()
+
+    def items(self) -> Iterable[tuple[str, Module]]:
+        """Names and modules."""
+        return self._parts().items()
+
+    def pop(self, key: str) -> Any:
+        """Take a module out and return it."""
+        module = self[key]
+        delattr(self, key)
+        return module
+
+    def clear(self) -> None:
+        """Take all modules out."""
+        for key in list(self._parts()):
+            delattr(self, key)
+
+    def update(self, modules: Any) -> None:
+        """Add modules from a mapping or from pairs."""
+        for key, module in modules.items() if isinstance(modules, Mapping) else modules:
+            self[key] = module
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Raises ArgumentError."""
+        raise ArgumentError(
+            "ModuleDict", "a dictionary of modules cannot be called", fix="call one of its modules"
+        )

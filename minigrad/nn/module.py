@@ -1,0 +1,454 @@
+"""Module: a function with parameters.
+
+A layer is a function whose constants are learned, so it needs three things: to be called, to list
+its parameters (for the optimizer), and to save and restore them.
+
+**The attributes are the register.**  Whatever attribute holds a `Parameter` is a parameter, and
+whatever attribute holds a `Module` is a part of this one; nothing is entered anywhere else, so
+nothing can get out of step.  Names are paths: in
+
+    >>> from minigrad import nn
+    >>> class Net(nn.Module):
+    ...     def __init__(self):
+    ...         super().__init__()
+    ...         self.hidden = nn.Linear(4, 3)
+    ...         self.output = nn.Linear(3, 2, bias=False)
+    ...     def forward(self, x):
+    ...         return self.output(nn.functional.relu(self.hidden(x)))
+    >>> [(name, p.shape) for name, p in Net().named_parameters()]
+    [('hidden.weight', (3, 4)), ('hidden.bias', (3,)), ('output.weight', (2, 3))]
+
+A *buffer* is state that is saved but not learned, such as the running mean of a batch norm.  As
+any tensor could be one, buffers are declared, with `register_buffer`.
+
+Names, shapes and order of `state_dict` are PyTorch's, so weights move between the two:
+a module's own parameters, then its own buffers, then its parts, depth first.
+
+Left out on purpose: backward hooks on modules (use hooks on tensors), and lazily shaped layers.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+from ..autograd import no_grad
+from ..errors import ArgumentError, DTypeError, Error, GradientError, here
+from ..ir import float32, float64, is_float
+from ..ops.elementwise import check_device
+from ..optim.base import clear_grad
+from ..tape import Leaf, Removable
+from ..tensor import Tensor, as_array, as_dtype
+
+M = TypeVar("M", bound="Module")
+
+
+class Parameter(Tensor):
+    """A tensor that a module learns: a leaf that requires grad.
+
+    data: a tensor (its memory is shared) or what `minigrad.tensor` takes.  Raises DTypeError if it
+    requires grad and is not floating point, GradientError for the result of a recorded operation.
+    """
+
+    __slots__ = ()
+
+    def __init__(self, data: Any = (), requires_grad: bool = True) -> None:
+        if isinstance(data, Tensor):
+            self._array = data._array
+            self._version = data._cell()
+        else:
+            self._array = as_array(data, copy=True)
+            self._version = None
+        self._node = None
+        if requires_grad:
+            self.requires_grad_()
+
+    def __repr__(self) -> str:
+        return "Parameter containing:\n" + super().__repr__()
+
+
+class IncompatibleKeys(NamedTuple):
+    """What `load_state_dict(strict=False)` could not place."""
+
+    missing_keys: list[str]
+    unexpected_keys: list[str]
+
+
+class StateDictError(ArgumentError, RuntimeError, KeyError):
+    """A state that does not fit a module; the message lists every key at fault."""
+
+    __str__ = Error.__str__  # KeyError's would print the message as a quoted literal
+
+
+_hook_number = iter(range(1 << 62)).__next__
+
+
+class Module:
+    """Base of all layers and models: subclasses define `__init__` and `forward`."""
+
+    #: Whether the module is being trained: dropout drops and batch norm measures.
+    training: bool = True
+    # Made on first use, so that a subclass that forgets super().__init__() works all the same.
+    _buffers: dict[str, bool] | None = None  # name -> whether it is saved
+    _hooks: tuple[dict[int, Any], dict[int, Any]] | None = None  # before, after
+
+    def __init__(self) -> None:
+        self.training = True
+
+    # -- calling --------------------------------------------------------------------------------
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What the module computes; to be defined by subclasses."""
+        raise ArgumentError(type(self).__name__, "forward is not defined", fix="define forward(self, x)")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._hooks is None:
+            return self.forward(*args, **kwargs)
+        before, after = self._hooks
+        for hook in list(before.values()):
+            replaced = hook(self, args)
+            if replaced is not None:
+                args = replaced if isinstance(replaced, tuple) else (replaced,)
+        y = self.forward(*args, **kwargs)
+        for hook in list(after.values()):
+            replaced = hook(self, args, y)
+            if replaced is not None:
+                y = replaced
+        return y
+
+    def _hook(self, which: int, hook: Callable[..., Any]) -> Removable:
+        if self._hooks is None:
+            self._hooks = ({}, {})
+        table, key = self._hooks[which], _hook_number()
+        table[key] = hook
+        return Removable(table, key)
+
+    def register_forward_pre_hook(self, hook: Callable[..., Any]) -> Removable:
+        """Call `hook(module, args)` before forward; what it returns, if not None, replaces the arguments."""
+        return self._hook(0, hook)
+
+    def register_forward_hook(self, hook: Callable[..., Any]) -> Removable:
+        """Call `hook(module, args, output)` after forward; what it returns, if not None, replaces it."""
+        return self._hook(1, hook)
+
+    # -- registering ----------------------------------------------------------------------------
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        old = self.__dict__.get(name)
+        if old is not None and value is not None:
+            if isinstance(old, Parameter) and not isinstance(value, Parameter):
+                raise DTypeError(
+                    type(self).__name__,
+                    f"a {type(value).__name__}, which is not learned, would replace the parameter {name!r}",
+                    fix=f"assign an nn.Parameter, or write into it with {name}.assign(value)",
+                )
+            if self._buffers is not None and name in self._buffers and not isinstance(value, Tensor):
+                raise DTypeError(
+                    type(self).__name__,
+                    f"the buffer {name!r} would be replaced by a {type(value).__name__}",
+                    fix="assign a tensor",
+                )
+        object.__setattr__(self, name, value)
+
+    def __delattr__(self, name: str) -> None:
+        object.__delattr__(self, name)
+        if self._buffers is not None:
+            self._buffers.pop(name, None)
+
+    def _new_name(self, op: str, name: str, taken_by: type) -> None:
+        if not isinstance(name, str) or not name or "." in name:
+            raise ArgumentError(op, f"{name!r} is no name", fix="use a non-empty string without dots")
+        if hasattr(self, name) and not isinstance(self.__dict__.get(name), (taken_by, type(None))):
+            raise ArgumentError(
+                op, f"{type(self).__name__} already has an attribute {name!r}", fix="choose another"
+            )
+
+    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
+        """Make `tensor` an attribute that moves with the module but is not learned; persistent: it is saved."""
+        self._new_name("register_buffer", name, Tensor)
+        if tensor is not None and not isinstance(tensor, Tensor):
+            raise DTypeError(
+                "register_buffer", f"a {type(tensor).__name__} is no tensor", fix="pass a tensor or None"
+            )
+        if self._buffers is None:
+            self._buffers = {}
+        self._buffers[name] = bool(persistent)
+        object.__setattr__(self, name, tensor)
+
+    def register_parameter(self, name: str, param: Parameter | None) -> None:
+        """Make `param` a learned attribute; None reserves the name."""
+        self._new_name("register_parameter", name, Parameter)
+        if param is not None and not isinstance(param, Parameter):
+            raise DTypeError(
+                "register_parameter",
+                f"a {type(param).__name__} is no Parameter",
+                fix="wrap it in nn.Parameter",
+            )
+        object.__setattr__(self, name, param)
+
+    def add_module(self, name: str, module: Module | None) -> None:
+        """Make `module` a part of this one, under any name."""
+        self._new_name("add_module", name, Module)
+        if module is not None and not isinstance(module, Module):
+            raise DTypeError("add_module", f"a {type(module).__name__} is no Module", fix="pass an nn.Module")
+        object.__setattr__(self, name, module)
+
+    register_module = add_module
+
+    # -- walking --------------------------------------------------------------------------------
+
+    def named_children(self) -> Iterator[tuple[str, Module]]:
+        """The direct parts, each once, with their names."""
+        seen = set()
+        for name, value in list(self.__dict__.items()):
+            if isinstance(value, Module) and value not in seen:
+                seen.add(value)
+                yield name, value
+
+    def children(self) -> Iterator[Module]:
+        """The direct parts."""
+        return (module for _, module in self.named_children())
+
+    def named_modules(
+        self, memo: set[Module] | None = None, prefix: str = "", remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Module]]:
+        """This module and all parts of parts, depth first, with their paths."""
+        seen = set() if memo is None else memo
+        if self in seen:
+            return
+        if remove_duplicate:
+            seen.add(self)
+        yield prefix, self
+        for name, value in list(self.__dict__.items()):
+            if isinstance(value, Module):
+                yield from value.named_modules(seen, _join(prefix, name), remove_duplicate)
+
+    def modules(self) -> Iterator[Module]:
+        """This module and all parts of parts."""
+        return (module for _, module in self.named_modules())
+
+    def _own(self, what: str) -> Iterator[tuple[str, Tensor]]:
+        """Own parameters ("parameters"), buffers ("buffers"), or the buffers that are saved ("saved")."""
+        if what == "parameters":
+            for name, value in list(self.__dict__.items()):
+                if isinstance(value, Parameter):
+                    yield name, value
+        elif self._buffers is not None:
+            for name, saved in list(self._buffers.items()):
+                value = self.__dict__.get(name)
+                if value is not None and (saved or what == "buffers"):
+                    yield name, value
+
+    def _named(
+        self, what: str, prefix: str, recurse: bool, remove_duplicate: bool
+    ) -> Iterator[tuple[str, Any]]:
+        seen: set[int] = set()
+        walk = self.named_modules(None, prefix, remove_duplicate) if recurse else [(prefix, self)]
+        for path, module in walk:
+            for name, tensor in module._own(what):
+                if id(tensor) not in seen:
+                    if remove_duplicate:
+                        seen.add(id(tensor))
+                    yield _join(path, name), tensor
+
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Parameter]]:
+        """All parameters with their paths; one that is shared comes once, under its first path."""
+        return self._named("parameters", prefix, recurse, remove_duplicate)
+
+    def parameters(self, recurse: bool = True) -> Iterator[Parameter]:
+        """All parameters, each once."""
+        return (p for _, p in self.named_parameters("", recurse))
+
+    def named_buffers(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, Tensor]]:
+        """All buffers with their paths."""
+        return self._named("buffers", prefix, recurse, remove_duplicate)
+
+    def buffers(self, recurse: bool = True) -> Iterator[Tensor]:
+        """All buffers, each once."""
+        return (b for _, b in self.named_buffers("", recurse))
+
+    def get_submodule(self, target: str) -> Module:
+        """The part at a path such as "encoder.0"; ArgumentError if there is none."""
+        module = self
+        for name in target.split(".") if target else ():
+            found = module.__dict__.get(name)
+            if not isinstance(found, Module):
+                known = ", ".join(n for n, _ in module.named_children()) or "none"
+                raise ArgumentError(
+                    "get_submodule",
+                    f"there is no part {name!r} on the path {target!r}",
+                    fix=f"it has: {known}",
+                )
+            module = found
+        return module
+
+    def get_parameter(self, target: str) -> Parameter:
+        """The parameter at a path such as "encoder.0.weight"; ArgumentError if there is none."""
+        path, _, name = target.rpartition(".")
+        found = self.get_submodule(path).__dict__.get(name)
+        if not isinstance(found, Parameter):
+            raise ArgumentError(
+                "get_parameter", f"there is no parameter {target!r}", fix="see named_parameters()"
+            )
+        return found
+
+    # -- saving and loading ---------------------------------------------------------------------
+
+    def state_dict(self, *, prefix: str = "", keep_vars: bool = False) -> OrderedDict[str, Tensor]:
+        """Parameters and saved buffers by path, sharing memory with the module.
+
+        keep_vars: the parameters themselves rather than detached tensors.
+        """
+        state: OrderedDict[str, Tensor] = OrderedDict()
+        for path, module in self.named_modules(None, prefix.removesuffix("."), False):
+            for what in ("parameters", "saved"):
+                for name, tensor in module._own(what):
+                    state[_join(path, name)] = tensor if keep_vars else tensor.detach()
+        return state
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> IncompatibleKeys:
+        """Copy a state (tensors or arrays by path) into the parameters and buffers.
+
+        strict: every key must be there and no other.  Returns the keys that were not.  Raises
+        StateDictError listing all missing, unexpected and mis-shaped keys; nothing is written then.
+        """
+        own = self.state_dict(keep_vars=True)
+        missing = [key for key in own if key not in state_dict]
+        unexpected = [key for key in state_dict if key not in own]
+        problems = []
+        if strict and missing:
+            problems.append(f"missing: {', '.join(missing)}")
+        if strict and unexpected:
+            problems.append(f"unexpected: {', '.join(unexpected)}")
+        arrays, wrong = [], []
+        for key, tensor in own.items():
+            if key in state_dict:
+                value = state_dict[key]
+                array = value._concrete("load_state_dict") if isinstance(value, Tensor) else as_array(value)
+                if array.shape != tensor.shape:
+                    wrong.append(f"{key} has shape {array.shape} where {tensor.shape} is needed")
+                elif array.dtype.kind == "f" and not is_float(tensor.dtype):
+                    wrong.append(f"{key} has dtype {array.dtype} where {tensor.dtype} is needed")
+                arrays.append((tensor, array))
+        if wrong:
+            problems.append(f"mis-shaped: {', '.join(wrong)}")
+        if problems:
+            raise StateDictError(
+                "load_state_dict",
+                f"the state does not fit {type(self).__name__}: {'; '.join(problems)}",
+                fix="build the model it was saved from" + ("" if wrong else ", or pass strict=False"),
+            )
+        for tensor, array in arrays:
+            tensor.assign(array)
+        return IncompatibleKeys(missing, unexpected)
+
+    # -- changing everything at once --------------------------------------------------------------
+
+    def train(self: M, mode: bool = True) -> M:
+        """Set `training` here and in all parts."""
+        if not isinstance(mode, bool):
+            raise DTypeError("train", f"the mode is {mode!r}", fix="pass True or False")
+        for module in self.modules():
+            module.training = mode
+        return self
+
+    def eval(self: M) -> M:
+        """Leave training mode, here and in all parts."""
+        return self.train(False)
+
+    def requires_grad_(self: M, requires_grad: bool = True) -> M:
+        """Learn the parameters or freeze them."""
+        for p in self.parameters():
+            p.requires_grad_(requires_grad)
+        return self
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Forget the gradients of all parameters (or fill them with zeros)."""
+        for p in self.parameters():
+            clear_grad(p, set_to_none)
+
+    def apply(self: M, fn: Callable[[Module], Any]) -> M:
+        """Call `fn` on every part, then on this module; the usual way to initialise weights."""
+        for child in self.children():
+            child.apply(fn)
+        with no_grad():
+            fn(self)
+        return self
+
+    def to(self: M, *args: Any, dtype: Any = None, device: Any = None) -> M:
+        """Convert floating-point parameters and buffers to another dtype, in place.
+
+        Accepts a dtype, a tensor (for its dtype) or the device "cpu".
+        """
+        for arg in args:
+            if isinstance(arg, Tensor):
+                dtype = arg.dtype
+            elif isinstance(arg, str) and arg.partition(":")[0] not in ("float32", "float64"):
+                device = arg
+            else:
+                dtype = arg
+        check_device("to", device)
+        if dtype is None:
+            return self
+        wanted = as_dtype(dtype, "to")
+        if not is_float(wanted):
+            raise DTypeError("to", f"a module cannot be {wanted}", fix="use float32 or float64")
+        for tensors in (self.parameters(), self.buffers()):
+            for tensor in tensors:
+                if is_float(tensor.dtype) and tensor.dtype != wanted:
+                    _convert(tensor, wanted)
+        return self
+
+    def float(self: M) -> M:
+        """Convert to float32."""
+        return self.to(float32)
+
+    def double(self: M) -> M:
+        """Convert to float64."""
+        return self.to(float64)
+
+    # -- showing ----------------------------------------------------------------------------------
+
+    def extra_repr(self) -> str:
+        """The settings that `repr` shows; to be defined by subclasses."""
+        return ""
+
+    def __repr__(self) -> str:
+        extra = self.extra_repr()
+        parts = [
+            f"({name}): " + repr(value).replace("\n", "\n  ")
+            for name, value in self.__dict__.items()
+            if isinstance(value, Module)
+        ]
+        if not parts:
+            return f"{type(self).__name__}({extra})"
+        lines = ([extra] if extra else []) + parts
+        return f"{type(self).__name__}(\n  " + "\n  ".join(lines) + "\n)"
+
+
+def _join(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def _convert(tensor: Tensor, dtype: Any) -> None:
+    """Change the dtype of a leaf in place, keeping its identity (an optimizer may hold it)."""
+    node = tensor._node
+    if node is not None and not isinstance(node, Leaf):
+        raise GradientError(
+            "to", f"a buffer of shape {tensor.shape} has a history", fix="register it detached"
+        )
+    tensor._array = tensor._array.astype(dtype)
+    if node is not None:
+        leaf = Leaf(tensor.shape, tensor.dtype)
+        leaf._extra = node._extra
+        leaf.grad = None if node.grad is None else node.grad.detach().to(dtype)
+        tensor._node = leaf
+    if tensor._version is not None:
+        tensor._version = [tensor._version[0] + 1, here()]  # the memory is no longer shared with anything
+    else:
+        tensor._touch()
