@@ -33,6 +33,7 @@ from .tensor import Symbol, Tensor, View, as_array, wrap, wrap_view
 _ndarray = np.ndarray
 _asarray = np.asarray
 _getframe = sys._getframe
+getrefcount = sys.getrefcount
 _record = tape.record
 _new = object.__new__
 
@@ -583,7 +584,20 @@ def in_place(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     """The method `name` (such as `add_`) that writes `function(self, ...)` into self."""
 
     def changed(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        return write(self, function(self, *args, **kwargs), name)
+        if not current().grad:
+            return write(self, function(self, *args, **kwargs), name)
+        # The function gets a stand-in for the old value.  If a derivative rule keeps that (as in
+        # `y *= w`), it is given memory of its own before the old value is written over.
+        old = wrap(self._array, self._node, self._cell())
+        count = getrefcount(old)
+        value = function(old, *[old if a is self else a for a in args], **kwargs)
+        if value is old:
+            return self
+        if getrefcount(old) > count:
+            old._version = None
+            if type(old._array) is _ndarray:
+                old._array = old._array.copy()
+        return write(self, value, name)
 
     changed.__name__ = changed.__qualname__ = name
     changed.__doc__ = f"`{function.__name__}`, writing the result into this tensor; returns it."

@@ -75,8 +75,16 @@ def _basic_samples(rng: Any) -> list[Any]:
         ((x,), ((Ellipsis, ("slice", None, None, -1)),)),
         ((x,), ((None, 2, Ellipsis, -1),)),
         ((x,), ((("slice", 2, 2, None),),)),
+        ((x,), ((1, 2, 3),)),
         ((rng.normal(size=()),), ((None,),)),
     ]
+
+
+def _basic_kernel(input: Any, index: Template) -> Any:
+    key = _key(index, ())
+    y = input[key]
+    # a single element comes out of numpy as a number; with an Ellipsis it stays a view of the array
+    return y if type(y) is np.ndarray else input[(*key, Ellipsis)]
 
 
 _basic = primitive(
@@ -84,7 +92,7 @@ _basic = primitive(
     kind="index",
     inputs=("input",),
     attrs=("index",),
-    kernel=lambda input, index: input[_key(index, ())],
+    kernel=_basic_kernel,
     shape=lambda input, index: Spec(_indexed_shape("index", input.shape, _key(index, ())), input.dtype),
     vjp=(lambda g, x_shape, index: _basic_grad(g, x_shape, index),),
     view=True,
