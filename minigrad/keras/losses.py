@@ -1,0 +1,359 @@
+"""Losses, by Keras's names.
+
+Cross-entropy of a softmax must not be computed as it is written.  With logits z and probabilities
+p = softmax(z),
+
+    -log p_k  =  log(sum_j exp(z_j)) - z_k
+
+and the right side never takes the logarithm of a rounded zero.  So when the last layer of a model
+has the activation that a loss expects (softmax, or sigmoid for the binary one), `fit` hands the
+loss the logits; a loss that is given probabilities cuts them off at 1e-7, as Keras does.
+
+    >>> import minigrad as mg
+    >>> CategoricalCrossentropy()(mg.tensor([[0.0, 1.0]]), mg.tensor([[0.2, 0.8]]))
+    tensor(0.2231)
+    >>> SparseCategoricalCrossentropy(from_logits=True)([1], mg.tensor([[0.0, 1000.0]])).item()
+    0.0
+
+Labels are looked at before training starts: their shape, and their range.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ..errors import ArgumentError, DTypeError, ShapeError
+from ..ir import Shape
+from ..nn import functional as F
+from ..ops.elementwise import clamp, log, square
+from ..ops.indexing import gather
+from ..ops.nn import log_softmax
+from ..tensor import Tensor, as_array, wrap
+from . import activations
+from .options import Checked, pick
+
+EPSILON = 1e-7
+Array = np.ndarray[Any, Any]
+
+_REDUCTIONS = ("sum_over_batch_size", "sum", "none", None)
+
+
+class Loss(Checked):
+    """Base of losses: subclasses define `labels` and `each`.
+
+    `loss(y_true, y_pred, sample_weight=None)` is a scalar tensor, or one value an example with
+    reduction "none".
+    """
+
+    #: The activation whose output the loss takes, and whose input it takes if `from_logits`.
+    activation: Callable[[Tensor], Tensor] | None = None
+    from_logits = False
+
+    def __init__(self, reduction: str | None = "sum_over_batch_size", name: str | None = None) -> None:
+        if reduction not in _REDUCTIONS:
+            raise ArgumentError(
+                type(self).__name__,
+                f"there is no reduction {reduction!r}",
+                fix=f"use one of {', '.join(map(repr, _REDUCTIONS))}",
+            )
+        self.reduction = reduction
+        self.name = name
+
+    def labels(self, op: str, y: Array, shape: Shape) -> Array:
+        """Labels checked against predictions of this shape (without the batch), as `each` needs them."""
+        return _same_shape(op, as_float(op, "y", y), shape)
+
+    def each(self, y: Tensor, p: Tensor, from_logits: bool) -> Tensor:
+        """One loss an example (and position) from labels and predictions or logits."""
+        raise ArgumentError(
+            type(self).__name__, "each is not defined", fix="define each(self, y, p, from_logits)"
+        )
+
+    def reduce(self, each: Tensor, weights: Tensor | None) -> Tensor:
+        """The losses weighted and reduced."""
+        if weights is not None:
+            each = each * weights.reshape(-1, *(1,) * (each.ndim - 1))
+        if self.reduction == "sum_over_batch_size":
+            return each.mean()
+        return each.sum() if self.reduction == "sum" else each
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Tensor:
+        name = type(self).__name__
+        p = y_pred if isinstance(y_pred, Tensor) else wrap(as_array(y_pred, "float32"))
+        y = self.labels(name, array_of(y_true), p.shape[1:])
+        if len(y) != len(p):
+            raise ShapeError(name, f"{len(y)} labels for {len(p)} predictions")
+        if not self.from_logits:
+            self.check(name, p._array)
+        weights = None if sample_weight is None else wrap(as_array(sample_weight, p.dtype))
+        labels = wrap(y) if y.dtype.kind != "f" else wrap(y).to(p.dtype)
+        return self.reduce(self.each(labels, p, self.from_logits), weights)
+
+    def check(self, op: str, p: Array) -> None:
+        """Raise ArgumentError if predictions cannot be what the loss expects."""
+        if self.activation is None or not p.size:
+            return
+        low, high = float(p.min()), float(p.max())
+        if low < 0.0 or high > 1.0 + 1e-5:
+            kind = self.activation.__name__
+            raise ArgumentError(
+                op,
+                f"{type(self).__name__} takes probabilities, but predictions run from {low:.4g} to {high:.4g}",
+                fix=f"give the last layer activation={kind!r}, or pass from_logits=True to the loss",
+            )
+
+
+def array_of(values: Any) -> Array:
+    """An array from labels, data or weights of any kind."""
+    if isinstance(values, Tensor):
+        array: Array = values.detach().numpy()
+        return array
+    return np.asarray(values)
+
+
+def as_float(op: str, what: str, values: Array) -> Array:
+    """float32 numbers; DTypeError for text or objects."""
+    if values.dtype.kind not in "biuf":
+        raise DTypeError(op, f"{what} has dtype {values.dtype}", fix="encode it as numbers first")
+    return values.astype(np.float32, copy=False)
+
+
+def _same_shape(op: str, y: Array, shape: Shape) -> Array:
+    """y with the shape of the predictions, given or taken away a last dimension of size 1."""
+    if y.shape[1:] == shape:
+        return y
+    if (*y.shape[1:], 1) == shape or y.shape[1:] == (*shape, 1):
+        return y.reshape(len(y), *shape)
+    raise ShapeError(
+        op,
+        f"labels have shape {y.shape[1:]} an example, predictions {shape}",
+        fix="make the last layer as wide as the labels",
+    )
+
+
+def _classes(op: str, loss: str, shape: Shape) -> int:
+    if not shape:
+        raise ShapeError(op, f"{loss} needs a score for each class, predictions are single numbers")
+    if shape[-1] == 1:
+        raise ShapeError(
+            op,
+            f"{loss} over one class is constant",
+            fix="use one unit a class, or activation='sigmoid' with BinaryCrossentropy",
+        )
+    return shape[-1]
+
+
+class CategoricalCrossentropy(Loss):
+    """-sum(y log p) for one-hot (or soft) labels y.
+
+    label_smoothing: this share of each label is spread over all classes.
+    """
+
+    activation = staticmethod(activations.softmax)
+
+    def __init__(
+        self,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = "categorical_crossentropy",
+    ) -> None:
+        super().__init__(reduction, name)
+        self.from_logits = bool(from_logits)
+        self.label_smoothing = _share(type(self).__name__, label_smoothing)
+
+    def labels(self, op: str, y: Array, shape: Shape) -> Array:
+        """Rows of `classes` numbers of at least 0."""
+        classes = _classes(op, "CategoricalCrossentropy", shape)
+        if y.shape[1:] != shape:
+            class_indices = y.dtype.kind in "iu" and y.size == len(y) * int(np.prod(shape[:-1]))
+            raise ShapeError(
+                op,
+                f"labels have shape {y.shape[1:]} an example where one-hot rows of {classes} are needed",
+                fix=f"use SparseCategoricalCrossentropy for class indices, or keras.utils.to_categorical(y, {classes})"
+                if class_indices
+                else "make the last layer as wide as the labels",
+            )
+        y = as_float(op, "y", y)
+        if y.size and not y.min() >= 0.0:
+            at = np.argwhere(~(y >= 0.0))[0].tolist()
+            raise ArgumentError(
+                op, f"label {at} is {y[tuple(at)]}", fix="labels are probabilities, at least 0"
+            )
+        if self.label_smoothing:
+            y = y * np.float32(1.0 - self.label_smoothing) + np.float32(self.label_smoothing / classes)
+        return y
+
+    def each(self, y: Tensor, p: Tensor, from_logits: bool) -> Tensor:
+        """-sum(y log p)"""
+        if from_logits:
+            log_p = log_softmax(p, -1)
+        else:
+            log_p = log(clamp(p / p.sum(-1, True), EPSILON, 1.0 - EPSILON))
+        return -(y * log_p).sum(-1)
+
+
+class SparseCategoricalCrossentropy(Loss):
+    """-log p[y] for class indices y."""
+
+    activation = staticmethod(activations.softmax)
+
+    def __init__(
+        self,
+        from_logits: bool = False,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = "sparse_categorical_crossentropy",
+    ) -> None:
+        super().__init__(reduction, name)
+        self.from_logits = bool(from_logits)
+
+    def labels(self, op: str, y: Array, shape: Shape) -> Array:
+        """Integers from 0 to classes - 1."""
+        classes = _classes(op, "SparseCategoricalCrossentropy", shape)
+        if y.shape[1:] == (*shape[:-1], 1):
+            y = y[..., 0]
+        if y.shape[1:] != shape[:-1]:
+            raise ShapeError(
+                op,
+                f"labels have shape {y.shape[1:]} an example where class indices of shape {shape[:-1]} are needed",
+                fix="use CategoricalCrossentropy for one-hot labels"
+                if y.shape[1:] == shape
+                else "pass one integer an example",
+            )
+        return class_indices(op, y, classes)
+
+    def each(self, y: Tensor, p: Tensor, from_logits: bool) -> Tensor:
+        """-log p[y]"""
+        log_p = log_softmax(p if from_logits else log(clamp(p, EPSILON, 1.0 - EPSILON)), -1)
+        return -gather(log_p, log_p.ndim - 1, y.unsqueeze(-1)).squeeze(-1)
+
+
+def class_indices(op: str, y: Array, classes: int) -> Array:
+    """Labels as int64, each at least 0 and below `classes`; ArgumentError naming the first that is not."""
+    if y.dtype.kind not in "iuf" or (y.dtype.kind == "f" and not (y == np.floor(y)).all()):
+        raise DTypeError(op, f"labels of dtype {y.dtype} are no class indices", fix="pass integers")
+    wrong = (y < 0) | (y >= classes)
+    if wrong.any():
+        at = np.argwhere(wrong)[0].tolist()
+        raise ArgumentError(
+            op,
+            f"label {y[tuple(at)]} of example {at[0]} is outside of 0 to {classes - 1}",
+            fix=f"the model has {classes} outputs: count classes from 0, or make the last layer wider",
+        )
+    return y.astype(np.int64, copy=False)
+
+
+class BinaryCrossentropy(Loss):
+    """-(y log p + (1 - y) log(1 - p)), averaged over the outputs of an example."""
+
+    activation = staticmethod(activations.sigmoid)
+
+    def __init__(
+        self,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = "binary_crossentropy",
+    ) -> None:
+        super().__init__(reduction, name)
+        self.from_logits = bool(from_logits)
+        self.label_smoothing = _share(type(self).__name__, label_smoothing)
+
+    def labels(self, op: str, y: Array, shape: Shape) -> Array:
+        """Numbers from 0 to 1 in the shape of the predictions."""
+        y = _same_shape(op, as_float(op, "y", y), shape)
+        wrong = ~((y >= 0.0) & (y <= 1.0))
+        if wrong.any():
+            at = np.argwhere(wrong)[0].tolist()
+            raise ArgumentError(
+                op,
+                f"label {y[tuple(at)]} of example {at[0]} is outside of 0 to 1",
+                fix="use SparseCategoricalCrossentropy for more than two classes",
+            )
+        if self.label_smoothing:
+            y = y * np.float32(1.0 - self.label_smoothing) + np.float32(0.5 * self.label_smoothing)
+        return y
+
+    def each(self, y: Tensor, p: Tensor, from_logits: bool) -> Tensor:
+        """The mean over outputs"""
+        if from_logits:
+            each = F.binary_cross_entropy_with_logits(p, y, reduction="none")
+        else:
+            p = clamp(p, EPSILON, 1.0 - EPSILON)
+            each = -(y * log(p) + (1.0 - y) * log(1.0 - p))
+        return each.mean(-1) if each.ndim > 1 else each
+
+
+class MeanSquaredError(Loss):
+    """(y - p)^2, averaged over the outputs of an example."""
+
+    def __init__(
+        self, reduction: str | None = "sum_over_batch_size", name: str | None = "mean_squared_error"
+    ) -> None:
+        super().__init__(reduction, name)
+
+    def each(self, y: Tensor, p: Tensor, from_logits: bool) -> Tensor:
+        """The mean over outputs"""
+        each = square(y - p)
+        return each.mean(-1) if each.ndim > 1 else each
+
+
+class MeanAbsoluteError(Loss):
+    """|y - p|, averaged over the outputs of an example."""
+
+    def __init__(
+        self, reduction: str | None = "sum_over_batch_size", name: str | None = "mean_absolute_error"
+    ) -> None:
+        super().__init__(reduction, name)
+
+    def each(self, y: Tensor, p: Tensor, from_logits: bool) -> Tensor:
+        """The mean over outputs"""
+        each = (y - p).abs()
+        return each.mean(-1) if each.ndim > 1 else each
+
+
+class FunctionLoss(Loss):
+    """A loss from a function `f(y_true, y_pred)` of tensors, giving one value an example or a scalar."""
+
+    def __init__(self, function: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__(name=getattr(function, "__name__", "loss"))
+        self.function = function
+
+    def labels(self, op: str, y: Array, shape: Shape) -> Array:
+        """Whatever the function takes."""
+        return y if y.dtype.kind in "iub" else as_float(op, "y", y)
+
+    def each(self, y: Tensor, p: Tensor, from_logits: bool) -> Tensor:
+        """The function"""
+        return self.function(y, p)
+
+
+def _share(loss: str, value: float) -> float:
+    if not 0.0 <= value <= 1.0:
+        raise ArgumentError(loss, f"label_smoothing is {value!r}", fix="choose it from 0 to 1")
+    return float(value)
+
+
+LOSSES: dict[str, type[Loss]] = {
+    "categorical_crossentropy": CategoricalCrossentropy,
+    "sparse_categorical_crossentropy": SparseCategoricalCrossentropy,
+    "binary_crossentropy": BinaryCrossentropy,
+    "mean_squared_error": MeanSquaredError,
+    "mse": MeanSquaredError,
+    "mean_absolute_error": MeanAbsoluteError,
+    "mae": MeanAbsoluteError,
+}
+
+
+def get(loss: Any) -> Loss:
+    """The loss of this name with its defaults, the one that was given, or one made from a function."""
+    if isinstance(loss, Loss):
+        return loss
+    if isinstance(loss, type):
+        raise ArgumentError(
+            "compile", f"the loss is the class {loss.__name__}", fix=f"call it: {loss.__name__}()"
+        )
+    return FunctionLoss(loss) if callable(loss) else pick("loss", loss, LOSSES)()

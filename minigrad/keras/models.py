@@ -1,0 +1,739 @@
+"""Models that train themselves: `compile`, `fit`, `evaluate`, `predict`.
+
+What `fit` does is the loop that one writes by hand with `minigrad.nn` and `minigrad.optim`:
+
+    for each epoch, for each batch of a random order:
+        forget the gradients
+        loss = loss(labels, model(x))
+        backward
+        step
+
+The one liberty it takes: where the loss expects the output of a softmax or sigmoid and the last
+layer has exactly that, the loss is given what goes into it (see `losses`).
+
+    >>> import numpy as np
+    >>> from minigrad.keras import Input, layers
+    >>> model = Sequential([Input((4,)), layers.Dense(8, activation="relu"), layers.Dense(3, activation="softmax")])
+    >>> model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    >>> x, y = np.eye(4, dtype="float32"), np.array([0, 1, 2, 0])
+    >>> sorted(model.fit(x, y, epochs=2, verbose=0).history)
+    ['accuracy', 'loss']
+    >>> model.predict(x, verbose=0).shape, model.count_params()
+    ((4, 3), 67)
+
+Left out: models that are not sequences of layers, metrics with weights, and data that is not in
+memory.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from ..autograd import no_grad
+from ..errors import AnomalyError, ArgumentError, DTypeError, ShapeError
+from ..ir import Shape
+from ..nn.module import Module
+from ..ops.creation import randperm
+from ..tensor import Tensor, wrap
+from . import activations, losses, metrics, optimizers
+from .callbacks import Callback, History
+from .layers import InputLayer, Layer
+from .losses import Array, Loss, array_of, as_float, class_indices
+from .options import checked
+from .progress import Progress
+
+
+class Sequential(Layer):
+    """Layers applied one after the other, with a training loop.
+
+    The first layer may say what the examples look like (`input_shape=` or an `Input`); otherwise
+    the model is built when it first sees data.
+    """
+
+    def __init__(self, layers: Iterable[Layer] | None = None, name: str | None = None) -> None:
+        super().__init__("sequential" if name is None else name)
+        self._order: list[str] = []
+        self._shapes: list[Shape] = []  # of the results of each layer
+        self._compiled: _Compiled | None = None
+        self.stop_training = False
+        for layer in layers or ():
+            self.add(layer)
+
+    # -- layers -----------------------------------------------------------------------------------
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers in order."""
+        return [getattr(self, name) for name in self._order]
+
+    def add(self, layer: Layer) -> None:
+        """Append a layer.  Raises DTypeError for anything else, ArgumentError for a name that is taken."""
+        if isinstance(layer, type):
+            raise DTypeError(
+                "Sequential", f"the class {layer.__name__} is no layer", fix=f"call it: {layer.__name__}(...)"
+            )
+        if not isinstance(layer, Layer):
+            raise DTypeError(
+                "Sequential",
+                f"a {type(layer).__name__} is no layer",
+                fix="use those of minigrad.keras.layers",
+            )
+        if isinstance(layer, InputLayer):
+            if self._order or self._input_shape is not None:
+                raise ArgumentError("Sequential", "an Input that is not first", fix="put it at the beginning")
+            self._input_shape = layer._input_shape
+            return
+        if any(layer is other for other in self.layers):
+            raise ArgumentError(
+                "Sequential", f"the layer {layer.name!r} is in the model already", fix="make another"
+            )
+        if layer.name is None:
+            layer.name = self._free_name(_snake(type(layer).__name__))
+        elif isinstance(layer, Sequential) and layer.name in self._order:
+            layer.name = self._free_name(layer.name)
+        if not self._order and self._input_shape is None:
+            self._input_shape = layer._input_shape
+        self.add_module(layer.name, layer)
+        self._order.append(layer.name)
+        if self.built:
+            self._shapes.append(layer.build(self._shapes[-1] if self._shapes else self._require_shape()))
+        elif self._input_shape is not None:
+            self.build(self._input_shape)
+        self._forget_optimizer()
+
+    def pop(self) -> Layer:
+        """Take the last layer out and return it."""
+        if not self._order:
+            raise ArgumentError("pop", "the model has no layers")
+        layer: Layer = getattr(self, self._order[-1])
+        delattr(self, self._order.pop())
+        del self._shapes[len(self._order) :]
+        self._forget_optimizer()
+        return layer
+
+    def _free_name(self, base: str) -> str:
+        name, number = base, 0
+        while name in self._order:
+            number += 1
+            name = f"{base}_{number}"
+        return name
+
+    def _require_shape(self) -> Shape:
+        if self._input_shape is None:
+            raise ArgumentError(
+                self._label,
+                "the model does not know the shape of its input",
+                fix="give the first layer input_shape=",
+            )
+        return self._input_shape
+
+    @property
+    def _label(self) -> str:
+        return self.name or "sequential"
+
+    def build(self, shape: Any = None) -> Shape:
+        """Make all weights, for examples of this shape (without the batch; a leading None is left out)."""
+        given = tuple(shape) if shape is not None else self._require_shape()
+        current: Shape = given[1:] if given[:1] == (None,) else given
+        self._input_shape = current
+        self._shapes = []
+        for layer in self.layers:
+            if not layer.built:
+                current = layer.build(current)
+            else:
+                current = layer.build(current) if not layer.weights else _built_shape(layer, current)
+            self._shapes.append(current)
+        self.built = True
+        self._forget_optimizer()
+        return current
+
+    @property
+    def input_shape(self) -> tuple[int | None, ...]:
+        """The shape of a batch of inputs, None for its size."""
+        return (None, *self._require_shape())
+
+    @property
+    def output_shape(self) -> tuple[int | None, ...]:
+        """The shape of a batch of outputs, None for its size."""
+        self._require_built("output_shape")
+        return (None, *self._outputs)
+
+    @property
+    def _outputs(self) -> Shape:
+        return self._shapes[-1] if self._shapes else self._require_shape()
+
+    def _require_built(self, op: str) -> None:
+        if not self.built:
+            raise ArgumentError(
+                op,
+                "the model has no weights yet",
+                fix="give the first layer input_shape=, or call build or fit",
+            )
+
+    # -- running ----------------------------------------------------------------------------------
+
+    def pre(self, x: Tensor) -> Tensor:
+        """All layers but the activation of the last one."""
+        order = self._order
+        for name in order[:-1]:
+            x = self.__dict__[name].forward(x)
+        return self.__dict__[order[-1]].pre(x) if order else x
+
+    def forward(self, x: Tensor) -> Tensor:
+        """All layers."""
+        for name in self._order:
+            x = Module.__call__(self.__dict__[name], x)
+        return x
+
+    def __call__(self, x: Any, training: bool | None = None) -> Tensor:
+        """The output for a batch; training: whether dropout and batch norm behave as in training (default: no)."""
+        batch = wrap(self._inputs(self._label, x)) if not isinstance(x, Tensor) else x
+        before = self.training
+        wanted = bool(training)
+        if before != wanted:
+            self.train(wanted)
+        try:
+            y: Tensor = Module.__call__(self, batch)
+        finally:
+            if before != wanted:
+                self.train(before)
+        return y
+
+    def _last_activation(self) -> Callable[[Tensor], Tensor]:
+        """The activation of the last layer (of the last layer, if that is a model)."""
+        layer: Layer = self
+        while isinstance(layer, Sequential):
+            if not layer._order:
+                return activations.linear
+            layer = layer.layers[-1]
+        return layer.activation
+
+    # -- training: preparation ----------------------------------------------------------------------
+
+    @checked
+    def compile(self, optimizer: Any, loss: Any, metrics: Any = None) -> None:
+        """Say how to train: an optimizer, a loss and metrics, by name or as objects.
+
+        Raises ArgumentError with the valid names for one that is not known.
+        """
+        listed = [] if metrics is None else list(metrics) if isinstance(metrics, (list, tuple)) else [metrics]
+        self._compiled = _Compiled(optimizers.get(optimizer), losses.get(loss), listed)
+        for metric in listed:  # names that are not known are an error here, not in fit
+            _known_metric(metric)
+
+    def _forget_optimizer(self) -> None:
+        if self._compiled is not None:
+            self._compiled.rule = None
+
+    @property
+    def optimizer(self) -> optimizers.Optimizer:
+        """The optimizer.  Raises ArgumentError before `compile`."""
+        return self._need_compile("optimizer").optimizer
+
+    @property
+    def loss(self) -> Loss:
+        """The loss.  Raises ArgumentError before `compile`."""
+        return self._need_compile("loss").loss
+
+    def _need_compile(self, op: str) -> _Compiled:
+        if self._compiled is None:
+            raise ArgumentError(
+                op,
+                "the model does not know its loss and optimizer yet",
+                fix="call model.compile(optimizer='adam', loss=...) first",
+            )
+        return self._compiled
+
+    def _inputs(self, op: str, x: Any) -> Array:
+        """x as float32, checked against the first layer; builds the model if need be."""
+        array = as_float(op, "x", array_of(x))
+        if not array.ndim:
+            raise ShapeError(op, "x is a single number", fix="pass an array of examples")
+        if not self._order:
+            raise ArgumentError(op, "the model has no layers", fix="add some")
+        if not self.built:
+            self.build(array.shape[1:])
+        wanted = self._require_shape()
+        if array.shape[1:] != wanted:
+            hint = (
+                "add a dimension for the batch: x[None]"
+                if array.shape == wanted
+                else "check the data, or input_shape"
+            )
+            raise ShapeError(
+                op, f"examples of shape {array.shape[1:]} where the model takes {wanted}", fix=hint
+            )
+        return array
+
+    def _data(self, op: str, x: Any, y: Any, weights: Any, class_weight: Any) -> _Data:
+        """Examples, labels and weights, all checked."""
+        compiled = self._need_compile(op)
+        if y is None:
+            raise ArgumentError(op, "there are no labels", fix=f"pass y: model.{op}(x, y)")
+        inputs = self._inputs(op, x)
+        raw = array_of(y)
+        if not len(inputs):
+            raise ArgumentError(op, "there are no examples: x is empty", fix="check how the data is loaded")
+        if not raw.ndim or len(raw) != len(inputs):
+            raise ShapeError(
+                op,
+                f"{len(inputs)} examples in x but {len(raw) if raw.ndim else 1} labels in y",
+                fix="they must be as many",
+            )
+        loss = compiled.loss
+        if loss.reduction not in ("sum_over_batch_size", "sum"):
+            raise ArgumentError(
+                op, f"a loss with reduction {loss.reduction!r} cannot be trained", fix="use 'sum'"
+            )
+        last = self._last_activation()
+        if loss.from_logits and last is loss.activation:
+            raise ArgumentError(
+                op,
+                f"the last layer applies {last.__name__}, and so would the loss with from_logits=True",
+                fix="leave one of them out",
+            )
+        labels = loss.labels(op, raw, self._outputs)
+        example_weights = None
+        if weights is not None:
+            example_weights = as_float(op, "sample_weight", array_of(weights))
+            if example_weights.shape != (len(inputs),):
+                raise ShapeError(
+                    op, f"sample_weight has shape {example_weights.shape}", fix=f"pass {(len(inputs),)}"
+                )
+        if class_weight is not None:
+            by_class = self._class_weights(op, labels, class_weight)
+            example_weights = by_class if example_weights is None else example_weights * by_class
+        return _Data(inputs, labels, example_weights)
+
+    def _class_weights(self, op: str, labels: Array, class_weight: dict[Any, float]) -> Array:
+        if not isinstance(class_weight, dict):
+            raise DTypeError(
+                op, f"class_weight is a {type(class_weight).__name__}", fix="pass {class: weight}"
+            )
+        width = self._outputs[-1] if self._outputs else 1
+        classes = 2 if width == 1 else width
+        if labels.ndim == 1:
+            index = class_indices(op, labels, classes)
+        elif labels.ndim == 2:
+            index = labels[:, 0].astype(np.int64) if labels.shape[1] == 1 else labels.argmax(1)
+        else:
+            raise ShapeError(op, f"class_weight with labels of shape {labels.shape}", fix="use sample_weight")
+        table = np.ones(classes, np.float32)
+        for key, weight in class_weight.items():
+            if key not in range(classes):
+                raise ArgumentError(
+                    op, f"class_weight has a class {key!r}", fix=f"classes are 0 to {classes - 1}"
+                )
+            table[int(key)] = weight
+        weights: Array = table[index]
+        return weights
+
+    def _meters(self, data: _Data) -> list[metrics.Metric]:
+        compiled = self._need_compile("fit")
+        return [metrics.get(m, data.y.shape[1:], self._outputs) for m in compiled.metrics]
+
+    # -- training: the loop ---------------------------------------------------------------------------
+
+    @checked
+    def fit(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        epochs: int = 1,
+        verbose: int | str = "auto",
+        callbacks: Sequence[Callback] | Callback | None = None,
+        validation_split: float = 0.0,
+        validation_data: Any = None,
+        shuffle: bool = True,
+        class_weight: dict[Any, float] | None = None,
+        sample_weight: Any = None,
+        initial_epoch: int = 0,
+    ) -> History:
+        """Train on arrays x (n, ...) and y (n, ...) for epochs `initial_epoch` to `epochs` - 1.
+
+        batch_size: 32 by default.  validation_data: (x, y) or (x, y, sample_weight); or
+        validation_split: this share of the data, taken from its end.  verbose: 0 quiet, 1 a bar (a
+        line an epoch if not on a terminal), 2 a line an epoch.  Returns the History.
+
+        Raises ArgumentError, ShapeError or DTypeError for data that does not fit the model and the
+        loss, AnomalyError if the loss becomes NaN or Inf; the weights then are those before that step.
+        """
+        compiled = self._need_compile("fit")
+        data = self._data("fit", x, y, sample_weight, class_weight)
+        size = _batch_size("fit", batch_size)
+        validation: _Data | None = None
+        if validation_data is not None:
+            if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
+                raise ArgumentError(
+                    "fit", "validation_data is no (x, y)", fix="pass a tuple of two or three arrays"
+                )
+            weights = validation_data[2] if len(validation_data) == 3 else None
+            validation = self._data("fit", validation_data[0], validation_data[1], weights, None)
+        elif validation_split:
+            data, validation = data.cut(validation_split)
+        for name, value in (("epochs", epochs), ("initial_epoch", initial_epoch)):
+            if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 0:
+                raise ArgumentError("fit", f"{name} is {value!r}", fix="pass a non-negative integer")
+        meters = self._meters(data)
+        steps = -(-len(data) // size)
+        history = History()
+        listeners: list[Any] = [
+            *([callbacks] if isinstance(callbacks, Callback) else callbacks or ()),
+            history,
+        ]
+        each_batch = [c for c in listeners if _listens_to_batches(c)]
+        for callback in listeners:
+            if not isinstance(callback, Callback):
+                raise DTypeError(
+                    "fit",
+                    f"a {type(callback).__name__} is no callback",
+                    fix="derive it from keras.callbacks.Callback",
+                )
+            callback.model = self
+            callback.params = {"epochs": epochs, "steps": steps, "verbose": verbose}
+        self.stop_training = False
+        rule = self._rule(compiled)
+        for callback in listeners:
+            callback.on_train_begin({})
+        logs: dict[str, float] = {}
+        try:
+            for epoch in range(initial_epoch, epochs):
+                bar = Progress(verbose, steps, f"Epoch {epoch + 1}/{epochs}")
+                for callback in listeners:
+                    callback.on_epoch_begin(epoch, {})
+                order = randperm(len(data))._array if shuffle else None
+                self.train()
+                total = 0.0
+                for meter in meters:
+                    meter.reset_state()
+                for step, batch in enumerate(data.batches(size, order)):
+                    for callback in each_batch:
+                        callback.on_train_batch_begin(step, {})
+                    loss = self._train_step(compiled, rule, batch, meters)
+                    if not math.isfinite(loss):
+                        raise self._not_finite(loss, data, epoch, step)
+                    total += loss * len(batch)
+                    if each_batch or bar.due():
+                        seen = min((step + 1) * size, len(data))
+                        logs = {"loss": total / seen, **{m.name: m.result() for m in meters}}
+                        if bar.due():
+                            bar.draw(step + 1, logs)
+                        for callback in each_batch:
+                            callback.on_train_batch_end(step, logs)
+                bar.lap()
+                logs = {"loss": total / len(data), **{m.name: m.result() for m in meters}}
+                if validation is not None:
+                    for name, value in self._test(compiled, validation, size, meters).items():
+                        logs[f"val_{name}"] = value
+                for callback in listeners:
+                    callback.on_epoch_end(epoch, logs)
+                bar.end(logs)
+                if self.stop_training:
+                    break
+        finally:
+            self.eval()
+        for callback in listeners:
+            callback.on_train_end(logs)
+        return history
+
+    def _rule(self, compiled: _Compiled) -> Any:
+        if compiled.rule is None:
+            parameters = [p for p in self.parameters() if p.requires_grad]
+            if not parameters:
+                raise ArgumentError(
+                    "fit", "no weight of the model is trainable", fix="set layer.trainable = True"
+                )
+            compiled.rule = compiled.optimizer.build(parameters)
+            compiled.frozen = self._frozen()
+        elif compiled.frozen != self._frozen():
+            raise ArgumentError("fit", "layers were frozen or thawed since compile", fix="call compile again")
+        return compiled.rule
+
+    def _frozen(self) -> tuple[bool, ...]:
+        return tuple(p.requires_grad for p in self.parameters())
+
+    def _scores(self, compiled: _Compiled, x: Tensor) -> tuple[Tensor, bool]:
+        """What the loss is given, and whether that is logits."""
+        if compiled.loss.from_logits:
+            return self.forward(x), True
+        if compiled.loss.activation is not None and self._last_activation() is compiled.loss.activation:
+            return self.pre(x), True
+        return self.forward(x), False
+
+    def _loss_of(self, compiled: _Compiled, batch: _Data) -> tuple[Tensor, Tensor, bool]:
+        p, logits = self._scores(compiled, wrap(batch.x))
+        if not logits:
+            compiled.loss.check("fit", p._array)
+        weights = None if batch.weights is None else wrap(batch.weights)
+        loss = compiled.loss.reduce(compiled.loss.each(wrap(batch.y), p, logits), weights)
+        return (loss if not loss.ndim else loss.mean()), p, logits
+
+    def _measure(
+        self, compiled: _Compiled, meters: list[metrics.Metric], batch: _Data, p: Tensor, logits: bool
+    ) -> None:
+        scores = p._array
+        outputs: Array | None = None
+        for meter in meters:
+            if meter.by_order or not logits or compiled.loss.from_logits:
+                meter.add(batch.y, scores)
+            else:
+                if outputs is None:
+                    with no_grad():
+                        outputs = self._last_activation()(p.detach())._array
+                meter.add(batch.y, outputs)
+
+    def _train_step(
+        self, compiled: _Compiled, rule: Any, batch: _Data, meters: list[metrics.Metric]
+    ) -> float:
+        rule.zero_grad()
+        loss, p, logits = self._loss_of(compiled, batch)
+        value = float(loss._array)
+        if math.isfinite(value):
+            loss.backward()
+            rule.step()
+            self._measure(compiled, meters, batch, p, logits)
+        return value
+
+    def _not_finite(self, loss: float, data: _Data, epoch: int, step: int) -> AnomalyError:
+        where = f"the loss became {loss} in epoch {epoch + 1}, step {step + 1}"
+        for what, array in (("x", data.x), ("y", data.y)):
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                at = np.argwhere(~np.isfinite(array))[0].tolist()
+                return AnomalyError(
+                    "fit", f"{where}: {what}{at} is {array[tuple(at)]}", fix="remove or fill in such values"
+                )
+        largest = float(np.abs(data.x).max())
+        return AnomalyError(
+            "fit",
+            f"{where} (the largest input is {largest:.3g})",
+            fix="lower the learning rate, and scale the inputs to about -1 to 1",
+        )
+
+    def _test(
+        self,
+        compiled: _Compiled,
+        data: _Data,
+        size: int,
+        meters: list[metrics.Metric],
+        bar: Progress | None = None,
+    ) -> dict[str, float]:
+        self.eval()
+        for meter in meters:
+            meter.reset_state()
+        total = 0.0
+        with no_grad():
+            for step, batch in enumerate(data.batches(size, None)):
+                loss, p, logits = self._loss_of(compiled, batch)
+                self._measure(compiled, meters, batch, p, logits)
+                total += float(loss._array) * len(batch)
+                if bar is not None and bar.due():
+                    bar.draw(step + 1, {"loss": total / min((step + 1) * size, len(data))})
+        return {"loss": total / len(data), **{m.name: m.result() for m in meters}}
+
+    # -- using --------------------------------------------------------------------------------------
+
+    @checked
+    def evaluate(
+        self,
+        x: Any = None,
+        y: Any = None,
+        batch_size: int | None = None,
+        verbose: int | str = "auto",
+        sample_weight: Any = None,
+        return_dict: bool = False,
+    ) -> Any:
+        """The loss, and after it the metrics if there are any: a number, a list, or a dictionary."""
+        compiled = self._need_compile("evaluate")
+        data = self._data("evaluate", x, y, sample_weight, None)
+        size = _batch_size("evaluate", batch_size)
+        bar = Progress(verbose, -(-len(data) // size))
+        logs = self._test(compiled, data, size, self._meters(data), bar)
+        bar.lap()
+        bar.end(logs)
+        if return_dict:
+            return logs
+        values = list(logs.values())
+        return values if len(values) > 1 else values[0]
+
+    @checked
+    def predict(self, x: Any, batch_size: int | None = None, verbose: int | str = "auto") -> Array:
+        """The outputs for many examples, as an array."""
+        inputs = self._inputs("predict", x)
+        size = _batch_size("predict", batch_size)
+        bar = Progress(verbose, -(-len(inputs) // size))
+        before = self.training
+        self.eval()
+        results = []
+        with no_grad():
+            for step, start in enumerate(range(0, len(inputs), size)):
+                results.append(self.forward(wrap(inputs[start : start + size]))._array)
+                if bar.due():
+                    bar.draw(step + 1, {})
+        if before:
+            self.train()
+        bar.lap()
+        bar.end({})
+        return np.concatenate(results) if results else np.zeros((0, *self._outputs), np.float32)
+
+    @checked
+    def train_on_batch(self, x: Any, y: Any, sample_weight: Any = None, class_weight: Any = None) -> Any:
+        """One step on one batch; returns the loss, and after it the metrics if there are any."""
+        compiled = self._need_compile("train_on_batch")
+        batch = self._data("train_on_batch", x, y, sample_weight, class_weight)
+        meters = self._meters(batch)
+        self.train()
+        loss = self._train_step(compiled, self._rule(compiled), batch, meters)
+        if not math.isfinite(loss):
+            raise self._not_finite(loss, batch, 0, 0)
+        return [loss, *(m.result() for m in meters)] if meters else loss
+
+    @property
+    def weights(self) -> list[Tensor]:
+        """Parameters and other state, layer by layer."""
+        return [w for layer in self.layers for w in layer.weights]
+
+    @property
+    def trainable_weights(self) -> list[Tensor]:
+        """The weights that `fit` changes."""
+        return [p for p in self.parameters() if p.requires_grad]
+
+    def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
+        """A layer by its name or position.  Raises ArgumentError if there is none."""
+        if name in self._order:
+            found: Layer = getattr(self, str(name))
+            return found
+        if index is not None and -len(self._order) <= index < len(self._order):
+            return self.layers[index]
+        raise ArgumentError(
+            "get_layer",
+            f"there is no layer {name if index is None else index!r}",
+            fix=f"it has: {', '.join(self._order)}",
+        )
+
+    @checked
+    def summary(self, line_length: int = 65, print_fn: Callable[[str], Any] | None = None) -> None:
+        """Print layers, shapes of their outputs, and numbers of weights."""
+        emit = print if print_fn is None else print_fn
+        widths = (line_length * 45 // 100, line_length * 35 // 100, line_length * 20 // 100)
+
+        def row(*cells: str) -> str:
+            return "".join(cell[: w - 1].ljust(w) for cell, w in zip(cells, widths, strict=True)).rstrip()
+
+        emit(f'Model: "{self._label}"')
+        emit("─" * line_length)
+        emit(row("Layer (type)", "Output Shape", "Param #"))
+        emit("━" * line_length)
+        for i, layer in enumerate(self.layers):
+            shape = str((None, *self._shapes[i])) if self.built else "?"
+            count = f"{layer.count_params():,}" if self.built else "0 (unbuilt)"
+            emit(row(f"{layer.name} ({type(layer).__name__})", shape, count))
+        emit("─" * line_length)
+        weights = self.weights
+        trainable = self.trainable_weights
+        for label, group in (
+            ("Total", weights),
+            ("Trainable", trainable),
+            ("Non-trainable", [w for w in weights if not any(w is t for t in trainable)]),
+        ):
+            count = sum(w.numel() for w in group)
+            emit(f"{label} params: {count:,} ({_bytes(sum(w.nbytes for w in group))})")
+
+
+class _Compiled:
+    """What `compile` was told, and the optimizer's rule once there are weights."""
+
+    def __init__(self, optimizer: optimizers.Optimizer, loss: Loss, metrics: list[Any]) -> None:
+        self.optimizer = optimizer
+        self.loss = loss
+        self.metrics = metrics
+        self.rule: Any = None
+        self.frozen: tuple[bool, ...] = ()
+
+
+class _Data:
+    """Examples, labels and weights, ready for the loss."""
+
+    __slots__ = ("weights", "x", "y")
+
+    def __init__(self, x: Array, y: Array, weights: Array | None) -> None:
+        self.x, self.y, self.weights = x, y, weights
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def _part(self, index: Any) -> _Data:
+        return _Data(self.x[index], self.y[index], None if self.weights is None else self.weights[index])
+
+    def batches(self, size: int, order: Array | None) -> Iterator[_Data]:
+        """Consecutive batches, of the examples as they are or in an order."""
+        for start in range(0, len(self), size):
+            yield self._part(slice(start, start + size) if order is None else order[start : start + size])
+
+    def cut(self, share: float) -> tuple[_Data, _Data]:
+        """All but the last share of the examples, and those."""
+        if not 0.0 < share < 1.0:
+            raise ArgumentError("fit", f"validation_split is {share!r}", fix="choose it above 0 and below 1")
+        at = math.floor(len(self) * (1.0 - share))
+        if not 0 < at < len(self):
+            raise ArgumentError(
+                "fit", f"validation_split {share} of {len(self)} examples leaves a part empty"
+            )
+        return self._part(slice(0, at)), self._part(slice(at, None))
+
+
+def _batch_size(op: str, size: Any) -> int:
+    if size is None:
+        return 32
+    if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
+        raise ArgumentError(op, f"batch_size is {size!r}", fix="pass an integer of at least 1")
+    return int(size)
+
+
+def _listens_to_batches(callback: Any) -> bool:
+    names = ("on_train_batch_begin", "on_train_batch_end")
+    return any(
+        name in vars(callback) or getattr(type(callback), name, None) is not getattr(Callback, name)
+        for name in names
+    )
+
+
+def _known_metric(metric: Any) -> None:
+    if not isinstance(metric, metrics.Metric):
+        metrics.get(metric, (), (1,))
+
+
+def _built_shape(layer: Layer, shape: Shape) -> Shape:
+    """The output shape of a layer that has its weights already, which must fit."""
+    if isinstance(layer, Sequential):
+        if layer._input_shape != shape:
+            raise ShapeError(layer._label, f"it was built for {layer._input_shape} and is given {shape}")
+        return layer._outputs
+    kept = layer.get_weights()
+    shapes = [w.shape for w in layer.weights]
+    result = layer.build(shape)
+    if [w.shape for w in layer.weights] != shapes:
+        raise ShapeError(
+            layer.name or "layer", f"it was built for another shape than {shape}", fix="make a new layer"
+        )
+    layer.set_weights(kept)
+    return result
+
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+
+
+def _bytes(count: int) -> str:
+    return (
+        f"{count} B"
+        if count < 1024
+        else f"{count / 1024:.2f} KB"
+        if count < 1 << 20
+        else f"{count / (1 << 20):.2f} MB"
+    )
