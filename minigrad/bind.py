@@ -130,8 +130,10 @@ def explain(op: Op, inputs: Sequence[Any], attrs: Sequence[Any], error: Exceptio
         return error
     specs = [Spec(t._array.shape, t._array.dtype) for t in inputs]
     given = " and ".join(map(str, specs)) or "no tensors"
+    accepted = False
     try:
         op.infer(specs, attrs)
+        accepted = True
     except Refusal as refusal:
         error = refusal
     except (ValueError, TypeError, IndexError) as reason:
@@ -146,9 +148,8 @@ def explain(op: Op, inputs: Sequence[Any], attrs: Sequence[Any], error: Exceptio
         )
     if isinstance(error, TypeError) and "not supported for the input types" in str(error):
         return DTypeError(op.name, f"is not defined for {given}", fix="convert with .float() or .to(dtype)")
-    cls = DTypeError if isinstance(error, TypeError) else ShapeError
-    if isinstance(error, OverflowError):
-        cls = ArgumentError
+    # where the shape rule is content, it is the values that are wrong
+    cls = DTypeError if isinstance(error, TypeError) else ArgumentError if accepted else ShapeError
     return cls(op.name, f"{str(error).rstrip('.')} (given {given})")
 
 
@@ -214,15 +215,24 @@ def floating(t: Tensor) -> Tensor:
 # -- fast paths -----------------------------------------------------------------------------------
 
 
-def unary(op: Op, to_float: bool) -> Callable[[Any], Tensor]:
+def _convert(op: Op, dtype_rule: str, tensors: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Operands of a dtype that the operation is defined for; DTypeError for bools where it is not."""
+    if dtype_rule == "float":
+        return tuple([floating(t) for t in tensors])
+    if dtype_rule == "number" and tensors[0].dtype.kind == "b":
+        raise explain(op, tensors, (), TypeError())
+    return tensors
+
+
+def unary(op: Op, dtype_rule: str) -> Callable[[Any], Tensor]:
     """`apply` for one tensor and no attributes, unrolled."""
     keeps_x, keeps_y = op.kept[0][0], op.keeps_y[0]
+    strict = dtype_rule in ("float", "number")
 
     def call(input: Any) -> Tensor:
         mode = current()
-        if not mode.plain or not isinstance(input, Tensor) or (to_float and input._array.dtype.kind != "f"):
-            input = as_tensor(input, None, op.name)
-            return apply(op, (floating(input) if to_float else input,))
+        if not mode.plain or not isinstance(input, Tensor) or (strict and input._array.dtype.kind != "f"):
+            return apply(op, _convert(op, dtype_rule, (as_tensor(input, None, op.name),)))
         x = input._array
         try:
             y = mode.backend[op](x)
@@ -266,16 +276,14 @@ def unary(op: Op, to_float: bool) -> Callable[[Any], Tensor]:
     return call
 
 
-def binary(op: Op, to_float: bool) -> Callable[[Any, Any], Tensor]:
+def binary(op: Op, dtype_rule: str) -> Callable[[Any, Any], Tensor]:
     """`apply` for two tensors that may be numbers, and no attributes, unrolled."""
     (first_keeps_first, first_keeps_other), (other_keeps_first, other_keeps_other) = op.kept
     first_keeps_y, other_keeps_y = op.keeps_y
+    strict = dtype_rule in ("float", "number")
 
     def slow(input: Any, other: Any) -> Tensor:
-        x, w = promoted(op.name, input, other)
-        if to_float:
-            x, w = floating(x), floating(w)
-        return apply(op, (x, w))
+        return apply(op, _convert(op, dtype_rule, tuple(promoted(op.name, input, other))))
 
     def call(input: Any, other: Any) -> Tensor:
         mode = current()
@@ -293,7 +301,7 @@ def binary(op: Op, to_float: bool) -> Callable[[Any, Any], Tensor]:
         dtype = x.dtype
         if isinstance(other, Tensor):
             w = other._array
-            if w.dtype is not dtype or (to_float and dtype.kind != "f"):
+            if w.dtype is not dtype or (strict and dtype.kind != "f"):
                 return slow(input, other)
         elif dtype.kind == "f" and (type(other) is float or type(other) is int):
             w = np.array(other, dtype)
@@ -456,7 +464,7 @@ def elementwise(
                 origin=face.__module__,
             )
         )
-        made = (unary if len(names) == 1 else binary)(op, dtype == "float")
+        made = (unary if len(names) == 1 else binary)(op, dtype)
         call = cast(Any, made)
         call.__name__ = face.__name__
         call.__qualname__ = face.__qualname__

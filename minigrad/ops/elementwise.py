@@ -134,9 +134,11 @@ def _zero(g: Tensor) -> Tensor:
 
 
 def _checked_zero(kernel: Any) -> Any:
-    """An integer division that refuses zero divisors: numpy would return 0 with a warning."""
+    """A division that refuses integer zeros (numpy would return 0 with a warning) and bools."""
 
     def checked(a: Any, b: Any) -> Any:
+        if a.dtype.kind == "b":
+            raise TypeError("not supported for the input types")
         if a.dtype.kind in "iu" and not np.all(b):
             raise Refusal("an integer divided by zero", "mask the zeros, or convert with .float()", ArgumentError)
         return kernel(a, b)
@@ -242,7 +244,7 @@ def pow(input: Tensor, exponent: Operand) -> Tensor:
     if type(exponent) in (int, float) and isinstance(input, Tensor):
         if is_float(input.dtype):
             if exponent == 2:
-                return _square(input)
+                return square(input)
             if exponent == 1:
                 return positive(input)
             if exponent == 0.5:
@@ -252,18 +254,13 @@ def pow(input: Tensor, exponent: Operand) -> Tensor:
             if exponent == -0.5:
                 return rsqrt(input)
             if exponent == 3:
-                return _square(input) * input
+                return square(input) * input
             return _pow_number(input, float(exponent))
+        if exponent < 0 and type(exponent) is int:
+            raise ArgumentError("pow", f"{input.dtype} to the power {exponent}", fix="convert with .float()")
         if exponent == 2:
             return square(input)
-    _no_bools("pow", input, exponent)
     return _pow(input, exponent)
-
-
-def _no_bools(op: str, *operands: Any) -> None:
-    """Refuse what numpy would quietly turn into int8."""
-    if all(x.dtype.kind == "b" if isinstance(x, Tensor) else isinstance(x, builtins.bool) for x in operands):
-        raise DTypeError(op, "is not defined for bool tensors", fix="convert with .long() or .float()")
 
 
 _pow_number_op = primitive(
@@ -286,7 +283,6 @@ def _pow_number(input: Tensor, exponent: float) -> Tensor:
 
 @method("__rpow__")
 def _rpow(self: Tensor, other: Operand) -> Tensor:
-    _no_bools("pow", other, self)
     return _pow(other, self)  # type: ignore[arg-type]
 
 
@@ -411,16 +407,16 @@ def rsqrt(input: Tensor) -> Tensor:
     """1 / sqrt(input)."""
 
 
-@elementwise("square(input)", vjp=lambda g, input: g * (input + input), dtype="number", error=0.5)
-def _square(input: Tensor) -> Tensor:
-    """input * input"""
-
-
-@method("square", inplace=True)
+@elementwise(
+    "square(input)",
+    vjp=lambda g, input: g * (input + input),
+    dtype="number",
+    method="square",
+    inplace="square_",
+    error=0.5,
+)
 def square(input: Tensor) -> Tensor:
     """input * input.  Raises DTypeError for bools."""
-    _no_bools("square", input)
-    return _square(input)
 
 
 @elementwise(
@@ -825,7 +821,6 @@ for _name, _function in (
     ("bitwise_xor", Tensor.__xor__),
     ("invert", Tensor.__invert__),
     ("power", pow),
-    ("square", square),
     ("positive", positive),
 ):
     hooks.ufuncs[_name] = _function
