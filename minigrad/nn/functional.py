@@ -433,10 +433,14 @@ def _weighted(op: str, loss: Tensor, weight: Tensor | None, reduction: str) -> T
     """The reduction of losses with a weight for every element; the mean divides by their sum."""
     if weight is None:
         return _reduced(loss, reduction)
-    if weight.shape != loss.shape:
-        raise ShapeError(op, f"a weight of shape {weight.shape} for an input of shape {loss.shape}")
+    _check_weight(op, weight, loss)
     total: Tensor = _reduced(loss * weight, "sum" if reduction == "mean" else reduction)
     return total / sum_(weight) if reduction == "mean" else total
+
+
+def _check_weight(op: str, weight: Tensor, loss: Tensor) -> None:
+    if weight.shape != loss.shape:
+        raise ShapeError(op, f"a weight of shape {weight.shape} for an input of shape {loss.shape}")
 
 
 def _scaled(op: str, loss: Tensor, weight: Tensor | None) -> Tensor:
@@ -520,7 +524,10 @@ def huber_loss(
     x, t = _matched("huber_loss", input, target)
     d = abs_(x - t)
     loss = where(d <= delta, square(d) * 0.5, (d - 0.5 * delta) * delta)
-    return _weighted("huber_loss", loss, weight, how)
+    if weight is not None:  # unlike the two above, the mean is over the elements
+        _check_weight("huber_loss", weight, loss)
+        loss = loss * weight
+    return _reduced(loss, how)
 
 
 # -- losses of classes -----------------------------------------------------------------------------

@@ -49,7 +49,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from ..bind import primitive
 from ..errors import ArgumentError, DTypeError, Refusal, ShapeError
-from ..ir import Shape, Spec, int64
+from ..ir import DType, Shape, Spec, int64
 from ..tensor import Tensor, wrap
 from .contraction import matmul
 from .indexing import gather
@@ -318,10 +318,10 @@ def _conv2d_reference(x: Any, w: Any, stride: Pair, padding: Borders, dilation: 
     return y
 
 
-def _basis(shape: Shape) -> Iterator[tuple[tuple[int, ...], Any]]:
+def _basis(shape: Shape, dtype: DType) -> Iterator[tuple[tuple[int, ...], Any]]:
     """Every array of a shape that is 1 at one place and 0 elsewhere."""
     for place in np.ndindex(*shape):
-        unit = np.zeros(shape)
+        unit = np.zeros(shape, dtype)
         unit[place] = 1.0
         yield place, unit
 
@@ -330,7 +330,7 @@ def _input_grad_reference(g: Any, w: Any, size: Pair, *rest: Any) -> Any:
     """<g, conv2d(e, w)> for every unit image e: the transpose by its definition."""
     shape = _input_grad_shape(_spec(g), _spec(w), size, *rest).shape
     y = np.zeros(shape)
-    for place, unit in _basis(shape):
+    for place, unit in _basis(shape, g.dtype):
         y[place] = np.sum(g * _conv2d_reference(unit, w, *rest))
     return y
 
@@ -339,7 +339,7 @@ def _weight_grad_reference(x: Any, g: Any, kernel: Pair, *rest: Any) -> Any:
     """<g, conv2d(x, e)> for every unit weight e."""
     shape = _weight_grad_shape(_spec(x), _spec(g), kernel, *rest).shape
     y = np.zeros(shape)
-    for place, unit in _basis(shape):
+    for place, unit in _basis(shape, g.dtype):
         y[place] = np.sum(g * _conv2d_reference(x, unit, *rest))
     return y
 
@@ -905,7 +905,7 @@ def _avg_reference(
 def _avg_grad_reference(g: Any, size: Pair, *rest: Any) -> Any:
     shape = _avg_grad_shape(_spec(g), size, *rest).shape
     y = np.zeros(shape)
-    for place, unit in _basis(shape):
+    for place, unit in _basis(shape, g.dtype):
         y[place] = np.sum(g * _avg_reference(unit, *rest))
     return y
 

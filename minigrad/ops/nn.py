@@ -110,13 +110,13 @@ __all__ = [
 
 
 @elementwise(
-    "where(output > 0.0, input, 0.0)",
+    "where(output <= 0.0, 0.0, input)",
     vjp=(lambda g, output: _relu_grad(g, output), None),
     away_from=(0.0,),
     error=0.0,
 )
 def _relu_grad(input: Tensor, output: Tensor) -> Tensor:
-    """The cotangent of relu where its output is positive, 0 elsewhere (also where it is Inf)."""
+    """The cotangent of relu: 0 where its output is 0, also if the cotangent is Inf."""
 
 
 @elementwise(
