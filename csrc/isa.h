@@ -35,7 +35,7 @@ struct mg_gemm_kernels {
     int wide;               /* vectors in a tile of one row */
     mg_tile_fn *const *tile;          /* [((rows - 1) * nv + vectors - 1) * MG_TILE_VARIANTS + variant] */
     mg_tile_fn *wide_tile;            /* one row, `wide` vectors */
-    /* dst[p * rsd + j] = src[j * rss + p], p < k, j < n; the columns n .. round up to vl are filled with zeros. */
+    /* dst[p * rsd + j] = src[j * rss + p], p < k, j < n. */
     void (*transpose)(int64_t k, int64_t n, const void *src, int64_t rss, void *dst, int64_t rsd);
     /* dst[p * n + j] = src[p * rss + j]; may write up to vl - 1 elements past the end of dst. */
     void (*copy_panel)(int64_t k, int64_t n, const void *src, int64_t rss, void *dst);

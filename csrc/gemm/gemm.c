@@ -26,6 +26,8 @@ enum {
     PACK_A_PANELS = 3,          /* pack A when more panels than this read it, and its rows, or its steps if it is */
     PACK_A_ROWS = 4096,         /* k-major, are at least so many bytes apart: they fall into few sets of L1, and from */
     PACK_A_STEPS = 2048,        /* a page on, each needs a TLB entry of its own */
+    PACK_A_GROUP = 8,           /* tiles whose k-major slivers are packed together, so that whole cache lines are read */
+    STRIP_BYTES = 32 * 32 * 8,  /* nr * nr elements of any table */
     PARALLEL_FLOPS = 500000,    /* below this, waking another thread costs more than it saves */
     CHUNKS_PER_THREAD = 2       /* so that a thread that is held up can be helped */
 };
@@ -66,10 +68,17 @@ static int64_t packed_stride(int64_t kc, int size) {
     return (int64_t)((mg_round_up((size_t)(kc * size), MG_LINE) / MG_LINE) | 1) * MG_LINE / size;
 }
 
+/* The rows of tile `tile` when [m0, m1) is cut evenly into `tiles`: where they begin. */
+static int64_t tile_row(int64_t m0, int64_t m1, int64_t tile, int64_t tiles) {
+    const int64_t least_rows = (m1 - m0) / tiles, more = (m1 - m0) % tiles;   /* the first `more` have one more */
+    return m0 + tile * least_rows + least(tile, more);
+}
+
 /* The sliver of A that a row of tiles reads: rows i .. i + rows, steps p .. p + kc, where it lies or copied to `room`. */
-static void find_sliver(const struct product *g, int64_t i, int64_t rows, int64_t p, int64_t kc, int reread, char *room,
-                        struct mg_tile *t) {
+static void find_sliver(const struct product *g, int64_t m0, int64_t m1, int64_t tile, int64_t tiles, int64_t p, int64_t kc,
+                        int reread, char *room, struct mg_tile *t) {
     const int size = g->kernels->size;
+    const int64_t i = tile_row(m0, m1, tile, tiles), rows = tile_row(m0, m1, tile + 1, tiles) - i;
     const char *a = g->a + (i * g->rsa + p * g->csa) * size;
     t->a = a;
     t->rsa = g->rsa;
@@ -80,9 +89,16 @@ static void find_sliver(const struct product *g, int64_t i, int64_t rows, int64_
         for (int64_t r = 0; r < rows; r++)
             memcpy(room + r * t->rsa * size, a + r * g->rsa * size, (size_t)(kc * size));
     } else if (g->csa != 1 && g->rsa == 1 && reread && g->csa * size >= PACK_A_STEPS) {
-        t->a = room;
+        const int64_t first = tile - tile % PACK_A_GROUP, end = least(tiles, first + PACK_A_GROUP);
+        const int64_t i0 = tile_row(m0, m1, first, tiles);
+        if (tile == first)
+            for (int64_t q = first; q < end; q++) {
+                const int64_t iq = tile_row(m0, m1, q, tiles);
+                g->kernels->copy_panel(kc, tile_row(m0, m1, q + 1, tiles) - iq, g->a + (iq + p * g->csa) * size, g->csa,
+                                       room + (iq - i0) * kc * size);
+            }
+        t->a = room + (i - i0) * kc * size;
         t->csa = rows;
-        g->kernels->copy_panel(kc, rows, a, g->csa, room);
     } else if (g->csa != 1 && g->rsa != 1 && reread) {
         t->a = room;
         t->rsa = packed_stride(kc, size);
@@ -100,10 +116,7 @@ static const char *find_panel(const struct product *g, int64_t p, int64_t kc, in
     *rsb = g->csb == 1 ? g->rsb : kn->nr;
     if (g->csb == 1) return b;
     if (g->rsb == 1) kn->transpose(kc, columns, b, g->csb, room, kn->nr);
-    else {
-        if (columns < kn->nr) memset(room, 0, (size_t)(kc * kn->nr * kn->size));
-        gather(kn->size, kc, columns, b, g->rsb, g->csb, room, kn->nr);
-    }
+    else gather(kn->size, kc, columns, b, g->rsb, g->csb, room, kn->nr);
     return room;
 }
 
@@ -115,7 +128,7 @@ static int part(const struct product *g, int64_t m0, int64_t m1, int64_t n0, int
     const int64_t n_blocks = ceil_div(n1 - n0, kn->nc), nc_most = least(ceil_div(n1 - n0, nr) * nr, kn->nc);
 
     const size_t b_bytes = mg_round_up((size_t)(kc_most * nc_most * size), MG_LINE);
-    const size_t a_bytes = (size_t)(kn->mr * packed_stride(kc_most, size) * size);
+    const size_t a_bytes = (size_t)(PACK_A_GROUP * kn->mr * packed_stride(kc_most, size) * size);
     char *b_room = mg_scratch(b_bytes + a_bytes + MG_LINE);   /* copy_panel may write most of a vector past the end */
     if (b_room == NULL) return MG_ENOMEM;
     char *a_room = b_room + b_bytes;
@@ -130,9 +143,9 @@ static int part(const struct product *g, int64_t m0, int64_t m1, int64_t n0, int
             j1 = n0 + cut(n1 - n0, nr, nb + 1, n_blocks);
             const int reread = j1 - j0 > PACK_A_PANELS * nr;
 
-            for (int64_t tile = 0, i = m0, rows; tile < tiles; tile++, i += rows) {
-                rows = ceil_div(m1 - i, tiles - tile);
-                find_sliver(g, i, rows, p, kc, reread, a_room, &t);
+            for (int64_t tile = 0; tile < tiles; tile++) {
+                const int64_t i = tile_row(m0, m1, tile, tiles), rows = tile_row(m0, m1, tile + 1, tiles) - i;
+                find_sliver(g, m0, m1, tile, tiles, p, kc, reread, a_room, &t);
 
                 for (int64_t j = j0; j < j1; j += nr) {
                     const int64_t columns = least(nr, j1 - j), vectors = ceil_div(columns, kn->vl);
@@ -196,6 +209,34 @@ static int vector(const struct product *g, int64_t n0, int64_t n1) {
     return MG_OK;
 }
 
+/* Few columns that do not fill their vectors, and A k-major: rows m0 .. m1 of C as columns of C' = B' A', whose vectors are
+ * full. A strip of C' is transposed into place. */
+static void narrow(const struct product *g, int64_t m0, int64_t m1) {
+    const struct mg_gemm_kernels *kn = g->kernels;
+    const int size = kn->size;
+    _Alignas(MG_LINE) char strip[STRIP_BYTES];
+    struct mg_tile t = {.k = g->k, .rsa = g->csb, .csa = g->rsb, .rsb = g->csa, .rsc = kn->nr, .alpha = g->alpha};
+    const int64_t tiles = ceil_div(g->n, kn->mr);
+    for (int64_t i = m0, rows; i < m1; i += rows) {
+        rows = least(kn->nr, m1 - i);
+        t.b = g->a + i * size;
+        t.tail = (int)(rows % kn->vl);
+        for (int64_t tile = 0; tile < tiles; tile++) {
+            const int64_t j = tile_row(0, g->n, tile, tiles), columns = tile_row(0, g->n, tile + 1, tiles) - j;
+            t.a = g->b + j * g->csb * size;
+            t.c = strip + j * kn->nr * size;
+            kn->tile[((columns - 1) * kn->nv + ceil_div(rows, kn->vl) - 1) * MG_TILE_VARIANTS +
+                     (t.tail ? MG_TILE_TAIL : 0)](&t);
+        }
+        kn->transpose(rows, g->n, strip, kn->nr, g->c + i * g->rsc * size, g->rsc);
+    }
+}
+
+static int is_narrow(const struct product *g) {
+    return g->rsa == 1 && g->csa != 1 && g->csb == 1 && g->n < g->kernels->nr && g->n % g->kernels->vl != 0 &&
+           g->m >= g->kernels->vl && g->beta == 0 && g->bias == NULL && g->act == MG_LINEAR;
+}
+
 /* --- batches and threads --------------------------------------------------------------------------------------- */
 
 struct job {
@@ -230,7 +271,10 @@ static void run(struct job *job, int64_t batch, int64_t piece) {
         n1 = cut(p.n, p.kernels->nr, piece + 1, job->parts);
     }
     if (m0 == m1 || n0 == n1) return;
-    int status = p.m == 1 ? vector(&p, n0, n1) : part(&p, m0, m1, n0, n1);
+    int status = MG_OK;
+    if (p.m == 1) status = vector(&p, n0, n1);
+    else if (n1 - n0 == p.n && is_narrow(&p)) narrow(&p, m0, m1);
+    else status = part(&p, m0, m1, n0, n1);
     if (status != MG_OK) atomic_store(&job->status, status);
 }
 

@@ -53,7 +53,10 @@ static void FN(transpose)(int64_t k, int64_t n, const void *from, int64_t rss, v
                     v[i] = i >= rows ? (FN(vec)){0} : columns == VL ? FN(load)(s + i * rss)
                                                                     : FN(load_first)(s + i * rss, columns);
                 FN(transpose_square)(v);
-                for (int i = 0; i < columns; i++) FN(store)(d + i * rsd, v[i]);
+                for (int i = 0; i < columns; i++) {
+                    if (rows == VL) FN(store)(d + i * rsd, v[i]);
+                    else FN(store_first)(d + i * rsd, v[i], rows);
+                }
             }
         }
 }

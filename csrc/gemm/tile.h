@@ -2,8 +2,7 @@
  *
  * Contract.   C[mr, n] = act(alpha * A[mr, k] B[k, n] + beta * C + bias), n = nv vectors, of which the last has
  *             `tail` lanes if the TAIL variant is called. With beta == 0, C is not read. The PACK variant also leaves
- *             the rows of B that it read, zero-filled to full vectors, nr elements apart in t->pack: packing costs no
- *             pass of its own. Every element is summed in the order p = 0 .. k-1 by fused multiply-adds (multiply, then
+ *             the rows of B that it read in t->pack, nr elements apart: packing costs no pass of its own. Every element is summed in the order p = 0 .. k-1 by fused multiply-adds (multiply, then
  *             add where the processor has none), so the result does not depend on where a tile begins or who computes it.
  * Source.     Goto & van de Geijn, "Anatomy of High-Performance Matrix Multiplication", 2008; Van Zee & van de Geijn,
  *             "BLIS", 2015: outer products on a register block.
