@@ -23,7 +23,19 @@ from typing import Any, TypeVar, cast
 import numpy as np
 
 from . import tape
-from .errors import OURS, AnomalyError, ArgumentError, DTypeError, Error, GradientError, Refusal, ShapeError, TraceError, here
+from .errors import (
+    OURS,
+    AnomalyError,
+    ArgumentError,
+    DTypeError,
+    Error,
+    GradientError,
+    OutOfRangeError,
+    Refusal,
+    ShapeError,
+    TraceError,
+    here,
+)
 from .formula import Formula
 from .ir import DEFAULT_FLOAT, DType, Shape, Spec, bool_, broadcast_shapes, int64, is_float, promote
 from .mode import Mode, current
@@ -149,7 +161,9 @@ def explain(op: Op, inputs: Sequence[Any], attrs: Sequence[Any], error: Exceptio
     if isinstance(error, TypeError) and "not supported for the input types" in str(error):
         return DTypeError(op.name, f"is not defined for {given}", fix="convert with .float() or .to(dtype)")
     # where the shape rule is content, it is the values that are wrong
-    cls = DTypeError if isinstance(error, TypeError) else ArgumentError if accepted else ShapeError
+    cls: type[Error] = ArgumentError if accepted else ShapeError
+    if isinstance(error, (TypeError, IndexError)):
+        cls = DTypeError if isinstance(error, TypeError) else OutOfRangeError
     return cls(op.name, f"{str(error).rstrip('.')} (given {given})")
 
 

@@ -36,7 +36,7 @@ from ..mode import current
 from ..tape import record
 from ..tensor import Symbol, Tensor, as_array, wrap
 from .elementwise import cast, where
-from .movement import _permute, _reshape, broadcast_to, one_dim
+from .movement import _permute, _reshape, broadcast_to, one_dim, slice_dim
 from .reduction import ValuesIndices
 
 # -- how an index is written down ------------------------------------------------------------------
@@ -188,9 +188,8 @@ def _parse(op: str, input: Tensor, index: Any) -> tuple[Template, list[Tensor]]:
         elif isinstance(part, slice):
             bounds = [None if b is None else operator.index(b) for b in (part.start, part.stop, part.step)]
             template.append(("slice", *bounds))
-        elif isinstance(part, (bool, np.bool_)):
-            arrays.append(wrap(np.zeros(int(part), np.int64)))
-            template += [None, ("array", len(arrays) - 1)]
+        elif _is_flag(part):
+            raise DTypeError(op, "a single bool among other indices", fix="use it alone, or a mask of a dimension's size")
         elif isinstance(part, (int, np.integer)):
             template.append(int(part))
         else:
@@ -226,9 +225,19 @@ def _parse_array(op: str, input: Tensor, part: Any, template: list[Any], arrays:
         raise DTypeError(op, f"an index of dtype {t.dtype}", fix="indices are integers or bools; use .long()")
 
 
+def _is_flag(index: Any) -> bool:
+    """Whether an index is one bool: all of the tensor or nothing of it, along a new dimension."""
+    if isinstance(index, (Tensor, np.ndarray)):
+        return index.ndim == 0 and index.dtype.kind == "b"
+    return isinstance(index, (bool, np.bool_))
+
+
 @method("__getitem__")
 def getitem(self: Tensor, index: Any) -> Tensor:
     """The part of the tensor that an index names: a view for basic indices, a copy for arrays."""
+    if _is_flag(index):
+        every = _basic(self, (None,))
+        return every if index else slice_dim(every, 0, 0, 0)
     template, arrays = _parse("index", self, index)
     return _advanced([self, *arrays], template) if arrays else _basic(self, template)
 
@@ -279,6 +288,10 @@ def _survives(part: Shape, shape: Shape, arrays: list[Tensor], index: Template) 
 @method("__setitem__")
 def setitem(self: Tensor, index: Any, value: Any) -> None:
     """Write a value, broadcast, into the part that an index names; gradients flow to both."""
+    if _is_flag(index):
+        if index:
+            setitem(self, None, value)
+        return
     template, arrays = _parse("index assignment", self, index)
     if isinstance(self._array, Symbol):
         x = _index_put([self, promoted("index assignment", self, value)[1], *arrays], template, False)
@@ -568,7 +581,7 @@ def cumprod_exclusive(input: Tensor) -> Tensor:
     n = input.shape[-1] if input.ndim else 1
     if not input.ndim or n <= 1:
         return input.ones_like()
-    from .movement import cat, slice_dim
+    from .movement import cat
 
     last = input.ndim - 1
     one = slice_dim(input, last, 0, 1).ones_like()
@@ -624,8 +637,6 @@ def sort(input: Tensor, dim: int = -1, descending: bool = False, *, stable: bool
 @method("topk")
 def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: bool = True) -> ValuesIndices:
     """The k largest (or smallest) elements along `dim`, in order, and their positions."""
-    from .movement import slice_dim
-
     at = one_dim("topk", dim, input.ndim)
     size = input.shape[at] if input.ndim else 1
     if not 0 <= k <= size:
