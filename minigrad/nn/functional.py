@@ -542,18 +542,17 @@ def _class_dim(op: str, x: Tensor) -> int:
 def _check_labels(op: str, x: Tensor, target: Any, dim: int) -> Tensor:
     """Class labels as an integer tensor of the shape that fits the input."""
     expected = (*x.shape[:dim], *x.shape[dim + 1 :])
-    if not isinstance(target, Tensor):
-        target = Tensor(target)
-    if target.dtype.kind not in "iu":
+    labels: Tensor = target if isinstance(target, Tensor) else Tensor(target)
+    if labels.dtype.kind not in "iu":
         raise DTypeError(
-            op, f"class labels of dtype {target.dtype} and shape {target.shape}", fix="use .long()"
+            op, f"class labels of dtype {labels.dtype} and shape {labels.shape}", fix="use .long()"
         )
-    if target.shape != expected:
+    if labels.shape != expected:
         fix = f"there must be one label for each place, of shape {expected}"
-        if math.prod(target.shape) == math.prod(expected):
+        if math.prod(labels.shape) == math.prod(expected):
             fix = f"write target.reshape({', '.join(map(str, expected))})"
-        raise ShapeError(op, f"an input of shape {x.shape} and class labels of shape {target.shape}", fix=fix)
-    return target
+        raise ShapeError(op, f"an input of shape {x.shape} and class labels of shape {labels.shape}", fix=fix)
+    return labels
 
 
 def _class_weight(op: str, weight: Any, x: Tensor, dim: int) -> Tensor:

@@ -109,9 +109,13 @@ __all__ = [
 # -- activations -----------------------------------------------------------------------------------
 
 
+def _relu_grad_rule(g: Tensor, output: Tensor) -> Tensor:
+    return _relu_grad(g, output)
+
+
 @elementwise(
     "where(output <= 0.0, 0.0, input)",
-    vjp=(lambda g, output: _relu_grad(g, output), None),
+    vjp=(_relu_grad_rule, None),
     away_from=(0.0,),
     error=0.0,
 )

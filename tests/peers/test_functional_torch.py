@@ -97,7 +97,7 @@ def numbers(*shape: int, seed: int = 0, away: float = 0.0) -> Any:
     return np.where(np.abs(x) < away, np.copysign(away, x), x)
 
 
-few = settings(max_examples=40, deadline=None, derandomize=True)
+few = settings(max_examples=100, deadline=None, derandomize=True)
 
 # -- activations -----------------------------------------------------------------------------------
 
