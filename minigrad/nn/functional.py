@@ -61,7 +61,7 @@ from ..ops.elementwise import (
     tanh,
     where,
 )
-from ..ops.indexing import _index_select, gather, one_hot
+from ..ops.indexing import _index_select, one_hot
 from ..ops.movement import (
     _reshape,
     broadcast_to,
@@ -574,15 +574,9 @@ def _ignored(target: Tensor, ignore_index: int) -> Tensor | None:
 def _pick(op: str, logp: Tensor, labels: Tensor, dim: int) -> Tensor:
     """The log-probability of each label."""
     try:
-        return squeeze(gather(logp, dim, unsqueeze(labels, dim)), dim)
-    except OutOfRangeError:
-        values = labels._array
-        bad = values[(values < 0) | (values >= logp.shape[dim])].flat[0]
-        raise OutOfRangeError(
-            op,
-            f"the class label {bad} with an input of shape {logp.shape}, which has {logp.shape[dim]} classes",
-            fix=f"labels are 0 to {logp.shape[dim] - 1}, or ignore_index",
-        ) from None
+        return ops.pick(logp, labels, dim)
+    except OutOfRangeError as error:  # named after what the user called
+        raise OutOfRangeError(op, error.problem, fix=error.fix) from None
 
 
 def _nll(

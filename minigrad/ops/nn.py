@@ -13,6 +13,8 @@ largest exponent is 0.  With J = diag(y) - y y^T,
     softmax      gx = y * (g - sum(g y))
     log_softmax  gx = g - exp(y) * sum(g)
 
+What a cross entropy takes from it, one element a row, is `pick`; its transpose is `place`.
+
 **Standardisation** is what layer, batch, instance and group normalisation have in common, and they
 differ only in the dimensions over which mean and variance are taken.  With r = (var x + eps)^(-1/2)
 and y = (x - mean x) r,
@@ -48,7 +50,7 @@ from typing import Any
 import numpy as np
 
 from ..bind import _elementwise_shape, _Samples, elementwise, floating, method, primitive, write
-from ..errors import ArgumentError, DTypeError, Refusal, ShapeError
+from ..errors import ArgumentError, DTypeError, OutOfRangeError, Refusal, ShapeError
 from ..formula import Formula
 from ..ir import DType, Shape, Spec, is_float
 from ..mode import no_grad
@@ -96,6 +98,8 @@ __all__ = [
     "logsigmoid",
     "max_pool1d",
     "max_pool2d",
+    "pick",
+    "place",
     "relu",
     "rms_norm",
     "rstd",
@@ -395,6 +399,95 @@ def log_softmax(input: Tensor, dim: int | None = None, *, dtype: Any = None) -> 
 def softmin(input: Tensor, dim: int | None = None, *, dtype: Any = None) -> Tensor:
     """softmax of -input."""
     return _along("softmin", _softmax, -input, dim, dtype)
+
+
+# -- the value of one class ------------------------------------------------------------------------
+
+
+def _label_places(labels: Any, shape: Shape, dim: int) -> Any:
+    """Positions, in a flattened array of `shape`, that labels along `dim` name.
+
+    Raises Refusal for a label that is no class.
+    """
+    classes, after = shape[dim], math.prod(shape[dim + 1 :])
+    if labels.size and (labels.min() < 0 or labels.max() >= classes):
+        bad = labels[(labels < 0) | (labels >= classes)].flat[0]
+        raise Refusal(
+            f"the class label {bad} with an input of shape {shape}, which has {classes} classes",
+            f"labels are 0 to {classes - 1}, or ignore_index",
+            OutOfRangeError,
+        )
+    first = np.arange(math.prod(shape[:dim])) * (classes * after)
+    if after == 1:
+        return first + labels.reshape(-1)
+    return (first[:, None] + labels.reshape(-1, after) * after + np.arange(after)).reshape(-1)
+
+
+def _labels_shape(labels: Spec, shape: Shape, dim: int) -> None:
+    if labels.dtype.kind not in "iu":
+        raise Refusal(f"labels of dtype {labels.dtype}", "use integers, .long()", DTypeError)
+    if labels.shape != (*shape[:dim], *shape[dim + 1 :]):
+        raise Refusal(f"labels of shape {labels.shape} for dim {dim} of shape {shape}", "give one a place")
+
+
+def _pick_shape(input: Spec, labels: Spec, dim: int) -> Spec:
+    _labels_shape(labels, input.shape, dim)
+    return Spec(labels.shape, input.dtype)
+
+
+def _place_shape(input: Spec, labels: Spec, classes: int, dim: int) -> Spec:
+    shape = (*input.shape[:dim], classes, *input.shape[dim:])
+    _labels_shape(labels, shape, dim)
+    return Spec(shape, input.dtype)
+
+
+def _pick_kernel(input: Any, labels: Any, dim: int) -> Any:
+    _labels_shape(Spec(labels.shape, labels.dtype), input.shape, dim)
+    return input.reshape(-1).take(_label_places(labels, input.shape, dim)).reshape(labels.shape)
+
+
+def _place_kernel(input: Any, labels: Any, classes: int, dim: int) -> Any:
+    y = np.zeros((*input.shape[:dim], classes, *input.shape[dim:]), input.dtype)
+    _labels_shape(Spec(labels.shape, labels.dtype), y.shape, dim)
+    y.reshape(-1)[_label_places(labels, y.shape, dim)] = input.reshape(-1)
+    return y
+
+
+def _label_samples(rng: Any) -> list[tuple[Any, Any, int]]:
+    shapes = [((3, 4), 1), ((4,), 0), ((2, 3, 2, 2), 1), ((0, 3), 1)]
+    return [(rng.normal(size=s), rng.integers(0, s[d], (*s[:d], *s[d + 1 :])), d) for s, d in shapes]
+
+
+pick: Callable[..., Tensor] = primitive(
+    "pick",
+    kind="index",
+    inputs=("input", "labels"),
+    attrs=("dim",),
+    kernel=_pick_kernel,
+    shape=_pick_shape,
+    vjp=(lambda g, labels, x_shape, dim: place(g, labels, x_shape[dim], dim), None),
+    samples=lambda rng: [((x, t), (d,)) for x, t, d in _label_samples(rng)],
+    reference=lambda input, labels, dim: np.take_along_axis(input, np.expand_dims(labels, dim), dim).squeeze(
+        dim
+    ),
+    error=0.0,
+    doc="the element of each row (along dim) that its label names",
+)
+place: Callable[..., Tensor] = primitive(
+    "place",
+    kind="index",
+    inputs=("input", "labels"),
+    attrs=("classes", "dim"),
+    kernel=_place_kernel,
+    shape=_place_shape,
+    vjp=(lambda g, labels, dim: pick(g, labels, dim), None),
+    samples=lambda rng: [((x.sum(d), t), (x.shape[d], d)) for x, t, d in _label_samples(rng)],
+    reference=lambda input, labels, classes, dim: (
+        np.expand_dims(input, dim) * np.moveaxis(np.eye(classes)[labels], -1, dim)
+    ),
+    error=0.0,
+    doc="rows of zeros with the input where labels say: the transpose of pick",
+)
 
 
 # -- cross entropy of two outcomes -----------------------------------------------------------------
