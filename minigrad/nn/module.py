@@ -34,7 +34,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from ..autograd import no_grad
-from ..errors import ArgumentError, DTypeError, Error, GradientError, here
+from ..errors import ArgumentError, DTypeError, Error, GradientError
 from ..ir import float32, float64, is_float
 from ..ops.elementwise import check_device
 from ..optim.base import clear_grad
@@ -159,7 +159,8 @@ class Module:
     def _new_name(self, op: str, name: str, taken_by: type) -> None:
         if not isinstance(name, str) or not name or "." in name:
             raise ArgumentError(op, f"{name!r} is no name", fix="use a non-empty string without dots")
-        if hasattr(self, name) and not isinstance(self.__dict__.get(name), (taken_by, type(None))):
+        old = self.__dict__.get(name)
+        if hasattr(self, name) and not (name in self.__dict__ and (old is None or isinstance(old, taken_by))):
             raise ArgumentError(
                 op, f"{type(self).__name__} already has an attribute {name!r}", fix="choose another"
             )
@@ -444,11 +445,7 @@ def _convert(tensor: Tensor, dtype: Any) -> None:
         )
     tensor._array = tensor._array.astype(dtype)
     if node is not None:
-        leaf = Leaf(tensor.shape, tensor.dtype)
-        leaf._extra = node._extra
-        leaf.grad = None if node.grad is None else node.grad.detach().to(dtype)
-        tensor._node = leaf
-    if tensor._version is not None:
-        tensor._version = [tensor._version[0] + 1, here()]  # the memory is no longer shared with anything
-    else:
-        tensor._touch()
+        node.dtype = tensor.dtype
+        node.grad = None if node.grad is None else node.grad.detach().to(dtype)
+    tensor._touch()  # whoever saved it, or a view of it, for a gradient
+    tensor._version = list(tensor._cell())  # its memory is no longer shared

@@ -9,7 +9,7 @@
     ...     ((x - 1) ** 2).sum().backward()
     ...     descent.step()
     >>> x.detach()
-    tensor([1.3750])
+    tensor([1.375])
 
 `Optimizer` is in `base`; `SGD`, `Adam` and `AdamW` have a file a family.
 """

@@ -22,7 +22,7 @@ which is the same with fewer passes over memory.
     >>> (x * mg.tensor([1e-3, 1e3])).sum().backward()
     >>> optimizer.step()
     >>> x.detach()                                 # the first step is lr for every scale
-    tensor([ 0.9000, -1.1000])
+    tensor([ 0.9, -1.1])
 
 References: Kingma & Ba 2015 (arXiv 1412.6980); Reddi et al. 2018 (AMSGrad); Loshchilov & Hutter
 2019 (1711.05101).

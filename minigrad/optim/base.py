@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -43,6 +43,12 @@ class Optimizer:
     Raises ArgumentError for no parameters, the same one twice or a setting out of range,
     GradientError for a parameter that is a result.
     """
+
+    #: What errors call it: the name of the class, unless it sets another.
+    _name: ClassVar[str] = "Optimizer"
+
+    def __init_subclass__(cls) -> None:
+        cls._name = cls.__dict__.get("_name", cls.__name__)
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
         self.defaults = defaults
@@ -64,10 +70,6 @@ class Optimizer:
             groups = [{"params": groups}]
         for group in groups:
             self.add_param_group(group)
-
-    @property
-    def _name(self) -> str:
-        return type(self).__name__
 
     # -- to be defined by subclasses ----------------------------------------------------------------
 
@@ -116,7 +118,7 @@ class Optimizer:
             if not p.is_leaf:
                 raise GradientError(
                     self._name,
-                    f"parameter {i} of shape {p.shape} is the result of {p.grad_fn.name if p.grad_fn else '?'}, not a leaf",
+                    f"parameter {i} of shape {p.shape} is a result ({p.grad_fn!r}), not a leaf",
                     fix="pass the tensor that it was computed from",
                 )
             p._writable(self._name)

@@ -14,7 +14,7 @@ handing over the gradient of a batch.
     ...     x.grad = mg.tensor([1.0])
     ...     optimizer.step()
     >>> x.detach()                                 # 1 - 0.1 - 0.1 * 1.9
-    tensor([0.7100])
+    tensor([0.71])
 
 References: Polyak 1964; Nesterov 1983; Sutskever et al. 2013 for the form above.
 """
