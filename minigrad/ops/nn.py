@@ -120,6 +120,7 @@ def _relu_grad_rule(g: Tensor, output: Tensor) -> Tensor:
 @elementwise(
     "where(output <= 0.0, 0.0, input)",
     vjp=(_relu_grad_rule, None),
+    dtype="float",
     away_from=(0.0,),
     error=0.0,
 )
@@ -130,6 +131,7 @@ def _relu_grad(input: Tensor, output: Tensor) -> Tensor:
 @elementwise(
     "maximum(input, 0)",
     vjp=lambda g, y: _relu_grad(g, y),
+    dtype="number",
     method="relu",
     inplace="relu_",
     traits={"idempotent": True},
