@@ -108,7 +108,7 @@ def _roots(op: str, tensors: Any, grad_tensors: Any) -> list[tuple[tape.Node, Te
             if not isinstance(g, Tensor):
                 g = Tensor(g, y.dtype)
             if g.shape != y.shape:
-                raise ShapeError(op, f"a cotangent of shape {g.shape} for an output of shape {y.shape}")
+                raise ShapeError(op, f"a cotangent of shape {g.shape} for an output of shape {y.shape}", fix="give it the shape of the output")
             if g.dtype != y.dtype:
                 g = tape.hooks.cast(g, y.dtype)  # type: ignore[attr-defined]
         roots.append((y._node, g))
@@ -289,7 +289,7 @@ def _function_node(
 
 
 def _no_kernel(*_: Any) -> Any:
-    raise ArgumentError("Function", "a recorded Function is not run again")
+    raise ArgumentError("Function", "a recorded Function is not run again", fix="call its apply again")
 
 
 class Function:
@@ -379,7 +379,7 @@ def _fitting(name: str, given: list[Any], wanted: tuple[Spec | None, ...]) -> li
                 name, f"backward returned a {type(gx).__name__} for argument {i}", fix="return a tensor or None"
             )
         if gx.shape != spec.shape:
-            raise ShapeError(name, f"backward returned shape {gx.shape} for argument {i} of shape {spec.shape}")
+            raise ShapeError(name, f"backward returned shape {gx.shape} for argument {i} of shape {spec.shape}", fix="return the argument's shape")
         result.append(gx.to(spec.dtype))
     return result
 
@@ -605,7 +605,7 @@ def gradgradcheck(
     outputs = _flat(func(*arguments))
     outputs = [y for y in outputs if y.requires_grad]
     if not outputs:
-        raise GradientError("gradgradcheck", "no output depends on an input that requires grad")
+        raise GradientError("gradgradcheck", "no output depends on an input that requires grad", fix="make one with requires_grad=True")
     if grad_outputs is None:
         grad_outputs = [Tensor(rng.normal(size=y.shape), requires_grad=True) for y in outputs]
     gs = _listed(grad_outputs)

@@ -164,7 +164,8 @@ def explain(op: Op, inputs: Sequence[Any], attrs: Sequence[Any], error: Exceptio
     cls: type[Error] = ArgumentError if accepted else ShapeError
     if isinstance(error, (TypeError, IndexError)):
         cls = DTypeError if isinstance(error, TypeError) else OutOfRangeError
-    return cls(op.name, f"{str(error).rstrip('.')} (given {given})")
+    fix = "count from 0, or from the end with -1" if cls is OutOfRangeError else "check the arguments of this line"
+    return cls(op.name, f"{str(error).rstrip('.')} (given {given})", fix=fix)
 
 
 # -- scalars and promotion ----------------------------------------------------------------------
@@ -635,7 +636,7 @@ def write(target: Tensor, value: Tensor, name: str) -> Tensor:
     """
     forbid_leaf(target, name)
     if value.shape != target.shape:
-        raise ShapeError(name, f"a result of shape {value.shape} does not fit into a tensor of shape {target.shape}")
+        raise ShapeError(name, f"a result of shape {value.shape} does not fit into a tensor of shape {target.shape}", fix="write it out of place")
     if value.dtype != target.dtype:
         if "biuf".index(value.dtype.kind) > "biuf".index(target.dtype.kind):
             raise DTypeError(

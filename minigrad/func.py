@@ -107,7 +107,7 @@ def value_and_grad(
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
         if not args or max(numbers) >= len(args) or min(numbers) < -len(args):
-            raise ArgumentError("value_and_grad", f"argnums {argnums} with {len(args)} positional arguments")
+            raise ArgumentError("value_and_grad", f"argnums {argnums} with {len(args)} positional arguments", fix="number the positional arguments from 0")
         trees = list(args)
         points: list[Tensor] = []
         recording = current().grad
@@ -165,7 +165,7 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple
     def pull(*cotangents: Any, retain_graph: bool = True, create_graph: bool | None = None) -> tuple[Any, ...]:
         given = tree_leaves(cotangents[0] if len(cotangents) == 1 else cotangents)
         if len(given) != len(outputs):
-            raise ArgumentError("vjp", f"{len(given)} cotangents for {len(outputs)} outputs")
+            raise ArgumentError("vjp", f"{len(given)} cotangents for {len(outputs)} outputs", fix="pass one for each output")
         if create_graph is None:
             wanted = any(isinstance(g, Tensor) and g.requires_grad for g in given)
             create_graph = current().grad and (outer or wanted)

@@ -116,7 +116,7 @@ class Tensor(TensorMethods):
         if dim is None:
             return self.shape
         if not -self.ndim <= dim < self.ndim:
-            raise OutOfRangeError("size", f"dimension {dim} of a tensor of shape {self.shape}")
+            raise OutOfRangeError("size", f"dimension {dim} of a tensor of shape {self.shape}", fix="count from 0, or from the end with -1")
         return self.shape[dim]
 
     def numel(self) -> int:
@@ -339,7 +339,7 @@ class Tensor(TensorMethods):
             raise ArgumentError(
                 "grad",
                 f"a gradient of {Spec(value.shape, value.dtype)} does not fit a tensor of "
-                f"{Spec(self.shape, self.dtype)}",
+                f"{Spec(self.shape, self.dtype)}", fix="make its shape and dtype those of the tensor"
             )
         node.grad = value
 
@@ -363,7 +363,7 @@ class Tensor(TensorMethods):
     def register_post_accumulate_grad_hook(self, hook: Callable[[Tensor], None]) -> tape.Removable:
         """Call `hook(tensor)` right after `.grad` of this leaf has been accumulated."""
         if not isinstance(self._node, tape.Leaf):
-            raise GradientError("register_post_accumulate_grad_hook", "only leaves that require grad accumulate")
+            raise GradientError("register_post_accumulate_grad_hook", "only leaves that require grad accumulate", fix="call it on a tensor made with requires_grad=True")
         return self._node.add_post_hook(hook, self)
 
     def detach(self) -> Tensor:
@@ -412,9 +412,9 @@ class Tensor(TensorMethods):
 
         This is how optimizers and buffers update their state.  Returns self.
         """
-        source = value._array if isinstance(value, Tensor) else as_array(value, self.dtype)
+        source = value._array if isinstance(value, Tensor) else as_value(value, self.dtype, "assign")
         if source.shape != self.shape:
-            raise ArgumentError("assign", f"a value of shape {source.shape} into a tensor of shape {self.shape}")
+            raise ArgumentError("assign", f"a value of shape {source.shape} into a tensor of shape {self.shape}", fix="make the shapes equal")
         if isinstance(source, Symbol) or current().trace is not None:
             raise TraceError("assign", "state updates inside a trace are not supported yet", fix="return the new value")
         self._writable("assign")[...] = source
@@ -566,8 +566,22 @@ def as_array(data: Any, dtype: Any = None, *, copy: bool | None = None) -> Any:
             "tensor", f"data of dtype {array.dtype} is not numeric", fix="encode it as numbers first (e.g. class indices)"
         )
     if array.dtype != wanted or not array.dtype.isnative:
+        if array is not data and array.size and array.dtype.kind in "iu" and wanted.kind in "iu":
+            least, most = np.iinfo(wanted).min, np.iinfo(wanted).max
+            if array.min() < least or array.max() > most:
+                bad = array.min() if array.min() < least else array.max()
+                raise ArgumentError("tensor", f"{bad} does not fit into {wanted}", fix="use a wider dtype")
         array = array.astype(wanted)
     return array
+
+
+def as_value(value: Any, dtype: DType, op: str) -> Any:
+    """An array of this dtype to be written into a tensor; DTypeError if fractions would be lost."""
+    if dtype.kind != "f":
+        given = as_array(value).dtype
+        if given.kind == "f":
+            raise DTypeError(op, f"{given} values into a {dtype} tensor", fix="convert one of them")
+    return as_array(value, dtype)
 
 
 def _plain(data: Any) -> Any:
@@ -586,4 +600,4 @@ def _has_float64(data: Any) -> bool:
     return isinstance(data, (np.ndarray, np.generic)) and data.dtype == np.float64
 
 
-__all__ = ["Error", "Symbol", "Tensor", "View", "as_array", "as_dtype", "wrap", "wrap_view"]
+__all__ = ["Error", "Symbol", "Tensor", "View", "as_array", "as_dtype", "as_value", "wrap", "wrap_view"]

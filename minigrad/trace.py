@@ -63,7 +63,7 @@ class Trace:
     def record(self, op: Op, inputs: tuple[Tensor, ...], attrs: tuple[Any, ...]) -> Symbol:
         """Append a node; its Symbol is what the operation returns."""
         if self.closed:
-            raise Refusal("this trace has ended", "", TraceError)
+            raise Refusal("this trace has ended", "compute inside the traced function", TraceError)
         symbols = tuple(self.symbol(t._array) for t in inputs)
         spec = op.infer([Spec(s.shape, s.dtype) for s in symbols], attrs)
         self.nodes.append((op, symbols, attrs, spec, short_line(here())))

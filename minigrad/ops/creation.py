@@ -22,7 +22,7 @@ from ..ir import DEFAULT_FLOAT, DType, Shape, Spec, float32, float64, int64, is_
 from ..mode import current
 from ..random import Generator, default_generator
 from ..tape import hooks
-from ..tensor import Tensor, as_array, as_dtype, wrap
+from ..tensor import Tensor, as_array, as_dtype, as_value, wrap
 from .elementwise import check_device
 from .movement import as_shape, broadcast_to
 
@@ -74,7 +74,7 @@ def _made(op: str, array_or_tensor: Tensor, requires_grad: bool, device: Any) ->
 
 def _full(op: str, shape: Shape, value: Any, dtype: DType) -> Tensor:
     if any(s < 0 for s in shape):
-        raise ArgumentError(op, f"shape {shape} has a negative size")
+        raise ArgumentError(op, f"shape {shape} has a negative size", fix="sizes are at least 0")
     return _fill(shape, value, dtype) if current().trace is not None else wrap(np.full(shape, value, dtype))
 
 
@@ -96,6 +96,7 @@ def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, r
     if isinstance(fill_value, Tensor):
         fill_value = fill_value.item()
     kind = as_dtype(dtype) if dtype is not None else as_array(fill_value).dtype
+    fill_value = as_array(fill_value, kind).item()
     return _made("full", _full("full", shape, fill_value, kind), requires_grad, device)
 
 
@@ -128,7 +129,7 @@ def linspace(
 ) -> Tensor:
     """`steps` numbers from start to end, both included."""
     if steps < 0:
-        raise ArgumentError("linspace", f"{steps} steps")
+        raise ArgumentError("linspace", f"{steps} steps", fix="use at least 0 steps")
     kind = as_dtype(dtype or DEFAULT_FLOAT)
     return _made("linspace", wrap(np.linspace(start, end, steps).astype(kind)), requires_grad, device)
 
@@ -330,7 +331,7 @@ def randint(
     if not isinstance(size, (tuple, list)):
         raise ArgumentError("randint", f"the size is {size!r}", fix="pass a tuple")
     if high <= low:
-        raise ArgumentError("randint", f"there is no integer in [{low}, {high})")
+        raise ArgumentError("randint", f"there is no integer in [{low}, {high})", fix="make high larger than low")
     shape = as_shape("randint", (size,))
     state = (generator or default_generator).take(2 * math.prod(shape))
     return _made("randint", _integers(state, shape, low, high, as_dtype(dtype or int64)), False, device)
@@ -362,7 +363,7 @@ def fill_(self: Tensor, value: Any) -> Tensor:
     """Write one value into every element; returns the tensor."""
     from ..bind import write
 
-    new = value if isinstance(value, Tensor) else wrap(as_array(value, self.dtype))
+    new = value if isinstance(value, Tensor) else wrap(as_value(value, self.dtype, "fill_"))
     return write(self, broadcast_to(new, self.shape), "fill_")
 
 

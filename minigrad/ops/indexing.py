@@ -34,7 +34,7 @@ from ..errors import ArgumentError, DTypeError, OutOfRangeError, Refusal, ShapeE
 from ..ir import Shape, Spec, broadcast_shapes, int64, is_float
 from ..mode import current
 from ..tape import record
-from ..tensor import Symbol, Tensor, as_array, wrap
+from ..tensor import Symbol, Tensor, as_array, as_value, wrap
 from .elementwise import cast, where
 from .movement import _permute, _reshape, broadcast_to, one_dim, slice_dim
 from .reduction import ValuesIndices
@@ -63,7 +63,7 @@ def _indexed_shape(op: str, shape: Shape, key: tuple[Any, ...]) -> Shape:
     try:
         return probe[key].shape
     except IndexError as error:
-        raise Refusal(f"{error} for shape {shape}", "", OutOfRangeError) from None
+        raise Refusal(f"{error} for shape {shape}", "count from 0, or from the end with -1", OutOfRangeError) from None
 
 
 def _basic_samples(rng: Any) -> list[Any]:
@@ -297,7 +297,7 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
         x = _index_put([self, promoted("index assignment", self, value)[1], *arrays], template, False)
         write(self, x, "index assignment")
         return
-    new = value if isinstance(value, Tensor) else wrap(as_array(value, self.dtype))
+    new = value if isinstance(value, Tensor) else wrap(as_value(value, self.dtype, "index assignment"))
     if new.dtype != self.dtype:
         if is_float(new.dtype) and not is_float(self.dtype):
             raise DTypeError("index assignment", f"{new.dtype} values into a {self.dtype} tensor", fix="convert one of them")
@@ -311,7 +311,7 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
         except ValueError:
             fits = False
         if not fits:
-            raise ShapeError("index assignment", f"a value of shape {new.shape} into a part of shape {part.shape}")
+            raise ShapeError("index assignment", f"a value of shape {new.shape} into a part of shape {part.shape}", fix="make the value broadcast to the part")
         write(part, broadcast_to(new, part.shape), "index assignment")
         return
     if current().trace is not None:
@@ -331,9 +331,9 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
     try:
         array[_key(template, [a._array for a in arrays])] = new._array
     except IndexError as error:
-        raise OutOfRangeError("index assignment", f"{error} (shape {self.shape})") from None
+        raise OutOfRangeError("index assignment", f"{error} (shape {self.shape})", fix="count from 0, or from the end with -1") from None
     except ValueError as error:
-        raise ShapeError("index assignment", f"{error} (shape {self.shape})") from None
+        raise ShapeError("index assignment", f"{error} (shape {self.shape})", fix="make the value broadcast to the part") from None
     self._touch()
     if commit is not None:
         commit()
@@ -370,7 +370,7 @@ def _gather_shape(input: Spec, index: Spec, dim: int) -> Spec:
         raise Refusal(f"an index of shape {index.shape} for an input of shape {input.shape}", "both need as many dimensions")
     for d, (n, m) in enumerate(zip(index.shape, input.shape, strict=False)):
         if d != dim and n > m:
-            raise Refusal(f"an index of shape {index.shape} is larger than the input {input.shape} in dim {d}")
+            raise Refusal(f"an index of shape {index.shape} is larger than the input {input.shape} in dim {d}", "outside of dim, the index may not exceed the input")
     return Spec(index.shape, input.dtype)
 
 
@@ -423,7 +423,7 @@ def _scatter_shape(input: Spec, index: Spec, src: Spec, dim: int) -> Spec:
     _gather_shape(src, index, -1)
     for d, (n, m) in enumerate(zip(index.shape, input.shape, strict=False)):
         if d != dim and n > m:
-            raise Refusal(f"an index of shape {index.shape} is larger than the input {input.shape} in dim {d}")
+            raise Refusal(f"an index of shape {index.shape} is larger than the input {input.shape} in dim {d}", "outside of dim, the index may not exceed the input")
     if input.dtype != src.dtype:
         raise Refusal(f"dtypes {input.dtype} and {src.dtype} differ", "convert one with .to(dtype)", DTypeError)
     return input
@@ -529,7 +529,7 @@ def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
     index = _integers("index_add", index)
     expected = (*input.shape[:at], *index.shape, *input.shape[at + 1 :])
     if source.shape != expected:
-        raise ShapeError("index_add", f"a source of shape {source.shape} where {expected} is needed")
+        raise ShapeError("index_add", f"a source of shape {source.shape} where {expected} is needed", fix="give it the shape of the part that it is added to")
     return _index_add(input, index, source, at)
 
 
@@ -567,7 +567,7 @@ def diagonal(input: Tensor, offset: int = 0, dim1: int = 0, dim2: int = 1) -> Te
     """A diagonal of two dimensions, which are replaced by a last dimension along it."""
     a, b = one_dim("diagonal", dim1, input.ndim), one_dim("diagonal", dim2, input.ndim)
     if a == b:
-        raise ArgumentError("diagonal", f"dim1 and dim2 are both {a}")
+        raise ArgumentError("diagonal", f"dim1 and dim2 are both {a}", fix="name two dimensions")
     order = [d for d in range(input.ndim) if d not in (a, b)] + [a, b]
     return _diagonal(_permute(input, tuple(order)), int(offset))
 
@@ -640,7 +640,7 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
     at = one_dim("topk", dim, input.ndim)
     size = input.shape[at] if input.ndim else 1
     if not 0 <= k <= size:
-        raise ArgumentError("topk", f"k = {k} of {size} elements")
+        raise ArgumentError("topk", f"k = {k} of {size} elements", fix="use a k from 0 to the size of the dimension")
     order = _argsort(input, at, bool(largest))
     indices = slice_dim(order, at, 0, k) if input.ndim else order
     return ValuesIndices(_gather(input, indices, at), indices)

@@ -110,7 +110,7 @@ def _sum_to_kernel(input: Any, shape: Shape) -> Any:
 
 def _sum_to_shape(input: Spec, shape: Shape) -> Spec:
     if not _fits(shape, input.shape):
-        raise Refusal(f"shape {input.shape} is no broadcast of {shape}")
+        raise Refusal(f"shape {input.shape} is no broadcast of {shape}", "sizes must be equal or 1, from the right")
     return Spec(shape, input.dtype)
 
 
@@ -150,7 +150,7 @@ def expand(input: Tensor, *sizes: Any) -> Tensor:
     target = as_shape("expand", sizes)
     lead = len(target) - input.ndim
     if lead < 0:
-        raise ShapeError("expand", f"shape {input.shape} has more dimensions than {target}")
+        raise ShapeError("expand", f"shape {input.shape} has more dimensions than {target}", fix="name a size for each dimension")
     if any(size == -1 for size in target[:lead]):
         raise ShapeError("expand", f"-1 in a new leading dimension of {target}", fix="write its size")
     return broadcast_to(input, [s if s != -1 else input.shape[i - lead] for i, s in enumerate(target)])
@@ -197,7 +197,7 @@ def infer_shape(op: str, input: Tensor, shape: Shape) -> Shape:
     if -1 in shape:
         known = math.prod(s for s in shape if s != -1)
         if known == 0 or input.numel() % known:
-            raise ShapeError(op, f"a tensor of shape {input.shape} cannot be divided into {shape}")
+            raise ShapeError(op, f"a tensor of shape {input.shape} cannot be divided into {shape}", fix="the known sizes must divide the number of elements")
         shape = tuple(input.numel() // known if s == -1 else s for s in shape)
     return shape
 
@@ -239,7 +239,7 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
         return reshape(input, 1)
     start, end = one_dim("flatten", start_dim, input.ndim), one_dim("flatten", end_dim, input.ndim)
     if start > end:
-        raise ArgumentError("flatten", f"start_dim {start_dim} lies after end_dim {end_dim}")
+        raise ArgumentError("flatten", f"start_dim {start_dim} lies after end_dim {end_dim}", fix="exchange them")
     shape = input.shape
     return _reshape(input, (*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :]))
 
@@ -330,7 +330,7 @@ def movedim(input: Tensor, source: int | Sequence[int], destination: int | Seque
     sources = [source] if isinstance(source, int) else list(source)
     targets = [destination] if isinstance(destination, int) else list(destination)
     if len(sources) != len(targets):
-        raise ArgumentError("movedim", f"{len(sources)} sources and {len(targets)} destinations")
+        raise ArgumentError("movedim", f"{len(sources)} sources and {len(targets)} destinations", fix="give as many of both")
     from_ = [one_dim("movedim", d, input.ndim) for d in sources]
     to = [one_dim("movedim", d, input.ndim) for d in targets]
     order = [d for d in range(input.ndim) if d not in from_]
@@ -388,7 +388,7 @@ def cat(tensors: Sequence[Tensor], dim: int = 0, *, axis: Any = None) -> Tensor:
         raise ShapeError("cat", "0-d tensors cannot be joined", fix="use stack")
     at = one_dim("cat", dim if axis is None else axis, parts[0].ndim)
     if any(p.ndim != parts[0].ndim for p in parts):
-        raise ShapeError("cat", f"shapes {', '.join(str(p.shape) for p in parts)} have different numbers of dimensions")
+        raise ShapeError("cat", f"shapes {', '.join(str(p.shape) for p in parts)} have different numbers of dimensions", fix="add dimensions with unsqueeze, or use stack")
     return _cat(parts, at, tuple(p.shape[at] for p in parts))
 
 
@@ -470,7 +470,7 @@ def split(input: Tensor, split_size_or_sections: int | Sequence[int], dim: int =
     at = one_dim("split", dim, input.ndim)
     total = input.shape[at] if input.ndim else 0
     if not input.ndim:
-        raise ShapeError("split", "a 0-d tensor cannot be split")
+        raise ShapeError("split", "a 0-d tensor cannot be split", fix="add a dimension with unsqueeze(0)")
     if isinstance(split_size_or_sections, int):
         size = split_size_or_sections
         if size <= 0:
@@ -480,7 +480,7 @@ def split(input: Tensor, split_size_or_sections: int | Sequence[int], dim: int =
     else:
         sizes = list(split_size_or_sections)
         if sum(sizes) != total or any(s < 0 for s in sizes):
-            raise ArgumentError("split", f"sizes {sizes} do not add up to {total}, the size of dim {dim}")
+            raise ArgumentError("split", f"sizes {sizes} do not add up to {total}, the size of dim {dim}", fix="make the sizes add up")
     parts, start = [], 0
     for size in sizes:
         parts.append(slice_dim(input, at, start, start + size))

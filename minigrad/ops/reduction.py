@@ -50,7 +50,7 @@ def all_dims(op: str, dim: Any, ndim: int) -> Shape:
         return (one_dim(op, dim, ndim),) if ndim else _scalar_dim(op, dim)
     dims = [one_dim(op, d, ndim) for d in dim]
     if len(set(dims)) != len(dims):
-        raise ArgumentError(op, f"dim {tuple(dim)} names a dimension twice")
+        raise ArgumentError(op, f"dim {tuple(dim)} names a dimension twice", fix="name each dimension once")
     return tuple(sorted(dims)) if ndim else ()
 
 
