@@ -80,7 +80,9 @@ def _roots(op: str, tensors: Any, grad_tensors: Any) -> list[tuple[tape.Node, Te
     outputs = _listed(tensors)
     grads = [None] * len(outputs) if grad_tensors is None else _listed(grad_tensors)
     if len(grads) != len(outputs):
-        raise ArgumentError(op, f"{len(outputs)} outputs and {len(grads)} cotangents", fix="pass one for each output")
+        raise ArgumentError(
+            op, f"{len(outputs)} outputs and {len(grads)} cotangents", fix="pass one for each output"
+        )
     roots = []
     for y, g in zip(outputs, grads, strict=True):
         if not isinstance(y, Tensor):
@@ -94,7 +96,9 @@ def _roots(op: str, tensors: Any, grad_tensors: Any) -> list[tuple[tape.Node, Te
             if not is_float(y.dtype):
                 why = f"its dtype is {y.dtype}, and only floating point has a gradient"
             raise GradientError(
-                op, f"a tensor of shape {y.shape} has no history: {why}", fix="set requires_grad=True on an input"
+                op,
+                f"a tensor of shape {y.shape} has no history: {why}",
+                fix="set requires_grad=True on an input",
             )
         if g is None:
             if y.numel() != 1:
@@ -108,7 +112,11 @@ def _roots(op: str, tensors: Any, grad_tensors: Any) -> list[tuple[tape.Node, Te
             if not isinstance(g, Tensor):
                 g = Tensor(g, y.dtype)
             if g.shape != y.shape:
-                raise ShapeError(op, f"a cotangent of shape {g.shape} for an output of shape {y.shape}", fix="give it the shape of the output")
+                raise ShapeError(
+                    op,
+                    f"a cotangent of shape {g.shape} for an output of shape {y.shape}",
+                    fix="give it the shape of the output",
+                )
             if g.dtype != y.dtype:
                 g = tape.hooks.cast(g, y.dtype)  # type: ignore[attr-defined]
         roots.append((y._node, g))
@@ -148,7 +156,9 @@ def _inputs(op: str, inputs: Any) -> list[Tensor]:
             raise DTypeError(op, f"an input is a {type(t).__name__}", fix="pass tensors")
         if t._node is None:
             raise GradientError(
-                op, f"an input of shape {t.shape} does not require grad", fix="call requires_grad_() before computing"
+                op,
+                f"an input of shape {t.shape} does not require grad",
+                fix="call requires_grad_() before computing",
             )
     return tensors
 
@@ -205,7 +215,7 @@ def _tensor_backward(
 Tensor.backward = _tensor_backward  # type: ignore[method-assign]
 
 
-class detect_anomaly(Switch):  # noqa: N801 - PyTorch's name
+class detect_anomaly(Switch):
     """Find the first operation that makes a NaN or Inf out of finite numbers, forward or backward.
 
     Inside, every result is looked at (slow), and the error names the operation and the user's line.
@@ -231,7 +241,9 @@ class Context:
         for t in tensors:
             if t is not None and not isinstance(t, Tensor):
                 raise DTypeError(
-                    "save_for_backward", f"a {type(t).__name__} is no tensor", fix="set it as an attribute of ctx"
+                    "save_for_backward",
+                    f"a {type(t).__name__} is no tensor",
+                    fix="set it as an attribute of ctx",
                 )
         self._saved = tensors
 
@@ -367,7 +379,9 @@ def _fitting(name: str, given: list[Any], wanted: tuple[Spec | None, ...]) -> li
     """What a backward returned, checked against the arguments, in their dtypes."""
     if len(given) != len(wanted):
         raise GradientError(
-            name, f"backward returned {len(given)} gradients for {len(wanted)} arguments", fix="return one for each"
+            name,
+            f"backward returned {len(given)} gradients for {len(wanted)} arguments",
+            fix="return one for each",
         )
     result: list[Tensor | None] = []
     for i, (gx, spec) in enumerate(zip(given, wanted, strict=True)):
@@ -376,10 +390,16 @@ def _fitting(name: str, given: list[Any], wanted: tuple[Spec | None, ...]) -> li
             continue
         if not isinstance(gx, Tensor):
             raise DTypeError(
-                name, f"backward returned a {type(gx).__name__} for argument {i}", fix="return a tensor or None"
+                name,
+                f"backward returned a {type(gx).__name__} for argument {i}",
+                fix="return a tensor or None",
             )
         if gx.shape != spec.shape:
-            raise ShapeError(name, f"backward returned shape {gx.shape} for argument {i} of shape {spec.shape}", fix="return the argument's shape")
+            raise ShapeError(
+                name,
+                f"backward returned shape {gx.shape} for argument {i} of shape {spec.shape}",
+                fix="return the argument's shape",
+            )
         result.append(gx.to(spec.dtype))
     return result
 
@@ -563,7 +583,9 @@ def _diagnose(
         for sign in (1.0, -1.0):
             moved = flat.copy()
             moved[k] += sign * eps
-            point = [Tensor(moved.reshape(base.shape)) if j == i else _constant(a) for j, a in enumerate(arguments)]
+            point = [
+                Tensor(moved.reshape(base.shape)) if j == i else _constant(a) for j, a in enumerate(arguments)
+            ]
             values.append(_project(func, point, us))
         numbers.append((values[0] - values[1]) / (2 * eps))
     wanted = np.array(numbers)
@@ -579,7 +601,9 @@ def _diagnose(
                 return "the rule gives zero"
             factor = f"{ratio:.6g}"
             if abs(ratio - round(ratio)) < 1e-3 and round(ratio) in base.shape:
-                factor += f" (which is also a size of the shape {base.shape}: perhaps summed over it once too often)"
+                factor += (
+                    f" (which is also a size of the shape {base.shape}: perhaps summed over it once too often)"
+                )
             return f"wrong by a factor {factor}"
     if base.size > 1 and np.allclose(given, given.flat[0]) and not np.allclose(wanted, wanted.flat[0]):
         return "every element gets the same gradient: a reduction is not undone per element"
@@ -605,7 +629,11 @@ def gradgradcheck(
     outputs = _flat(func(*arguments))
     outputs = [y for y in outputs if y.requires_grad]
     if not outputs:
-        raise GradientError("gradgradcheck", "no output depends on an input that requires grad", fix="make one with requires_grad=True")
+        raise GradientError(
+            "gradgradcheck",
+            "no output depends on an input that requires grad",
+            fix="make one with requires_grad=True",
+        )
     if grad_outputs is None:
         grad_outputs = [Tensor(rng.normal(size=y.shape), requires_grad=True) for y in outputs]
     gs = _listed(grad_outputs)

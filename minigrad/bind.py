@@ -37,7 +37,7 @@ from .errors import (
     here,
 )
 from .formula import Formula
-from .ir import DEFAULT_FLOAT, DType, Shape, Spec, bool_, broadcast_shapes, int64, is_float, promote
+from .ir import DEFAULT_FLOAT, DType, Shape, Spec, bool_, broadcast_shapes, int64, promote
 from .mode import Mode, current
 from .record import Op, Rule, register
 from .tensor import Symbol, Tensor, View, as_array, wrap, wrap_view
@@ -54,7 +54,9 @@ F = TypeVar("F", bound=Callable[..., Any])
 # Floating-point flags are data here (NaN and Inf propagate; `detect_anomaly` finds their origin),
 # so numpy's RuntimeWarnings, raised in the frame that calls the kernel, say nothing new.  The
 # filter names these modules and no other: the user's own numpy code still warns.
-warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"minigrad\.(bind|tape|formula|ops|execute|backends)\b")
+warnings.filterwarnings(
+    "ignore", category=RuntimeWarning, module=r"minigrad\.(bind|tape|formula|ops|execute|backends)\b"
+)
 warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"<formula ")
 
 
@@ -164,7 +166,11 @@ def explain(op: Op, inputs: Sequence[Any], attrs: Sequence[Any], error: Exceptio
     cls: type[Error] = ArgumentError if accepted else ShapeError
     if isinstance(error, (TypeError, IndexError)):
         cls = DTypeError if isinstance(error, TypeError) else OutOfRangeError
-    fix = "count from 0, or from the end with -1" if cls is OutOfRangeError else "check the arguments of this line"
+    fix = (
+        "count from 0, or from the end with -1"
+        if cls is OutOfRangeError
+        else "check the arguments of this line"
+    )
     return cls(op.name, f"{str(error).rstrip('.')} (given {given})", fix=fix)
 
 
@@ -198,7 +204,9 @@ def as_tensor(value: Any, like: Tensor | None = None, op: str = "tensor") -> Ten
             ) from None
     if isinstance(value, (np.ndarray, np.generic, float, int, bool, list, tuple)):
         return wrap(as_array(value))
-    raise DTypeError(op, f"cannot use a {type(value).__name__} as a tensor", fix="pass a tensor, a number or an array")
+    raise DTypeError(
+        op, f"cannot use a {type(value).__name__} as a tensor", fix="pass a tensor, a number or an array"
+    )
 
 
 def promoted(op: str, *operands: Any) -> list[Tensor]:
@@ -213,7 +221,9 @@ def promoted(op: str, *operands: Any) -> list[Tensor]:
     strong = [(t.dtype, t.ndim) for t, number in zip(tensors, numbers, strict=True) if not number]
     target = promote(*strong) if strong else like.dtype
     for t, number in zip(tensors, numbers, strict=True):
-        if number and "biuf".index(t.dtype.kind.replace("u", "i")) > "biuf".index(target.kind.replace("u", "i")):
+        if number and "biuf".index(t.dtype.kind.replace("u", "i")) > "biuf".index(
+            target.kind.replace("u", "i")
+        ):
             target = t.dtype  # a float beside integers: float32; an integer beside bools: int64
     cast_to = tape.hooks.cast  # type: ignore[attr-defined]
     return [
@@ -417,7 +427,9 @@ def _elementwise_shape(dtype_rule: str) -> Callable[..., Spec]:
         if dtype_rule == "number" and any(s.dtype.kind == "b" for s in specs):
             raise Refusal("is not defined for bool", "convert with .long() or .float()", DTypeError)
         if dtype_rule == "float" and specs[0].dtype.kind != "f":
-            raise Refusal(f"is defined for floating point, not {specs[0].dtype}", "convert with .float()", DTypeError)
+            raise Refusal(
+                f"is defined for floating point, not {specs[0].dtype}", "convert with .float()", DTypeError
+            )
         dtypes = {s.dtype for s in specs if dtype_rule != "select" or s is not specs[0]}
         if len(dtypes) > 1:
             names = " and ".join(sorted(d.name for d in dtypes))
@@ -473,7 +485,9 @@ def elementwise(
                 rules=rules,
                 formula=parsed,
                 traits=traits or {},
-                samples=_Samples(len(names), domain, away_from, dtype in ("same", "number") and domain == (-3.0, 3.0)),
+                samples=_Samples(
+                    len(names), domain, away_from, dtype in ("same", "number") and domain == (-3.0, 3.0)
+                ),
                 error=error,
                 doc=face.__doc__ or "",
                 origin=face.__module__,
@@ -512,7 +526,9 @@ def elementwise(
 class _Samples:
     """Arguments for an elementwise operation: several shapes, broadcast, empty, 0-d, strided."""
 
-    def __init__(self, arity: int, domain: tuple[float, float], away_from: tuple[float, ...], integers: bool) -> None:
+    def __init__(
+        self, arity: int, domain: tuple[float, float], away_from: tuple[float, ...], integers: bool
+    ) -> None:
         self.arity, self.domain, self.away_from, self.integers = arity, domain, away_from, integers
 
     def draw(self, rng: Any, shape: Shape) -> Any:
@@ -636,7 +652,11 @@ def write(target: Tensor, value: Tensor, name: str) -> Tensor:
     """
     forbid_leaf(target, name)
     if value.shape != target.shape:
-        raise ShapeError(name, f"a result of shape {value.shape} does not fit into a tensor of shape {target.shape}", fix="write it out of place")
+        raise ShapeError(
+            name,
+            f"a result of shape {value.shape} does not fit into a tensor of shape {target.shape}",
+            fix="write it out of place",
+        )
     if value.dtype != target.dtype:
         if "biuf".index(value.dtype.kind) > "biuf".index(target.dtype.kind):
             raise DTypeError(
@@ -694,11 +714,15 @@ def rebase(target: Tensor, value: Tensor) -> Callable[[], None] | None:
 def _write_traced(target: Tensor, value: Tensor, name: str) -> Tensor:
     if not isinstance(target._array, Symbol):
         raise TraceError(
-            name, "a tensor from outside is changed in place inside a trace", fix="return the new value instead"
+            name,
+            "a tensor from outside is changed in place inside a trace",
+            fix="return the new value instead",
         )
     if target._version is not None and len(target._version) > 2:
         raise TraceError(
-            name, "a traced tensor that is or has a view is changed in place", fix="write it out of place, or on a .clone()"
+            name,
+            "a traced tensor that is or has a view is changed in place",
+            fix="write it out of place, or on a .clone()",
         )
     target._array = value._array
     target._node = value._node

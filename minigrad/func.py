@@ -56,7 +56,9 @@ def _fresh(tree: Any, op: str) -> tuple[Any, list[Tensor]]:
 
     def point(x: Any) -> Any:
         if not isinstance(x, Tensor):
-            raise DTypeError(op, f"an argument to differentiate by is a {type(x).__name__}", fix="pass tensors")
+            raise DTypeError(
+                op, f"an argument to differentiate by is a {type(x).__name__}", fix="pass tensors"
+            )
         new = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
         points.append(new)
         return new
@@ -77,7 +79,12 @@ def _has_outer(outputs: list[Tensor], points: list[Tensor]) -> bool:
 
 
 def _pull(
-    outputs: list[Tensor], cotangents: list[Any], points: list[Tensor], *, create_graph: bool, retain_graph: bool = False
+    outputs: list[Tensor],
+    cotangents: list[Any],
+    points: list[Tensor],
+    *,
+    create_graph: bool,
+    retain_graph: bool = False,
 ) -> tuple[Tensor, ...]:
     """Gradients of the outputs by the points, zeros where there is no dependence."""
     connected = [(y, g) for y, g in zip(outputs, cotangents, strict=True) if y.requires_grad]
@@ -107,7 +114,11 @@ def value_and_grad(
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
         if not args or max(numbers) >= len(args) or min(numbers) < -len(args):
-            raise ArgumentError("value_and_grad", f"argnums {argnums} with {len(args)} positional arguments", fix="number the positional arguments from 0")
+            raise ArgumentError(
+                "value_and_grad",
+                f"argnums {argnums} with {len(args)} positional arguments",
+                fix="number the positional arguments from 0",
+            )
         trees = list(args)
         points: list[Tensor] = []
         recording = current().grad
@@ -120,7 +131,9 @@ def value_and_grad(
             if not isinstance(value, Tensor) or value.numel() != 1:
                 shape = value.shape if isinstance(value, Tensor) else type(value).__name__
                 raise GradientError(
-                    "grad", f"the function returned {shape}, not a scalar", fix="reduce it with .sum() or .mean()"
+                    "grad",
+                    f"the function returned {shape}, not a scalar",
+                    fix="reduce it with .sum() or .mean()",
                 )
             outer = recording and _has_outer([value], points)
             grads = _pull([value], [None], points, create_graph=outer)
@@ -134,7 +147,9 @@ def value_and_grad(
     return wrapped
 
 
-def grad(func: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: bool = False) -> Callable[..., Any]:
+def grad(
+    func: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: bool = False
+) -> Callable[..., Any]:
     """A function that returns the gradient of the scalar function `func` by its arguments `argnums`.
 
     With has_aux it returns (gradient, aux).
@@ -162,14 +177,20 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple
     outputs = [y for y in tree_leaves(output) if isinstance(y, Tensor)]
     outer = recording and _has_outer(outputs, points)
 
-    def pull(*cotangents: Any, retain_graph: bool = True, create_graph: bool | None = None) -> tuple[Any, ...]:
+    def pull(
+        *cotangents: Any, retain_graph: bool = True, create_graph: bool | None = None
+    ) -> tuple[Any, ...]:
         given = tree_leaves(cotangents[0] if len(cotangents) == 1 else cotangents)
         if len(given) != len(outputs):
-            raise ArgumentError("vjp", f"{len(given)} cotangents for {len(outputs)} outputs", fix="pass one for each output")
+            raise ArgumentError(
+                "vjp", f"{len(given)} cotangents for {len(outputs)} outputs", fix="pass one for each output"
+            )
         if create_graph is None:
             wanted = any(isinstance(g, Tensor) and g.requires_grad for g in given)
             create_graph = current().grad and (outer or wanted)
-        grads = _pull(outputs, given, points, create_graph=create_graph, retain_graph=retain_graph or create_graph)
+        grads = _pull(
+            outputs, given, points, create_graph=create_graph, retain_graph=retain_graph or create_graph
+        )
         remaining = iter(grads)
         shaped: tuple[Any, ...] = tree_map(lambda _: next(remaining), primals)
         return shaped

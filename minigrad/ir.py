@@ -214,7 +214,9 @@ def text(graph: Graph) -> str:
         lines.append(f"%{i}: {graph.spec(i)} = constant{shown}")
     for i, node in enumerate(graph.nodes, graph.first_node):
         arguments = [f"%{v}" for v in node.inputs]
-        arguments += [f"{name}={_shown(value)}" for name, value in zip(node.op.attrs, node.attrs, strict=True)]
+        arguments += [
+            f"{name}={_shown(value)}" for name, value in zip(node.op.attrs, node.attrs, strict=True)
+        ]
         where = f"    # {node.where}" if node.where else ""
         lines.append(f"%{i}: {node.spec} = {node.op.name}({', '.join(arguments)}){where}")
     lines.append(f"return {_listing(graph.outputs)}")

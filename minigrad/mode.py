@@ -102,31 +102,31 @@ class Switch:
         return wrapped  # type: ignore[return-value]
 
 
-class no_grad(Switch):  # noqa: N801 - PyTorch's name
+class no_grad(Switch):
     """Record nothing inside: results do not require grad."""
 
-    def __new__(cls, function: Any = None) -> Any:  # noqa: D102 - `@no_grad` without parentheses
+    def __new__(cls, function: Any = None) -> Any:
         return super().__new__(cls) if function is None else cls()(function)
 
     def __init__(self) -> None:
         super().__init__(grad=False)
 
 
-class enable_grad(Switch):  # noqa: N801
+class enable_grad(Switch):
     """Record again, inside a `no_grad` block."""
 
     def __init__(self) -> None:
         super().__init__(grad=True, inference=False)
 
 
-class set_grad_enabled(Switch):  # noqa: N801
+class set_grad_enabled(Switch):
     """Record or not, by a flag."""
 
     def __init__(self, mode: bool) -> None:
         super().__init__(grad=bool(mode))
 
 
-class inference_mode(Switch):  # noqa: N801
+class inference_mode(Switch):
     """`no_grad`, said of a block that will never need gradients of its results."""
 
     def __init__(self, mode: bool = True) -> None:

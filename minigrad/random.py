@@ -2,8 +2,8 @@
 
 Philox4x32-10 (Salmon, Moraes, Dror, Shaw 2011, "Parallel random numbers: as easy as 1, 2, 3")
 turns a counter and a key into four random 32-bit words (see `minigrad.philox`), so a generator is two
-numbers: `seed`, the key, and `offset`, how many counters have been used.  Eager and captured programs draw the same
-numbers, a resumed run continues the sequence, and any thread can compute any part of it.
+numbers: `seed`, the key, and `offset`, how many counters have been used.  Eager and captured programs
+draw the same numbers, a resumed run continues the sequence, and any thread can compute any part of it.
 
     >>> import minigrad as mg
     >>> mg.manual_seed(0)
@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import os
 import threading
-from typing import Any
 
 import numpy as np
 

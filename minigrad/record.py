@@ -117,7 +117,9 @@ class Op:
             keeps_y.append(output)
             bound.append(_bind_rule(self.name, rule, names, self.attrs, variadic, ""))
             plain = not variadic and _is_arithmetic(rule)
-            raw.append(_bind_rule(self.name, rule, names, self.attrs, False, "._array") if plain else bound[-1])
+            raw.append(
+                _bind_rule(self.name, rule, names, self.attrs, False, "._array") if plain else bound[-1]
+            )
         set_ = object.__setattr__
         set_(self, "variadic", variadic)
         set_(self, "bound", tuple(bound))

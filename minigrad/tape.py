@@ -38,7 +38,7 @@ from __future__ import annotations
 import itertools
 import sys
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -59,7 +59,7 @@ class Hooks:
     ones: Callable[[Any], Any]
     wrap: Callable[..., Any]
     tensor: type
-    ufuncs: dict[str, Callable[..., Any]] = {}
+    ufuncs: ClassVar[dict[str, Callable[..., Any]]] = {}
 
 
 hooks = Hooks()
@@ -218,7 +218,6 @@ class Leaf(Node):
         return Removable(table, key)
 
 
-
 def record(op: Op, inputs: tuple[Any, ...], attrs: tuple[Any, ...], y: Any, where: Where | None) -> Node:
     """Leave a node for an operation whose output is the array `y`.
 
@@ -255,7 +254,9 @@ def record(op: Op, inputs: tuple[Any, ...], attrs: tuple[Any, ...], y: Any, wher
     node.versions = None
     for t in node.saved:
         if t is not None and t._version is not None and t._version[0]:
-            node.versions = tuple([0 if s is None or s._version is None else s._version[0] for s in node.saved])
+            node.versions = tuple(
+                [0 if s is None or s._version is None else s._version[0] for s in node.saved]
+            )
             break
     if keep_y:
         node.y = y
@@ -427,10 +428,17 @@ def _run_hooks(node: Node, g: Any) -> Any:
     for hook in list(extra.get("hooks", {}).values()):
         replaced = hook(g)
         if replaced is not None:
-            if not isinstance(replaced, hooks.tensor) or (replaced.shape, replaced.dtype) != (g.shape, g.dtype):
-                spec = Spec(replaced.shape, replaced.dtype) if isinstance(replaced, hooks.tensor) else replaced
+            if not isinstance(replaced, hooks.tensor) or (replaced.shape, replaced.dtype) != (
+                g.shape,
+                g.dtype,
+            ):
+                spec = (
+                    Spec(replaced.shape, replaced.dtype) if isinstance(replaced, hooks.tensor) else replaced
+                )
                 raise GradientError(
-                    f"hook of {node.name}", f"returned {spec} for a gradient of {Spec(g.shape, g.dtype)}", fix="keep the spec"
+                    f"hook of {node.name}",
+                    f"returned {spec} for a gradient of {Spec(g.shape, g.dtype)}",
+                    fix="keep the spec",
                 )
             g = replaced
     if extra.get("retain") and node.inputs:

@@ -116,7 +116,11 @@ class Tensor(TensorMethods):
         if dim is None:
             return self.shape
         if not -self.ndim <= dim < self.ndim:
-            raise OutOfRangeError("size", f"dimension {dim} of a tensor of shape {self.shape}", fix="count from 0, or from the end with -1")
+            raise OutOfRangeError(
+                "size",
+                f"dimension {dim} of a tensor of shape {self.shape}",
+                fix="count from 0, or from the end with -1",
+            )
         return self.shape[dim]
 
     def numel(self) -> int:
@@ -155,8 +159,8 @@ class Tensor(TensorMethods):
             raise TraceError(
                 what,
                 f"a traced tensor of spec {Spec(array.shape, array.dtype)} has no value yet",
-                fix="keep the decision inside the graph (minigrad.where, masks), or compute it outside the traced "
-                "function and pass it in",
+                fix="keep the decision inside the graph (minigrad.where, masks), or compute it outside the "
+                "traced function and pass it in",
             )
         return array
 
@@ -177,7 +181,9 @@ class Tensor(TensorMethods):
         array = self._concrete("item")
         if array.size != 1:
             raise ArgumentError(
-                "item", f"a tensor of shape {self.shape} has {array.size} elements, not one", fix="use tolist()"
+                "item",
+                f"a tensor of shape {self.shape} has {array.size} elements, not one",
+                fix="use tolist()",
             )
         return array.item()
 
@@ -236,7 +242,9 @@ class Tensor(TensorMethods):
     def _scalar(self, what: str) -> Any:
         array = self._concrete(what)
         if array.size != 1:
-            raise ArgumentError(what, f"a tensor of shape {self.shape} is not a single number", fix="use .item()")
+            raise ArgumentError(
+                what, f"a tensor of shape {self.shape} is not a single number", fix="use .item()"
+            )
         return array.item()
 
     def __len__(self) -> int:
@@ -333,13 +341,16 @@ class Tensor(TensorMethods):
             if value is None:
                 return
             raise GradientError(
-                "grad", "this tensor does not require grad, so it cannot hold one", fix="call requires_grad_() first"
+                "grad",
+                "this tensor does not require grad, so it cannot hold one",
+                fix="call requires_grad_() first",
             )
         if value is not None and (value.shape != self.shape or value.dtype != self.dtype):
             raise ArgumentError(
                 "grad",
                 f"a gradient of {Spec(value.shape, value.dtype)} does not fit a tensor of "
-                f"{Spec(self.shape, self.dtype)}", fix="make its shape and dtype those of the tensor"
+                f"{Spec(self.shape, self.dtype)}",
+                fix="make its shape and dtype those of the tensor",
             )
         node.grad = value
 
@@ -347,7 +358,9 @@ class Tensor(TensorMethods):
         """Make `backward` fill `.grad` of this result too."""
         if self._node is None:
             raise GradientError(
-                "retain_grad", "this tensor does not require grad", fix="call requires_grad_() before computing"
+                "retain_grad",
+                "this tensor does not require grad",
+                fix="call requires_grad_() before computing",
             )
         self._node.retain = True
 
@@ -356,14 +369,20 @@ class Tensor(TensorMethods):
         not None, replaces the gradient.  Returns a handle with `remove()`."""
         if self._node is None:
             raise GradientError(
-                "register_hook", "this tensor does not require grad", fix="call requires_grad_() before computing"
+                "register_hook",
+                "this tensor does not require grad",
+                fix="call requires_grad_() before computing",
             )
         return self._node.add_hook(hook)
 
     def register_post_accumulate_grad_hook(self, hook: Callable[[Tensor], None]) -> tape.Removable:
         """Call `hook(tensor)` right after `.grad` of this leaf has been accumulated."""
         if not isinstance(self._node, tape.Leaf):
-            raise GradientError("register_post_accumulate_grad_hook", "only leaves that require grad accumulate", fix="call it on a tensor made with requires_grad=True")
+            raise GradientError(
+                "register_post_accumulate_grad_hook",
+                "only leaves that require grad accumulate",
+                fix="call it on a tensor made with requires_grad=True",
+            )
         return self._node.add_post_hook(hook, self)
 
     def detach(self) -> Tensor:
@@ -403,7 +422,9 @@ class Tensor(TensorMethods):
         array = self._array
         if not isinstance(array, Symbol) and not array.flags.writeable:
             raise ArgumentError(
-                op, f"a tensor of shape {self.shape} that is an expanded or read-only view", fix="call .clone() first"
+                op,
+                f"a tensor of shape {self.shape} that is an expanded or read-only view",
+                fix="call .clone() first",
             )
         return array
 
@@ -414,9 +435,15 @@ class Tensor(TensorMethods):
         """
         source = value._array if isinstance(value, Tensor) else as_value(value, self.dtype, "assign")
         if source.shape != self.shape:
-            raise ArgumentError("assign", f"a value of shape {source.shape} into a tensor of shape {self.shape}", fix="make the shapes equal")
+            raise ArgumentError(
+                "assign",
+                f"a value of shape {source.shape} into a tensor of shape {self.shape}",
+                fix="make the shapes equal",
+            )
         if isinstance(source, Symbol) or current().trace is not None:
-            raise TraceError("assign", "state updates inside a trace are not supported yet", fix="return the new value")
+            raise TraceError(
+                "assign", "state updates inside a trace are not supported yet", fix="return the new value"
+            )
         self._writable("assign")[...] = source
         self._touch()
         return self
@@ -429,7 +456,9 @@ class Tensor(TensorMethods):
     def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
         if not self.is_leaf:
             raise GradientError(
-                "deepcopy", "only leaves can be copied with copy.deepcopy", fix="use .detach().clone() or .clone()"
+                "deepcopy",
+                "only leaves can be copied with copy.deepcopy",
+                fix="use .detach().clone() or .clone()",
             )
         copy: Tensor = _new(type(self) if not isinstance(self, View) else Tensor)
         copy._array = self._concrete("deepcopy").copy()
@@ -445,7 +474,11 @@ class Tensor(TensorMethods):
     def __reduce__(self) -> Any:
         if not self.is_leaf:
             raise GradientError("pickle", "a result of a recorded operation", fix="use .detach()")
-        return _unpickle, (type(self) if not isinstance(self, View) else Tensor, self._array, self.requires_grad)
+        return _unpickle, (
+            type(self) if not isinstance(self, View) else Tensor,
+            self._array,
+            self.requires_grad,
+        )
 
 
 def _as_arrays(value: Any) -> Any:
@@ -527,7 +560,9 @@ def as_dtype(dtype: Any, op: str = "dtype") -> DType:
         found = None
     if found is None:
         raise DTypeError(
-            op, f"dtype {getattr(dtype, 'name', dtype)} is not supported", fix=f"use one of {', '.join(DTYPES)}"
+            op,
+            f"dtype {getattr(dtype, 'name', dtype)} is not supported",
+            fix=f"use one of {', '.join(DTYPES)}",
         )
     return found
 
@@ -555,7 +590,9 @@ def as_array(data: Any, dtype: Any = None, *, copy: bool | None = None) -> Any:
     if wanted is None:
         wanted = DTYPES.get(array.dtype.name)
         if wanted is None:
-            hint = {"float16": "float32", "int16": "int32", "uint16": "int32", "uint32": "int64"}.get(array.dtype.name)
+            hint = {"float16": "float32", "int16": "int32", "uint16": "int32", "uint32": "int64"}.get(
+                array.dtype.name
+            )
             raise DTypeError(
                 "tensor",
                 f"data of dtype {array.dtype} is not supported",
@@ -563,7 +600,9 @@ def as_array(data: Any, dtype: Any = None, *, copy: bool | None = None) -> Any:
             )
     if array.dtype.kind in "OSUMmVc":
         raise DTypeError(
-            "tensor", f"data of dtype {array.dtype} is not numeric", fix="encode it as numbers first (e.g. class indices)"
+            "tensor",
+            f"data of dtype {array.dtype} is not numeric",
+            fix="encode it as numbers first (e.g. class indices)",
         )
     if array.dtype != wanted or not array.dtype.isnative:
         if array is not data and array.size and array.dtype.kind in "iu" and wanted.kind in "iu":

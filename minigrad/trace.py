@@ -50,14 +50,19 @@ class Trace:
         if isinstance(array, Symbol):
             if array.trace is not self:
                 raise Refusal(
-                    "a tensor of another trace is used here", "return it from the function it belongs to", TraceError
+                    "a tensor of another trace is used here",
+                    "return it from the function it belongs to",
+                    TraceError,
                 )
             return array
         known = self._constant_symbols.get(id(array))
         if known is None:
             number = -1 - len(self.constants)  # numbered at the end
             self.constants.append(array)
-            known = self._constant_symbols[id(array)] = (array, Symbol(Spec(array.shape, array.dtype), number, self))
+            known = self._constant_symbols[id(array)] = (
+                array,
+                Symbol(Spec(array.shape, array.dtype), number, self),
+            )
         return known[1]
 
     def record(self, op: Op, inputs: tuple[Tensor, ...], attrs: tuple[Any, ...]) -> Symbol:

@@ -107,7 +107,12 @@ BAD = [
     ("words", lambda: mg.tensor(["a"]), DTypeError, ["tensor"]),
     ("None", lambda: mg.tensor(None), DTypeError, ["tensor"]),
     ("an operand", lambda: x(2) + "a", DTypeError, ["add", "str"]),
-    ("matmul dtypes", lambda: x(2, 2) @ x(2, 2, dtype="float64"), DTypeError, ["matmul", "float32", "float64"]),
+    (
+        "matmul dtypes",
+        lambda: x(2, 2) @ x(2, 2, dtype="float64"),
+        DTypeError,
+        ["matmul", "float32", "float64"],
+    ),
     ("mean of integers", lambda: mg.arange(3).mean(), DTypeError, ["mean", "int64", "float()"]),
     ("var of integers", lambda: mg.arange(3).var(), DTypeError, ["var", "int64"]),
     ("negative bools", lambda: -(x(2) > 0), DTypeError, ["neg", "bool"]),
@@ -166,7 +171,12 @@ BAD = [
     ("leaf in place", lambda: x(2, grad=True).add_(1.0), GradientError, ["add_", "leaf", "no_grad()"]),
     ("numpy", lambda: x(2, grad=True).numpy(), GradientError, ["numpy", ".detach().numpy()"]),
     ("not a tensor", lambda: autograd.grad(1.0, x(2, grad=True)), DTypeError, ["grad", "float"]),
-    ("unused", lambda: autograd.grad(x(2, grad=True).sum(), x(3, grad=True)), GradientError, ["(3,)", "allow_unused"]),
+    (
+        "unused",
+        lambda: autograd.grad(x(2, grad=True).sum(), x(3, grad=True)),
+        GradientError,
+        ["(3,)", "allow_unused"],
+    ),
     ("expanded in place", lambda: x(1).expand(3).zero_(), ArgumentError, ["(3,)", ".clone()"]),
     ("func of numbers", lambda: func.grad(lambda t: t)(2.0), DTypeError, ["float"]),
     ("func without scalar", lambda: func.grad(lambda t: t)(x(3)), GradientError, ["(3,)", ".sum()"]),
@@ -176,7 +186,12 @@ BAD = [
     # traces
     ("branch", branch, TraceError, ["bool", "return t if t.sum() > 0", "minigrad.where"]),
     ("leaked", leaked, TraceError, ["mul", "finished trace"]),
-    ("value in a trace", lambda: mg.trace(lambda t: mg.tensor(t.item()), mg.Spec((), mg.float32)), TraceError, ["item"]),
+    (
+        "value in a trace",
+        lambda: mg.trace(lambda t: mg.tensor(t.item()), mg.Spec((), mg.float32)),
+        TraceError,
+        ["item"],
+    ),
     ("what a trace returns", lambda: mg.trace(lambda t: 1.0, mg.Spec((), mg.float32)), TraceError, ["float"]),
 ]
 

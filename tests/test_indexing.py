@@ -53,7 +53,9 @@ def indices(draw, arrays=True):
             mask[draw(st.integers(0, size - 1))] = True
             parts.append(draw(st.sampled_from([mask, mg.tensor(mask), mask.tolist()])))
         else:
-            values = draw(st.lists(integers(size), min_size=int(np.prod(common)), max_size=int(np.prod(common))))
+            values = draw(
+                st.lists(integers(size), min_size=int(np.prod(common)), max_size=int(np.prod(common)))
+            )
             array = np.array(values, dtype=draw(st.sampled_from([np.int64, np.int32]))).reshape(common)
             parts.append({"array": array, "list": array.tolist(), "tensor": mg.tensor(array)}[kind])
         dim += 1
@@ -137,7 +139,9 @@ def test_writing_is_numpys_and_so_are_its_gradients(index, kind):
 @given(indices())
 def test_traced_reading_and_writing(index):
     numpy_reads(index)
-    masks = [p for p in (index if isinstance(index, tuple) else (index,)) if isinstance(p, (list, np.ndarray))]
+    masks = [
+        p for p in (index if isinstance(index, tuple) else (index,)) if isinstance(p, (list, np.ndarray))
+    ]
     assume(not any(np.asarray(m).dtype == bool and 0 for m in masks))
 
     def program(x):

@@ -207,7 +207,12 @@ def test_saved_parameter_updated_before_backward():
 
 def test_leaves_that_require_grad():
     x = leaf([1.0, 2.0])
-    for change in (lambda: x.add_(1.0), lambda: x.__setitem__(0, 1.0), lambda: x[:1].mul_(2.0), lambda: x.zero_()):
+    for change in (
+        lambda: x.add_(1.0),
+        lambda: x.__setitem__(0, 1.0),
+        lambda: x[:1].mul_(2.0),
+        lambda: x.zero_(),
+    ):
         with pytest.raises(GradientError, match=r"leaf .*no_grad\(\)"):
             change()
     assert x.tolist() == [1.0, 2.0]
@@ -260,7 +265,18 @@ def test_operators_in_place():
     t %= 50
     assert t is same
     assert t.tolist() == [31.0, 10.0]
-    for name in ("exp_", "neg_", "abs_", "sqrt_", "sigmoid_", "tanh_", "round_", "clamp_", "masked_fill_", "uniform_"):
+    for name in (
+        "exp_",
+        "neg_",
+        "abs_",
+        "sqrt_",
+        "sigmoid_",
+        "tanh_",
+        "round_",
+        "clamp_",
+        "masked_fill_",
+        "uniform_",
+    ):
         assert hasattr(t, name)
 
 

@@ -45,7 +45,9 @@ class Backend(dict[Op, Kernel]):
     def register_kernel(self, op: str, kernel: Kernel) -> None:
         """Use `kernel` for the operation of this name: `kernel(*arrays, *attrs) -> array`."""
         if op not in OPS:
-            raise ArgumentError("register_kernel", f"there is no operation {op!r}", fix="see minigrad.ops.OPS")
+            raise ArgumentError(
+                "register_kernel", f"there is no operation {op!r}", fix="see minigrad.ops.OPS"
+            )
         self.kernels[op] = kernel
         self.pop(OPS[op], None)
 
@@ -70,7 +72,9 @@ def get_backend(name: str) -> Backend:
     found = _BACKENDS.get(name)
     if found is None:
         why = f" ({_UNAVAILABLE[name]})" if name in _UNAVAILABLE else ""
-        raise ArgumentError("backend", f"{name!r} is not available{why}", fix=f"use one of {', '.join(_BACKENDS)}")
+        raise ArgumentError(
+            "backend", f"{name!r} is not available{why}", fix=f"use one of {', '.join(_BACKENDS)}"
+        )
     return found
 
 

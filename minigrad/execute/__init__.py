@@ -32,7 +32,8 @@ def interpret(graph: Graph) -> Callable[..., list[Any]]:
         if given != graph.inputs:
             raise ShapeError(
                 "interpret",
-                f"given {', '.join(map(str, given))} for a graph of {', '.join(map(str, graph.inputs))}", fix="pass arrays of those specs, or trace again"
+                f"given {', '.join(map(str, given))} for a graph of {', '.join(map(str, graph.inputs))}",
+                fix="pass arrays of those specs, or trace again",
             )
         backend = current().backend
         values = [*arrays, *graph.constants]

@@ -5,6 +5,6 @@ of `torch.nn.functional` in `minigrad.nn.functional`).
 """
 
 from ..record import OPS
-from . import elementwise, movement, reduction, contraction, indexing, creation, nn  # noqa: I001 - in order of use
+from . import contraction, creation, elementwise, indexing, movement, nn, reduction
 
 __all__ = ["OPS", "contraction", "creation", "elementwise", "indexing", "movement", "nn", "reduction"]

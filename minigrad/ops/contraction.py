@@ -36,18 +36,26 @@ from .reduction import _sum
 
 def _matmul_shape(input: Spec, other: Spec) -> Spec:
     if len(input.shape) < 2 or len(other.shape) < 2:
-        raise Refusal(f"shapes {input.shape} and {other.shape} are not both matrices", "add a dimension with unsqueeze")
+        raise Refusal(
+            f"shapes {input.shape} and {other.shape} are not both matrices", "add a dimension with unsqueeze"
+        )
     if input.shape[-1] != other.shape[-2]:
         raise Refusal(
-            f"inner sizes {input.shape[-1]} and {other.shape[-2]} of shapes {input.shape} and {other.shape} differ",
+            f"inner sizes {input.shape[-1]} and {other.shape[-2]} "
+            f"of shapes {input.shape} and {other.shape} differ",
             "the columns of the first must be the rows of the second; is a transpose (.mT) missing?",
         )
     if input.dtype != other.dtype:
-        raise Refusal(f"dtypes {input.dtype} and {other.dtype} differ", "convert one with .to(dtype)", DTypeError)
+        raise Refusal(
+            f"dtypes {input.dtype} and {other.dtype} differ", "convert one with .to(dtype)", DTypeError
+        )
     try:
         batch = broadcast_shapes(input.shape[:-2], other.shape[:-2])
     except ValueError as error:
-        raise Refusal(f"batch sizes of shapes {input.shape} and {other.shape} do not broadcast: {error}", "sizes of leading dimensions must be equal or 1") from None
+        raise Refusal(
+            f"batch sizes of shapes {input.shape} and {other.shape} do not broadcast: {error}",
+            "sizes of leading dimensions must be equal or 1",
+        ) from None
     return Spec((*batch, input.shape[-2], other.shape[-1]), input.dtype)
 
 
@@ -61,18 +69,20 @@ _matmul = primitive(
         lambda g, other: _matmul(g, transpose(other, -2, -1)),
         lambda g, input: _matmul(transpose(input, -2, -1), g),
     ),
-    samples=lambda rng: [
-        ((rng.normal(size=s), rng.normal(size=t)), ())
-        for s, t in [
-            ((3, 4), (4, 2)),
-            ((2, 3, 4), (4, 2)),
-            ((2, 1, 3, 4), (5, 4, 2)),
-            ((3, 0), (0, 2)),
-            ((0, 4), (4, 2)),
-            ((1, 1), (1, 1)),
+    samples=lambda rng: (
+        [
+            ((rng.normal(size=s), rng.normal(size=t)), ())
+            for s, t in [
+                ((3, 4), (4, 2)),
+                ((2, 3, 4), (4, 2)),
+                ((2, 1, 3, 4), (5, 4, 2)),
+                ((3, 0), (0, 2)),
+                ((0, 4), (4, 2)),
+                ((1, 1), (1, 1)),
+            ]
         ]
-    ]
-    + [((rng.normal(size=(4, 3)).T, rng.normal(size=(2, 4)).T), ())],
+        + [((rng.normal(size=(4, 3)).T, rng.normal(size=(2, 4)).T), ())]
+    ),
     reference=lambda input, other: np.einsum("...ij,...jk->...ik", input, other),
     doc="matrix products, batched over leading dimensions that broadcast",
 )
@@ -97,9 +107,15 @@ def matmul(input: Tensor, other: Tensor) -> Tensor:
     if left >= 2 and right >= 2:
         return _matmul(input, other)
     if not left or not right:
-        raise ShapeError("matmul", f"shapes {input.shape} and {other.shape}: a 0-d operand", fix="use * to scale")
+        raise ShapeError(
+            "matmul", f"shapes {input.shape} and {other.shape}: a 0-d operand", fix="use * to scale"
+        )
     if input.shape[-1] != other.shape[0 if right == 1 else -2]:
-        raise ShapeError("matmul", f"inner sizes of shapes {input.shape} and {other.shape} differ", fix="the last size of the first must be the size of the second that it is summed with")
+        raise ShapeError(
+            "matmul",
+            f"inner sizes of shapes {input.shape} and {other.shape} differ",
+            fix="the last size of the first must be the size of the second that it is summed with",
+        )
     x = unsqueeze(input, 0) if left == 1 else input
     w = unsqueeze(other, 1) if right == 1 else other
     y = _matmul(x, w)
@@ -123,7 +139,8 @@ def _exactly(op: str, input: Tensor, other: Tensor, dims: tuple[int, int]) -> No
     if (input.ndim, other.ndim) != dims:
         raise ShapeError(
             op,
-            f"shapes {input.shape} and {other.shape} have {input.ndim} and {other.ndim} dimensions, not {dims[0]} and {dims[1]}",
+            f"shapes {input.shape} and {other.shape} have {input.ndim} and {other.ndim} dimensions, "
+            f"not {dims[0]} and {dims[1]}",
             fix="use matmul for other shapes",
         )
 
@@ -140,7 +157,11 @@ def bmm(input: Tensor, mat2: Tensor) -> Tensor:
     """The products of two batches of matrices, (b, n, m) and (b, m, p), without broadcasting."""
     _exactly("bmm", input, mat2, (3, 3))
     if input.shape[0] != mat2.shape[0]:
-        raise ShapeError("bmm", f"batch sizes of shapes {input.shape} and {mat2.shape} differ", fix="use matmul to broadcast")
+        raise ShapeError(
+            "bmm",
+            f"batch sizes of shapes {input.shape} and {mat2.shape} differ",
+            fix="use matmul to broadcast",
+        )
     return matmul(input, mat2)
 
 
@@ -174,11 +195,17 @@ def _parse(equation: str, operands: Sequence[Tensor]) -> tuple[list[str], str]:
     left, arrow, right = text.partition("->")
     terms = left.split(",")
     if len(terms) != len(operands):
-        raise ArgumentError("einsum", f"{equation!r} names {len(terms)} operands but {len(operands)} were given", fix="give each operand a term, separated by commas")
+        raise ArgumentError(
+            "einsum",
+            f"{equation!r} names {len(terms)} operands but {len(operands)} were given",
+            fix="give each operand a term, separated by commas",
+        )
     letters = set(left.replace(",", "").replace("...", "")) | set(right.replace("...", ""))
     bad = [c for c in letters if not c.isalpha()]
     if bad:
-        raise ArgumentError("einsum", f"{equation!r} contains {sorted(bad)[0]!r}", fix="use letters, ',', '->' and '...'")
+        raise ArgumentError(
+            "einsum", f"{equation!r} contains {sorted(bad)[0]!r}", fix="use letters, ',', '->' and '...'"
+        )
     spare = [c for c in "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz" if c not in letters]
     longest = 0
     for term, operand in zip(terms, operands, strict=True):
@@ -187,7 +214,9 @@ def _parse(equation: str, operands: Sequence[Tensor]) -> tuple[list[str], str]:
             longest = max(longest, operand.ndim - named)
         if (operand.ndim != named and "..." not in term) or operand.ndim < named:
             raise ShapeError(
-                "einsum", f"{term!r} names {named} dimensions of an operand of shape {operand.shape}", fix="write a letter for each dimension, or '...'"
+                "einsum",
+                f"{term!r} names {named} dimensions of an operand of shape {operand.shape}",
+                fix="write a letter for each dimension, or '...'",
             )
     ellipsis = "".join(spare[:longest])
     full = []
@@ -203,7 +232,11 @@ def _parse(equation: str, operands: Sequence[Tensor]) -> tuple[list[str], str]:
         output = (ellipsis if "..." in left else "") + "".join(sorted(c for c, n in counts.items() if n == 1))
     for c in output:
         if output.count(c) > 1 or not any(c in t for t in full):
-            raise ArgumentError("einsum", f"output index {c!r} of {equation!r} is repeated or unknown", fix="name each output index once, from those of the operands")
+            raise ArgumentError(
+                "einsum",
+                f"output index {c!r} of {equation!r} is repeated or unknown",
+                fix="name each output index once, from those of the operands",
+            )
     return full, output
 
 
@@ -216,7 +249,11 @@ def _diagonals(x: Tensor, term: str) -> tuple[Tensor, str]:
             a = term.index(c)
             b = term.index(c, a + 1)
             if x.shape[a] != x.shape[b]:
-                raise ShapeError("einsum", f"index {c!r} has sizes {x.shape[a]} and {x.shape[b]}", fix="one letter stands for one size")
+                raise ShapeError(
+                    "einsum",
+                    f"index {c!r} has sizes {x.shape[a]} and {x.shape[b]}",
+                    fix="one letter stands for one size",
+                )
             x = diagonal(x, 0, a, b)  # goes last
             term = term[:a] + term[a + 1 : b] + term[b + 1 :] + c
     return x, term
@@ -249,10 +286,18 @@ def _pair(a: Tensor, ta: str, b: Tensor, tb: str, keep: set[str]) -> tuple[Tenso
         return tuple(x.shape[term.index(c)] for c in of)
 
     if any(x != y and 1 not in (x, y) for x, y in zip(sizes(a, ta, batch), sizes(b, tb, batch), strict=True)):
-        raise ShapeError("einsum", f"sizes of {batch!r} differ between shapes {a.shape} and {b.shape}", fix="one letter stands for one size")
+        raise ShapeError(
+            "einsum",
+            f"sizes of {batch!r} differ between shapes {a.shape} and {b.shape}",
+            fix="one letter stands for one size",
+        )
     left_inner, right_inner = sizes(a, ta, inner), sizes(b, tb, inner)
     if left_inner != right_inner:
-        raise ShapeError("einsum", f"sizes {left_inner} and {right_inner} of {inner!r} differ", fix="one letter stands for one size")
+        raise ShapeError(
+            "einsum",
+            f"sizes {left_inner} and {right_inner} of {inner!r} differ",
+            fix="one letter stands for one size",
+        )
     if not inner:
         x = _order(a, ta, batch + rows)
         w = _order(b, tb, batch + columns)
@@ -279,7 +324,9 @@ def einsum(equation: str, *operands: Any) -> Tensor:
     if len(operands) == 1 and isinstance(operands[0], (tuple, list)):
         operands = tuple(operands[0])
     if not isinstance(equation, str) or not operands:
-        raise ArgumentError("einsum", "an equation and at least one operand are needed", fix="write einsum('ij,jk->ik', a, b)")
+        raise ArgumentError(
+            "einsum", "an equation and at least one operand are needed", fix="write einsum('ij,jk->ik', a, b)"
+        )
     from ..bind import promoted
 
     tensors = promoted("einsum", *operands)

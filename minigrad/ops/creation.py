@@ -40,9 +40,7 @@ _fill = primitive(
 )
 
 
-def tensor(
-    data: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False
-) -> Tensor:
+def tensor(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """A tensor holding a copy of the data: numbers, nested lists, arrays or tensors.
 
     Python floats become float32, integers int64, bools bool; numpy arrays keep their dtype.
@@ -90,7 +88,9 @@ def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool 
     return _made("ones", _full("ones", shape, 1, as_dtype(dtype or DEFAULT_FLOAT)), requires_grad, device)
 
 
-def full(size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def full(
+    size: Any, fill_value: Any, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """One value in a shape; the dtype is that of the value unless given."""
     shape = as_shape("full", (size,))
     if isinstance(fill_value, Tensor):
@@ -105,27 +105,49 @@ def empty(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool
     return zeros(*size, dtype=dtype, device=device, requires_grad=requires_grad)
 
 
-def eye(n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def eye(
+    n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """The identity matrix (n, m)."""
     return _made("eye", wrap(np.eye(n, m, dtype=as_dtype(dtype or DEFAULT_FLOAT))), requires_grad, device)
 
 
 def arange(
-    start: Any, end: Any = None, step: Any = 1, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    start: Any,
+    end: Any = None,
+    step: Any = 1,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """start, start + step, ... below end; int64 for integers, float32 if any is a float."""
     if end is None:
         start, end = 0, start
     if step == 0 or (end - start) * step < 0:
-        raise ArgumentError("arange", f"from {start} to {end} in steps of {step}", fix="give step the right sign")
+        raise ArgumentError(
+            "arange", f"from {start} to {end} in steps of {step}", fix="give step the right sign"
+        )
     count = max(0, math.ceil((end - start) / step))
-    kind = as_dtype(dtype) if dtype is not None else int64 if all(isinstance(v, int) for v in (start, end, step)) else DEFAULT_FLOAT
+    kind = (
+        as_dtype(dtype)
+        if dtype is not None
+        else int64
+        if all(isinstance(v, int) for v in (start, end, step))
+        else DEFAULT_FLOAT
+    )
     values = start + np.arange(count) * step
     return _made("arange", wrap(values.astype(kind)), requires_grad, device)
 
 
 def linspace(
-    start: float, end: float, steps: int, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    start: float,
+    end: float,
+    steps: int,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """`steps` numbers from start to end, both included."""
     if steps < 0:
@@ -135,7 +157,9 @@ def linspace(
 
 
 @method("zeros_like")
-def zeros_like(input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+def zeros_like(
+    input: Tensor, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
+) -> Tensor:
     """Zeros of the shape and dtype of another tensor."""
     kind = input.dtype if dtype is None else as_dtype(dtype)
     return _made("zeros_like", _full("zeros_like", input.shape, 0, kind), requires_grad, device)
@@ -281,7 +305,9 @@ _permutation = primitive(
     kind="creation",
     inputs=("state",),
     attrs=("n",),
-    kernel=lambda state, n: np.argsort(_state_words(state, 2 * n).view(np.uint64), kind="stable").astype(np.int64),
+    kernel=lambda state, n: np.argsort(_state_words(state, 2 * n).view(np.uint64), kind="stable").astype(
+        np.int64
+    ),
     shape=lambda state, n: Spec((n,), int64),
     vjp=(None,),
     samples=lambda rng: [((np.array([7, 3]),), (n,)) for n in (0, 1, 9)],
@@ -298,7 +324,11 @@ def _float(op: str, dtype: Any) -> DType:
 
 
 def rand(
-    *size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    *size: Any,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """Uniform random numbers in [0, 1)."""
     shape, kind = as_shape("rand", size), _float("rand", dtype)
@@ -307,7 +337,11 @@ def rand(
 
 
 def randn(
-    *size: Any, generator: Generator | None = None, dtype: Any = None, device: Any = None, requires_grad: bool = False
+    *size: Any,
+    generator: Generator | None = None,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
 ) -> Tensor:
     """Normal random numbers of mean 0 and standard deviation 1."""
     shape, kind = as_shape("randn", size), _float("randn", dtype)
@@ -331,7 +365,9 @@ def randint(
     if not isinstance(size, (tuple, list)):
         raise ArgumentError("randint", f"the size is {size!r}", fix="pass a tuple")
     if high <= low:
-        raise ArgumentError("randint", f"there is no integer in [{low}, {high})", fix="make high larger than low")
+        raise ArgumentError(
+            "randint", f"there is no integer in [{low}, {high})", fix="make high larger than low"
+        )
     shape = as_shape("randint", (size,))
     state = (generator or default_generator).take(2 * math.prod(shape))
     return _made("randint", _integers(state, shape, low, high, as_dtype(dtype or int64)), False, device)
@@ -383,13 +419,17 @@ def copy_(self: Tensor, src: Tensor) -> Tensor:
 
 
 @method("uniform_")
-def uniform_(self: Tensor, low: float = 0.0, high: float = 1.0, *, generator: Generator | None = None) -> Tensor:
+def uniform_(
+    self: Tensor, low: float = 0.0, high: float = 1.0, *, generator: Generator | None = None
+) -> Tensor:
     """Write uniform random numbers in [low, high); returns the tensor."""
     return copy_(self, rand(self.shape, generator=generator, dtype=self.dtype) * (high - low) + low)
 
 
 @method("normal_")
-def normal_(self: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Generator | None = None) -> Tensor:
+def normal_(
+    self: Tensor, mean: float = 0.0, std: float = 1.0, *, generator: Generator | None = None
+) -> Tensor:
     """Write normal random numbers; returns the tensor."""
     return copy_(self, randn(self.shape, generator=generator, dtype=self.dtype) * std + mean)
 

@@ -140,7 +140,9 @@ def _checked_zero(kernel: Any) -> Any:
         if a.dtype.kind == "b":
             raise TypeError("not supported for the input types")
         if a.dtype.kind in "iu" and not np.all(b):
-            raise Refusal("an integer divided by zero", "mask the zeros, or convert with .float()", ArgumentError)
+            raise Refusal(
+                "an integer divided by zero", "mask the zeros, or convert with .float()", ArgumentError
+            )
         return kernel(a, b)
 
     return checked
@@ -271,7 +273,11 @@ _pow_number_op = primitive(
     formula="pow(input, exponent)",
     kernel=np.power,
     shape=_elementwise_shape("float"),
-    vjp=(lambda g, input, exponent: (g * 0.0) if exponent == 0.0 else g * (exponent * pow(input, exponent - 1.0)),),
+    vjp=(
+        lambda g, input, exponent: (
+            (g * 0.0) if exponent == 0.0 else g * (exponent * pow(input, exponent - 1.0))
+        ),
+    ),
     samples=lambda rng: [((rng.uniform(0.3, 2.5, (3, 4)),), (p,)) for p in (1.7, -2.0, 3.0, 4.0)],
     doc="input ** exponent, for a number",
 )
@@ -372,13 +378,20 @@ def exp(input: Tensor) -> Tensor:
 
 
 @elementwise(
-    "log(input)", vjp=lambda g, input: g / input, dtype="float", method="log", inplace="log_", domain=(0.2, 5.0)
+    "log(input)",
+    vjp=lambda g, input: g / input,
+    dtype="float",
+    method="log",
+    inplace="log_",
+    domain=(0.2, 5.0),
 )
 def log(input: Tensor) -> Tensor:
     """The natural logarithm; -inf at 0 and NaN below."""
 
 
-@elementwise("log1p(input)", vjp=lambda g, input: g / (input + 1.0), dtype="float", method="log1p", domain=(-0.8, 4.0))
+@elementwise(
+    "log1p(input)", vjp=lambda g, input: g / (input + 1.0), dtype="float", method="log1p", domain=(-0.8, 4.0)
+)
 def log1p(input: Tensor) -> Tensor:
     """log(1 + input), accurate near 0."""
 
@@ -389,7 +402,12 @@ def expm1(input: Tensor) -> Tensor:
 
 
 @elementwise(
-    "sqrt(input)", vjp=lambda g, y: g / (y + y), dtype="float", method="sqrt", inplace="sqrt_", domain=(0.2, 5.0)
+    "sqrt(input)",
+    vjp=lambda g, y: g / (y + y),
+    dtype="float",
+    method="sqrt",
+    inplace="sqrt_",
+    domain=(0.2, 5.0),
 )
 def sqrt(input: Tensor) -> Tensor:
     """The square root; NaN for negative elements."""
@@ -470,7 +488,9 @@ def erf(input: Tensor) -> Tensor:
     """The error function, 2/sqrt(pi) * integral of exp(-t^2) from 0 to input."""
 
 
-@elementwise("floor(input)", vjp=_zero, method="floor", inplace="floor_", away_from=(-2, -1, 0, 1, 2), error=0.0)
+@elementwise(
+    "floor(input)", vjp=_zero, method="floor", inplace="floor_", away_from=(-2, -1, 0, 1, 2), error=0.0
+)
 def floor(input: Tensor) -> Tensor:
     """The largest integer not above each element, in the same dtype; the gradient is zero."""
 
@@ -480,7 +500,9 @@ def ceil(input: Tensor) -> Tensor:
     """The smallest integer not below each element, in the same dtype; the gradient is zero."""
 
 
-@elementwise("trunc(input)", vjp=_zero, method="trunc", inplace="trunc_", away_from=(-2, -1, 0, 1, 2), error=0.0)
+@elementwise(
+    "trunc(input)", vjp=_zero, method="trunc", inplace="trunc_", away_from=(-2, -1, 0, 1, 2), error=0.0
+)
 def trunc(input: Tensor) -> Tensor:
     """Each element without its fraction, in the same dtype; the gradient is zero."""
 
@@ -501,7 +523,15 @@ def round(input: Tensor, *, decimals: int = 0) -> Tensor:
     return _round(input * scale) / scale
 
 
-@elementwise("sign(input)", vjp=_zero, dtype="number", method=("sign", "sgn"), inplace="sign_", away_from=(0.0,), error=0.0)
+@elementwise(
+    "sign(input)",
+    vjp=_zero,
+    dtype="number",
+    method=("sign", "sgn"),
+    inplace="sign_",
+    away_from=(0.0,),
+    error=0.0,
+)
 def sign(input: Tensor) -> Tensor:
     """-1, 0 or 1; the gradient is zero."""
 
@@ -569,7 +599,9 @@ def _bool_only(symbol: str, function: Any) -> Any:
         operands = [x for x in (self, other) if isinstance(x, Tensor)]
         for x in operands:
             if x.dtype.kind != "b":
-                raise DTypeError(symbol, f"is defined for bool tensors, not {x.dtype}", fix="compare first, e.g. (x > 0)")
+                raise DTypeError(
+                    symbol, f"is defined for bool tensors, not {x.dtype}", fix="compare first, e.g. (x > 0)"
+                )
         result: Tensor = function(self) if other is None else function(self, other)
         return result
 
@@ -617,7 +649,9 @@ def where(condition: Tensor, input: Operand, other: Operand) -> Tensor:
     if not isinstance(condition, Tensor):
         condition = Tensor(condition)
     if condition.dtype.kind != "b":
-        raise DTypeError("where", f"the condition has dtype {condition.dtype}", fix="write a comparison, e.g. x > 0")
+        raise DTypeError(
+            "where", f"the condition has dtype {condition.dtype}", fix="write a comparison, e.g. x > 0"
+        )
     return _where(condition, x, w)
 
 
@@ -631,13 +665,19 @@ def _where_method(self: Tensor, condition: Tensor, other: Operand) -> Tensor:
 def masked_fill(input: Tensor, mask: Tensor, value: Operand) -> Tensor:
     """`input` with `value` (a number or 0-d tensor) where `mask` is True."""
     if mask.dtype.kind != "b":
-        raise DTypeError("masked_fill", f"the mask has dtype {mask.dtype}", fix="write a comparison, e.g. x > 0")
+        raise DTypeError(
+            "masked_fill", f"the mask has dtype {mask.dtype}", fix="write a comparison, e.g. x > 0"
+        )
     if isinstance(value, Tensor):
         if value.ndim:
-            raise ArgumentError("masked_fill", f"the value has shape {value.shape}", fix="pass a number or a 0-d tensor")
+            raise ArgumentError(
+                "masked_fill", f"the value has shape {value.shape}", fix="pass a number or a 0-d tensor"
+            )
         return _where(mask, cast(value, input.dtype), input)
     if type(value) is float and not is_float(input.dtype):
-        raise DTypeError("masked_fill", f"the float {value} into a {input.dtype} tensor", fix="convert with .float()")
+        raise DTypeError(
+            "masked_fill", f"the float {value} into a {input.dtype} tensor", fix="convert with .float()"
+        )
     return _where(mask, Tensor(value, input.dtype), input)
 
 
@@ -742,7 +782,9 @@ def _is_dtype_name(name: str) -> bool:
 def check_device(op: str, device: Any) -> None:
     """Raise ArgumentError for any device but the CPU."""
     if device is not None and str(device).partition(":")[0] != "cpu":
-        raise ArgumentError(op, f"there is no device {str(device)!r}", fix="leave device out: minigrad runs on the CPU")
+        raise ArgumentError(
+            op, f"there is no device {str(device)!r}", fix="leave device out: minigrad runs on the CPU"
+        )
 
 
 def _caster(name: str, dtype: Any) -> None:
@@ -754,7 +796,13 @@ def _caster(name: str, dtype: Any) -> None:
     method(name)(method_)
 
 
-for _name, _dtype in (("float", "float32"), ("double", "float64"), ("int", "int32"), ("long", "int64"), ("bool", "bool")):
+for _name, _dtype in (
+    ("float", "float32"),
+    ("double", "float64"),
+    ("int", "int32"),
+    ("long", "int64"),
+    ("bool", "bool"),
+):
     _caster(_name, _dtype)
 
 

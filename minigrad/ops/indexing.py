@@ -63,7 +63,9 @@ def _indexed_shape(op: str, shape: Shape, key: tuple[Any, ...]) -> Shape:
     try:
         return probe[key].shape
     except IndexError as error:
-        raise Refusal(f"{error} for shape {shape}", "count from 0, or from the end with -1", OutOfRangeError) from None
+        raise Refusal(
+            f"{error} for shape {shape}", "count from 0, or from the end with -1", OutOfRangeError
+        ) from None
 
 
 def _basic_samples(rng: Any) -> list[Any]:
@@ -116,7 +118,10 @@ _basic_grad = primitive(
     kernel=_basic_grad_kernel,
     shape=lambda input, shape, index: Spec(shape, input.dtype),
     vjp=(lambda g, index: _basic(g, index),),
-    samples=lambda rng: [((rng.normal(size=(2,)),), ((3, 2), (1,))), ((rng.normal(size=(3,)),), ((3, 2), (Ellipsis, 0)))],
+    samples=lambda rng: [
+        ((rng.normal(size=(2,)),), ((3, 2), (1,))),
+        ((rng.normal(size=(3,)),), ((3, 2), (Ellipsis, 0))),
+    ],
     doc="zeros of a shape, with the input at index: the transpose of basic_index",
     error=0.0,
 )
@@ -150,7 +155,11 @@ _advanced = primitive(
     attrs=("index",),
     kernel=lambda input, *rest: input[_key(rest[-1], rest[:-1])],
     shape=_advanced_shape,
-    vjp=(lambda g, indices, i, x_shape, index: None if i else _advanced_grad([g, *indices[1:]], x_shape, index),),
+    vjp=(
+        lambda g, indices, i, x_shape, index: (
+            None if i else _advanced_grad([g, *indices[1:]], x_shape, index)
+        ),
+    ),
     samples=_advanced_samples,
     doc="input[index] with integer arrays",
     error=0.0,
@@ -189,7 +198,9 @@ def _parse(op: str, input: Tensor, index: Any) -> tuple[Template, list[Tensor]]:
             bounds = [None if b is None else operator.index(b) for b in (part.start, part.stop, part.step)]
             template.append(("slice", *bounds))
         elif _is_flag(part):
-            raise DTypeError(op, "a single bool among other indices", fix="use it alone, or a mask of a dimension's size")
+            raise DTypeError(
+                op, "a single bool among other indices", fix="use it alone, or a mask of a dimension's size"
+            )
         elif isinstance(part, (int, np.integer)):
             template.append(int(part))
         else:
@@ -206,12 +217,18 @@ def _parse_array(op: str, input: Tensor, part: Any, template: list[Any], arrays:
     if t.dtype.kind == "b":
         if isinstance(t._array, Symbol):
             raise TraceError(
-                op, "a boolean mask as an index has a result whose shape depends on values", fix="use minigrad.where(mask, x, 0)"
+                op,
+                "a boolean mask as an index has a result whose shape depends on values",
+                fix="use minigrad.where(mask, x, 0)",
             )
         position = sum(1 for p in template if p is not None and p is not Ellipsis)
         covered = input.shape[position : position + t.ndim] if Ellipsis not in template else t.shape
         if t.shape != covered:
-            raise OutOfRangeError(op, f"a mask of shape {t.shape} on a tensor of shape {input.shape}", fix="make the shapes equal")
+            raise OutOfRangeError(
+                op,
+                f"a mask of shape {t.shape} on a tensor of shape {input.shape}",
+                fix="make the shapes equal",
+            )
         for places in np.nonzero(t._array):
             arrays.append(wrap(places))
             template.append(("array", len(arrays) - 1))
@@ -274,7 +291,11 @@ def _index_put_rule(g: Tensor, indices: Any, i: int, index: Template, accumulate
         return None
     part = _advanced([g, *arrays], index) if arrays else _basic(g, index)
     if i == 1:
-        return part if accumulate or not arrays else where(_survives(part.shape, g.shape, arrays, index), part, 0.0)
+        return (
+            part
+            if accumulate or not arrays
+            else where(_survives(part.shape, g.shape, arrays, index), part, 0.0)
+        )
     return g if accumulate else _index_put([g, part.zeros_like(), *arrays], index, False)
 
 
@@ -300,7 +321,11 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
     new = value if isinstance(value, Tensor) else wrap(as_value(value, self.dtype, "index assignment"))
     if new.dtype != self.dtype:
         if is_float(new.dtype) and not is_float(self.dtype):
-            raise DTypeError("index assignment", f"{new.dtype} values into a {self.dtype} tensor", fix="convert one of them")
+            raise DTypeError(
+                "index assignment",
+                f"{new.dtype} values into a {self.dtype} tensor",
+                fix="convert one of them",
+            )
         new = cast(new, self.dtype)
     if not arrays:
         part = _basic(self, template)
@@ -311,12 +336,18 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
         except ValueError:
             fits = False
         if not fits:
-            raise ShapeError("index assignment", f"a value of shape {new.shape} into a part of shape {part.shape}", fix="make the value broadcast to the part")
+            raise ShapeError(
+                "index assignment",
+                f"a value of shape {new.shape} into a part of shape {part.shape}",
+                fix="make the value broadcast to the part",
+            )
         write(part, broadcast_to(new, part.shape), "index assignment")
         return
     if current().trace is not None:
         raise TraceError(
-            "index assignment", "a tensor from outside is changed in place inside a trace", fix="return the new value instead"
+            "index assignment",
+            "a tensor from outside is changed in place inside a trace",
+            fix="return the new value instead",
         )
     forbid_leaf(self, "index assignment")
     array = self._writable("index assignment")
@@ -331,9 +362,13 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
     try:
         array[_key(template, [a._array for a in arrays])] = new._array
     except IndexError as error:
-        raise OutOfRangeError("index assignment", f"{error} (shape {self.shape})", fix="count from 0, or from the end with -1") from None
+        raise OutOfRangeError(
+            "index assignment", f"{error} (shape {self.shape})", fix="count from 0, or from the end with -1"
+        ) from None
     except ValueError as error:
-        raise ShapeError("index assignment", f"{error} (shape {self.shape})", fix="make the value broadcast to the part") from None
+        raise ShapeError(
+            "index assignment", f"{error} (shape {self.shape})", fix="make the value broadcast to the part"
+        ) from None
     self._touch()
     if commit is not None:
         commit()
@@ -345,7 +380,11 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
 def _check_range(indices: Any, size: int) -> None:
     if indices.size and (indices.min() < 0 or indices.max() >= size):
         bad = indices[(indices < 0) | (indices >= size)].flat[0]
-        raise Refusal(f"index {bad} is out of range for a dimension of size {size}", f"use 0 to {size - 1}", OutOfRangeError)
+        raise Refusal(
+            f"index {bad} is out of range for a dimension of size {size}",
+            f"use 0 to {size - 1}",
+            OutOfRangeError,
+        )
 
 
 def _along(indices: Any, dim: int) -> tuple[Any, ...]:
@@ -367,10 +406,16 @@ def _gather_shape(input: Spec, index: Spec, dim: int) -> Spec:
     if index.dtype.kind not in "iu":
         raise Refusal(f"the index has dtype {index.dtype}", "use integers, .long()", DTypeError)
     if input.shape and len(index.shape) != len(input.shape):
-        raise Refusal(f"an index of shape {index.shape} for an input of shape {input.shape}", "both need as many dimensions")
+        raise Refusal(
+            f"an index of shape {index.shape} for an input of shape {input.shape}",
+            "both need as many dimensions",
+        )
     for d, (n, m) in enumerate(zip(index.shape, input.shape, strict=False)):
         if d != dim and n > m:
-            raise Refusal(f"an index of shape {index.shape} is larger than the input {input.shape} in dim {d}", "outside of dim, the index may not exceed the input")
+            raise Refusal(
+                f"an index of shape {index.shape} is larger than the input {input.shape} in dim {d}",
+                "outside of dim, the index may not exceed the input",
+            )
     return Spec(index.shape, input.dtype)
 
 
@@ -423,9 +468,14 @@ def _scatter_shape(input: Spec, index: Spec, src: Spec, dim: int) -> Spec:
     _gather_shape(src, index, -1)
     for d, (n, m) in enumerate(zip(index.shape, input.shape, strict=False)):
         if d != dim and n > m:
-            raise Refusal(f"an index of shape {index.shape} is larger than the input {input.shape} in dim {d}", "outside of dim, the index may not exceed the input")
+            raise Refusal(
+                f"an index of shape {index.shape} is larger than the input {input.shape} in dim {d}",
+                "outside of dim, the index may not exceed the input",
+            )
     if input.dtype != src.dtype:
-        raise Refusal(f"dtypes {input.dtype} and {src.dtype} differ", "convert one with .to(dtype)", DTypeError)
+        raise Refusal(
+            f"dtypes {input.dtype} and {src.dtype} differ", "convert one with .to(dtype)", DTypeError
+        )
     return input
 
 
@@ -475,7 +525,9 @@ _index_select = primitive(
     inputs=("input", "index"),
     attrs=("dim",),
     kernel=_take_kernel,
-    shape=lambda input, index, dim: Spec((*input.shape[:dim], *index.shape, *input.shape[dim + 1 :]), input.dtype),
+    shape=lambda input, index, dim: Spec(
+        (*input.shape[:dim], *index.shape, *input.shape[dim + 1 :]), input.dtype
+    ),
     vjp=(lambda g, index, x_shape, dim: _index_add(g.new_zeros(x_shape), index, g, dim), None),
     samples=lambda rng: [
         ((rng.normal(size=(3, 4)), np.array([2, 0, 2])), (0,)),
@@ -529,7 +581,11 @@ def index_add(input: Tensor, dim: int, index: Tensor, source: Tensor) -> Tensor:
     index = _integers("index_add", index)
     expected = (*input.shape[:at], *index.shape, *input.shape[at + 1 :])
     if source.shape != expected:
-        raise ShapeError("index_add", f"a source of shape {source.shape} where {expected} is needed", fix="give it the shape of the part that it is added to")
+        raise ShapeError(
+            "index_add",
+            f"a source of shape {source.shape} where {expected} is needed",
+            fix="give it the shape of the part that it is added to",
+        )
     return _index_add(input, index, source, at)
 
 
@@ -614,7 +670,9 @@ _argsort = primitive(
     kernel=_argsort_kernel,
     shape=lambda input, dim, descending: Spec(input.shape, int64),
     vjp=(None,),
-    samples=lambda rng: [((rng.permutation(12).reshape(3, 4) / 4.0,), (d, r)) for d in (0, 1) for r in (False, True)],
+    samples=lambda rng: [
+        ((rng.permutation(12).reshape(3, 4) / 4.0,), (d, r)) for d in (0, 1) for r in (False, True)
+    ],
     doc="the stable order of elements along a dimension",
     error=0.0,
 )
@@ -640,7 +698,9 @@ def topk(input: Tensor, k: int, dim: int = -1, largest: bool = True, sorted: boo
     at = one_dim("topk", dim, input.ndim)
     size = input.shape[at] if input.ndim else 1
     if not 0 <= k <= size:
-        raise ArgumentError("topk", f"k = {k} of {size} elements", fix="use a k from 0 to the size of the dimension")
+        raise ArgumentError(
+            "topk", f"k = {k} of {size} elements", fix="use a k from 0 to the size of the dimension"
+        )
     order = _argsort(input, at, bool(largest))
     indices = slice_dim(order, at, 0, k) if input.ndim else order
     return ValuesIndices(_gather(input, indices, at), indices)
@@ -674,7 +734,9 @@ def one_hot(input: Tensor, num_classes: int = -1) -> Tensor:
     if num_classes == -1:
         array = index._concrete("one_hot with num_classes=-1")
         if not array.size:
-            raise ArgumentError("one_hot", "the number of classes of no elements is unknown", fix="pass num_classes")
+            raise ArgumentError(
+                "one_hot", "the number of classes of no elements is unknown", fix="pass num_classes"
+            )
         num_classes = int(array.max()) + 1
     return _one_hot(index, int(num_classes))
 
@@ -690,5 +752,3 @@ def masked_select(input: Tensor, mask: Tensor) -> Tensor:
     """The elements where `mask` is True, as a vector; input and mask broadcast."""
     shape = broadcast_shapes(input.shape, mask.shape)
     return getitem(broadcast_to(input, shape), broadcast_to(mask, shape))
-
-

@@ -43,7 +43,9 @@ def one_dim(op: str, dim: Any, ndim: int, *, extra: int = 0) -> int:
         raise DTypeError(op, f"dim is a {type(dim).__name__}", fix="pass an integer")
     if not -max(limit, 1) <= dim < max(limit, 1):
         raise OutOfRangeError(
-            op, f"dim {dim} of a tensor with {ndim} dimensions", fix=f"use a dim from {-max(limit, 1)} to {max(limit, 1) - 1}"
+            op,
+            f"dim {dim} of a tensor with {ndim} dimensions",
+            fix=f"use a dim from {-max(limit, 1)} to {max(limit, 1) - 1}",
         )
     return int(dim) % max(limit, 1)
 
@@ -80,7 +82,9 @@ def _fits(shape: Shape, target: Shape) -> bool:
 
 def _broadcast_shape(input: Spec, shape: Shape) -> Spec:
     if not _fits(input.shape, shape):
-        raise Refusal(f"shape {input.shape} does not broadcast to {shape}", "sizes must be equal or 1, from the right")
+        raise Refusal(
+            f"shape {input.shape} does not broadcast to {shape}", "sizes must be equal or 1, from the right"
+        )
     return Spec(shape, input.dtype)
 
 
@@ -94,7 +98,8 @@ _broadcast_to = primitive(
     vjp=(lambda g, x_shape: sum_to(g, x_shape),),
     view=True,
     samples=lambda rng: [
-        ((rng.normal(size=s),), (t,)) for s, t in [((3,), (2, 3)), ((2, 1), (2, 4)), ((), (2,)), ((1, 0), (3, 0))]
+        ((rng.normal(size=s),), (t,))
+        for s, t in [((3,), (2, 3)), ((2, 1), (2, 4)), ((), (2,)), ((1, 0), (3, 0))]
     ],
     doc="the input repeated along dimensions of size 1 and new leading ones",
 )
@@ -105,12 +110,18 @@ def _sum_to_kernel(input: Any, shape: Shape) -> Any:
     axes = tuple(range(lead)) + tuple(
         i for i, size in enumerate(shape, lead) if size == 1 and input.shape[i] != 1
     )
-    return np.add.reduce(input, axis=axes, dtype=input.dtype).reshape(shape) if axes else input.reshape(shape).copy()
+    return (
+        np.add.reduce(input, axis=axes, dtype=input.dtype).reshape(shape)
+        if axes
+        else input.reshape(shape).copy()
+    )
 
 
 def _sum_to_shape(input: Spec, shape: Shape) -> Spec:
     if not _fits(shape, input.shape):
-        raise Refusal(f"shape {input.shape} is no broadcast of {shape}", "sizes must be equal or 1, from the right")
+        raise Refusal(
+            f"shape {input.shape} is no broadcast of {shape}", "sizes must be equal or 1, from the right"
+        )
     return Spec(shape, input.dtype)
 
 
@@ -123,7 +134,8 @@ _sum_to = primitive(
     shape=_sum_to_shape,
     vjp=(lambda g, x_shape: broadcast_to(g, x_shape),),
     samples=lambda rng: [
-        ((rng.normal(size=s),), (t,)) for s, t in [((2, 3), (3,)), ((2, 4), (2, 1)), ((2,), ()), ((3, 0), (1, 0))]
+        ((rng.normal(size=s),), (t,))
+        for s, t in [((2, 3), (3,)), ((2, 4), (2, 1)), ((2,), ()), ((3, 0), (1, 0))]
     ],
     doc="the sum over everything that broadcasting `shape` to the input's shape would repeat",
 )
@@ -150,7 +162,11 @@ def expand(input: Tensor, *sizes: Any) -> Tensor:
     target = as_shape("expand", sizes)
     lead = len(target) - input.ndim
     if lead < 0:
-        raise ShapeError("expand", f"shape {input.shape} has more dimensions than {target}", fix="name a size for each dimension")
+        raise ShapeError(
+            "expand",
+            f"shape {input.shape} has more dimensions than {target}",
+            fix="name a size for each dimension",
+        )
     if any(size == -1 for size in target[:lead]):
         raise ShapeError("expand", f"-1 in a new leading dimension of {target}", fix="write its size")
     return broadcast_to(input, [s if s != -1 else input.shape[i - lead] for i, s in enumerate(target)])
@@ -168,7 +184,8 @@ def expand_as(input: Tensor, other: Tensor) -> Tensor:
 def _reshape_shape(input: Spec, shape: Shape) -> Spec:
     if math.prod(shape) != math.prod(input.shape):
         raise Refusal(
-            f"shape {input.shape} with {math.prod(input.shape)} elements cannot become {shape} with {math.prod(shape)}",
+            f"shape {input.shape} with {math.prod(input.shape)} elements cannot become {shape} "
+            f"with {math.prod(shape)}",
             "one size may be -1 to be worked out",
         )
     return Spec(shape, input.dtype)
@@ -184,7 +201,8 @@ _reshape = primitive(
     vjp=(lambda g, x_shape: _reshape(g, x_shape),),
     view=True,
     samples=lambda rng: [
-        ((rng.normal(size=s),), (t,)) for s, t in [((2, 6), (3, 4)), ((), (1, 1)), ((0, 3), (3, 0)), ((4,), (2, 2))]
+        ((rng.normal(size=s),), (t,))
+        for s, t in [((2, 6), (3, 4)), ((), (1, 1)), ((0, 3), (3, 0)), ((4,), (2, 2))]
     ],
     doc="the same elements in row-major order under another shape",
 )
@@ -193,11 +211,17 @@ _reshape = primitive(
 def infer_shape(op: str, input: Tensor, shape: Shape) -> Shape:
     """`shape` with its -1, if it has one, replaced by what fits the input."""
     if shape.count(-1) > 1 or any(s < -1 for s in shape):
-        raise ShapeError(op, f"shape {shape} for a tensor of shape {input.shape}", fix="at most one size may be -1")
+        raise ShapeError(
+            op, f"shape {shape} for a tensor of shape {input.shape}", fix="at most one size may be -1"
+        )
     if -1 in shape:
         known = math.prod(s for s in shape if s != -1)
         if known == 0 or input.numel() % known:
-            raise ShapeError(op, f"a tensor of shape {input.shape} cannot be divided into {shape}", fix="the known sizes must divide the number of elements")
+            raise ShapeError(
+                op,
+                f"a tensor of shape {input.shape} cannot be divided into {shape}",
+                fix="the known sizes must divide the number of elements",
+            )
         shape = tuple(input.numel() // known if s == -1 else s for s in shape)
     return shape
 
@@ -215,8 +239,14 @@ def reshape(input: Tensor, *shape: Any) -> Tensor:
 def view(input: Tensor, *shape: Any) -> Tensor:
     """`reshape` that never copies; ShapeError if it would have to.  A dtype casts bits: not supported."""
     result = reshape(input, *shape)
-    if input.numel() and isinstance(result._array, np.ndarray) and not np.may_share_memory(result._array, input._array):
-        raise ShapeError("view", f"a tensor of shape {input.shape} is not contiguous", fix="use .reshape(...)")
+    if (
+        input.numel()
+        and isinstance(result._array, np.ndarray)
+        and not np.may_share_memory(result._array, input._array)
+    ):
+        raise ShapeError(
+            "view", f"a tensor of shape {input.shape} is not contiguous", fix="use .reshape(...)"
+        )
     return result
 
 
@@ -239,7 +269,9 @@ def flatten(input: Tensor, start_dim: int = 0, end_dim: int = -1) -> Tensor:
         return reshape(input, 1)
     start, end = one_dim("flatten", start_dim, input.ndim), one_dim("flatten", end_dim, input.ndim)
     if start > end:
-        raise ArgumentError("flatten", f"start_dim {start_dim} lies after end_dim {end_dim}", fix="exchange them")
+        raise ArgumentError(
+            "flatten", f"start_dim {start_dim} lies after end_dim {end_dim}", fix="exchange them"
+        )
     shape = input.shape
     return _reshape(input, (*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :]))
 
@@ -284,7 +316,9 @@ _permute = primitive(
     shape=lambda input, dims: Spec(tuple(input.shape[d] for d in dims), input.dtype),
     vjp=(lambda g, dims: _permute(g, _inverse(dims)),),
     view=True,
-    samples=lambda rng: [((rng.normal(size=s),), (d,)) for s, d in [((2, 3), (1, 0)), ((2, 3, 4), (2, 0, 1)), ((), ())]],
+    samples=lambda rng: [
+        ((rng.normal(size=s),), (d,)) for s, d in [((2, 3), (1, 0)), ((2, 3, 4), (2, 0, 1)), ((), ())]
+    ],
     doc="the dimensions in another order",
 )
 
@@ -295,7 +329,9 @@ def permute(input: Tensor, *dims: Any) -> Tensor:
     order = as_shape("permute", dims)
     wanted = tuple(one_dim("permute", d, input.ndim) for d in order)
     if sorted(wanted) != list(range(input.ndim)):
-        raise ArgumentError("permute", f"dims {order} of a tensor with {input.ndim} dimensions", fix="name each dim once")
+        raise ArgumentError(
+            "permute", f"dims {order} of a tensor with {input.ndim} dimensions", fix="name each dim once"
+        )
     return _permute(input, wanted)
 
 
@@ -316,11 +352,15 @@ swapaxes = transpose
 def t(input: Tensor) -> Tensor:
     """The transpose of a matrix; tensors of fewer dimensions as they are."""
     if input.ndim > 2:
-        raise ShapeError("t", f"a tensor of shape {input.shape} is no matrix", fix="use .transpose(dim0, dim1)")
+        raise ShapeError(
+            "t", f"a tensor of shape {input.shape} is no matrix", fix="use .transpose(dim0, dim1)"
+        )
     return input if input.ndim < 2 else _permute(input, (1, 0))
 
 
-Tensor.T = property(lambda self: _permute(self, tuple(range(self.ndim))[::-1]), doc="The dimensions reversed.")  # type: ignore[attr-defined,method-assign,assignment,misc]
+Tensor.T = property(
+    lambda self: _permute(self, tuple(range(self.ndim))[::-1]), doc="The dimensions reversed."
+)  # type: ignore[attr-defined,method-assign,assignment,misc]
 Tensor.mT = property(lambda self: transpose(self, -2, -1), doc="The last two dimensions exchanged.")  # type: ignore[attr-defined,method-assign,assignment,misc]
 
 
@@ -330,7 +370,9 @@ def movedim(input: Tensor, source: int | Sequence[int], destination: int | Seque
     sources = [source] if isinstance(source, int) else list(source)
     targets = [destination] if isinstance(destination, int) else list(destination)
     if len(sources) != len(targets):
-        raise ArgumentError("movedim", f"{len(sources)} sources and {len(targets)} destinations", fix="give as many of both")
+        raise ArgumentError(
+            "movedim", f"{len(sources)} sources and {len(targets)} destinations", fix="give as many of both"
+        )
     from_ = [one_dim("movedim", d, input.ndim) for d in sources]
     to = [one_dim("movedim", d, input.ndim) for d in targets]
     order = [d for d in range(input.ndim) if d not in from_]
@@ -350,7 +392,8 @@ def _cat_shape(specs: Sequence[Spec], dim: int) -> Spec:
             a != b for i, (a, b) in enumerate(zip(s.shape, first.shape, strict=True)) if i != dim
         ):
             raise Refusal(
-                f"shapes {first.shape} and {s.shape} differ outside of dim {dim}", "all other sizes must be equal"
+                f"shapes {first.shape} and {s.shape} differ outside of dim {dim}",
+                "all other sizes must be equal",
             )
         total += s.shape[dim]
     return Spec((*first.shape[:dim], total, *first.shape[dim + 1 :]), first.dtype)
@@ -388,7 +431,11 @@ def cat(tensors: Sequence[Tensor], dim: int = 0, *, axis: Any = None) -> Tensor:
         raise ShapeError("cat", "0-d tensors cannot be joined", fix="use stack")
     at = one_dim("cat", dim if axis is None else axis, parts[0].ndim)
     if any(p.ndim != parts[0].ndim for p in parts):
-        raise ShapeError("cat", f"shapes {', '.join(str(p.shape) for p in parts)} have different numbers of dimensions", fix="add dimensions with unsqueeze, or use stack")
+        raise ShapeError(
+            "cat",
+            f"shapes {', '.join(str(p.shape) for p in parts)} have different numbers of dimensions",
+            fix="add dimensions with unsqueeze, or use stack",
+        )
     return _cat(parts, at, tuple(p.shape[at] for p in parts))
 
 
@@ -402,7 +449,9 @@ def stack(tensors: Sequence[Tensor], dim: int = 0, *, axis: Any = None) -> Tenso
     parts = promoted("stack", *tensors)
     for p in parts:
         if p.shape != parts[0].shape:
-            raise ShapeError("stack", f"shapes {parts[0].shape} and {p.shape} differ", fix="use cat for unequal sizes")
+            raise ShapeError(
+                "stack", f"shapes {parts[0].shape} and {p.shape} differ", fix="use cat for unequal sizes"
+            )
     at = one_dim("stack", dim if axis is None else axis, parts[0].ndim, extra=1)
     return cat([unsqueeze(p, at) for p in parts], at)
 
@@ -463,7 +512,7 @@ def pad_dim(input: Tensor, dim: int, before: int, after: int) -> Tensor:
 
 @method("split")
 def split(input: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
-    """Views of consecutive parts of one dimension: of a fixed size (the last may be smaller), or of given sizes.
+    """Views of consecutive parts of one dimension, of a fixed size (the last may be smaller) or of given sizes.
 
     Raises ArgumentError if given sizes do not add up.
     """
@@ -480,7 +529,11 @@ def split(input: Tensor, split_size_or_sections: int | Sequence[int], dim: int =
     else:
         sizes = list(split_size_or_sections)
         if sum(sizes) != total or any(s < 0 for s in sizes):
-            raise ArgumentError("split", f"sizes {sizes} do not add up to {total}, the size of dim {dim}", fix="make the sizes add up")
+            raise ArgumentError(
+                "split",
+                f"sizes {sizes} do not add up to {total}, the size of dim {dim}",
+                fix="make the sizes add up",
+            )
     parts, start = [], 0
     for size in sizes:
         parts.append(slice_dim(input, at, start, start + size))
@@ -574,7 +627,9 @@ def triu(input: Tensor, diagonal: int = 0) -> Tensor:
 
 def _matrix_face(op: str, input: Tensor) -> None:
     if input.ndim < 2:
-        raise ShapeError(op, f"a tensor of shape {input.shape} is no matrix", fix="at least two dimensions are needed")
+        raise ShapeError(
+            op, f"a tensor of shape {input.shape} is no matrix", fix="at least two dimensions are needed"
+        )
 
 
 # -- in-place changes of views ---------------------------------------------------------------------------
@@ -594,7 +649,9 @@ primitive(
     kernel=_view_update,
     shape=lambda input, value, viewed_by, view_attrs: input,
     vjp=(
-        lambda g, viewed_by, view_attrs: _update(g, _view(g, viewed_by, view_attrs).zeros_like(), viewed_by, view_attrs),
+        lambda g, viewed_by, view_attrs: _update(
+            g, _view(g, viewed_by, view_attrs).zeros_like(), viewed_by, view_attrs
+        ),
         lambda g, viewed_by, view_attrs: _view(g, viewed_by, view_attrs),
     ),
     samples=lambda rng: [((rng.normal(size=(3, 5)), rng.normal(size=(3, 2))), (_slice_dim.op, (1, 1, 3)))],  # type: ignore[attr-defined]

@@ -26,10 +26,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..bind import floating, method, primitive
-from ..errors import ArgumentError, DTypeError, OutOfRangeError, Refusal
+from ..errors import ArgumentError, DTypeError, Refusal
 from ..ir import Shape, Spec, bool_, int64, is_float
 from ..tensor import Tensor
-from .elementwise import cast, exp, log, sqrt, square, where
+from .elementwise import cast, exp, sqrt, square, where
 from .movement import _reshape, broadcast_to, one_dim, pick_dim, squeeze
 
 Dims = int | Sequence[int] | None
@@ -82,7 +82,9 @@ def _keep(input: Spec, dims: Shape, keepdim: bool) -> Spec:
 
 def _keep_float(input: Spec, dims: Shape, keepdim: bool) -> Spec:
     if not is_float(input.dtype):
-        raise Refusal(f"is defined for floating point, not {input.dtype}", "convert with .float()", DTypeError)
+        raise Refusal(
+            f"is defined for floating point, not {input.dtype}", "convert with .float()", DTypeError
+        )
     return _keep(input, dims, keepdim)
 
 
@@ -92,7 +94,9 @@ def _bools(input: Spec, dims: Shape, keepdim: bool) -> Spec:
 
 def _some(input: Spec, dims: Shape, keepdim: bool) -> Spec:
     if any(input.shape[d] == 0 for d in dims):
-        raise Refusal(f"there is no element to choose from in shape {input.shape}", "check for empty input first")
+        raise Refusal(
+            f"there is no element to choose from in shape {input.shape}", "check for empty input first"
+        )
     return _keep(input, dims, keepdim)
 
 
@@ -137,7 +141,13 @@ def _counts(input: Tensor) -> Tensor:
 
 @method("sum")
 def sum(
-    input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None, axis: Any = None, keepdims: bool = False
+    input: Tensor,
+    dim: Dims = None,
+    keepdim: bool = False,
+    *,
+    dtype: Any = None,
+    axis: Any = None,
+    keepdims: bool = False,
 ) -> Tensor:
     """The sum over dimensions (all by default); bools and integers give int64."""
     dim = pick_dim("sum", dim, axis)
@@ -154,8 +164,9 @@ _mean = primitive(
     kind="reduction",
     inputs=("input",),
     attrs=("dims", "keepdim"),
-    kernel=lambda input, dims, keepdim: np.add.reduce(input, axis=dims, keepdims=keepdim)
-    / input.dtype.type(_count(input.shape, dims)),
+    kernel=lambda input, dims, keepdim: (
+        np.add.reduce(input, axis=dims, keepdims=keepdim) / input.dtype.type(_count(input.shape, dims))
+    ),
     shape=_keep_float,
     vjp=(lambda g, x_shape, dims: spread(g * (1.0 / max(_count(x_shape, dims), 1)), x_shape, dims),),
     samples=_samples,
@@ -166,13 +177,21 @@ _mean = primitive(
 
 @method("mean")
 def mean(
-    input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None, axis: Any = None, keepdims: bool = False
+    input: Tensor,
+    dim: Dims = None,
+    keepdim: bool = False,
+    *,
+    dtype: Any = None,
+    axis: Any = None,
+    keepdims: bool = False,
 ) -> Tensor:
     """The mean over dimensions (all by default); NaN of nothing.  Raises DTypeError for integers."""
     dim = pick_dim("mean", dim, axis)
     input = _no_dtype("mean", dtype, input)
     if not is_float(input.dtype):
-        raise DTypeError("mean", f"the mean of {input.dtype} is no {input.dtype}", fix="write x.float().mean()")
+        raise DTypeError(
+            "mean", f"the mean of {input.dtype} is no {input.dtype}", fix="write x.float().mean()"
+        )
     return _mean(input, all_dims("mean", dim, input.ndim), bool(keepdim or keepdims))
 
 
@@ -195,19 +214,30 @@ _prod = primitive(
     kind="reduction",
     inputs=("input",),
     attrs=("dims", "keepdim"),
-    kernel=lambda input, dims, keepdim: np.multiply.reduce(input, axis=dims, keepdims=keepdim, dtype=input.dtype)
-    if len(dims) < 2 or input.dtype.kind == "f"
-    else np.prod(input, axis=dims, keepdims=keepdim, dtype=input.dtype),
+    kernel=lambda input, dims, keepdim: (
+        np.multiply.reduce(input, axis=dims, keepdims=keepdim, dtype=input.dtype)
+        if len(dims) < 2 or input.dtype.kind == "f"
+        else np.prod(input, axis=dims, keepdims=keepdim, dtype=input.dtype)
+    ),
     shape=_keep,
     vjp=(lambda g, input, x_shape, dims: _prod_rule(g, input, x_shape, dims),),
-    samples=lambda rng: [*_samples_with_empty(rng), ((np.array([[0.0, 2.0, 3.0], [0.0, 0.0, 2.0]]),), ((1,), False))],
+    samples=lambda rng: [
+        *_samples_with_empty(rng),
+        ((np.array([[0.0, 2.0, 3.0], [0.0, 0.0, 2.0]]),), ((1,), False)),
+    ],
     doc="the product over dimensions",
 )
 
 
 @method("prod")
 def prod(
-    input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None, axis: Any = None, keepdims: bool = False
+    input: Tensor,
+    dim: Dims = None,
+    keepdim: bool = False,
+    *,
+    dtype: Any = None,
+    axis: Any = None,
+    keepdims: bool = False,
 ) -> Tensor:
     """The product over dimensions (all by default); its gradient is right where elements are zero."""
     dim = pick_dim("prod", dim, axis)
@@ -248,14 +278,18 @@ _amin = primitive(
 
 
 @method("amax")
-def amax(input: Tensor, dim: Dims = None, keepdim: bool = False, *, axis: Any = None, keepdims: bool = False) -> Tensor:
+def amax(
+    input: Tensor, dim: Dims = None, keepdim: bool = False, *, axis: Any = None, keepdims: bool = False
+) -> Tensor:
     """The largest element over dimensions; equal ones share the gradient."""
     dim = pick_dim("amax", dim, axis)
     return _amax(input, all_dims("amax", dim, input.ndim), bool(keepdim or keepdims))
 
 
 @method("amin")
-def amin(input: Tensor, dim: Dims = None, keepdim: bool = False, *, axis: Any = None, keepdims: bool = False) -> Tensor:
+def amin(
+    input: Tensor, dim: Dims = None, keepdim: bool = False, *, axis: Any = None, keepdims: bool = False
+) -> Tensor:
     """The smallest element over dimensions; equal ones share the gradient."""
     dim = pick_dim("amin", dim, axis)
     return _amin(input, all_dims("amin", dim, input.ndim), bool(keepdim or keepdims))
@@ -316,7 +350,9 @@ def argmax(
     input: Tensor, dim: int | None = None, keepdim: bool = False, *, axis: Any = None, keepdims: bool = False
 ) -> Tensor:
     """The position (int64) of the first largest element, in the flattened tensor or along `dim`."""
-    return _argmax(input, _one_or_none("argmax", pick_dim("argmax", dim, axis), input), bool(keepdim or keepdims))
+    return _argmax(
+        input, _one_or_none("argmax", pick_dim("argmax", dim, axis), input), bool(keepdim or keepdims)
+    )
 
 
 @method("argmin")
@@ -324,11 +360,21 @@ def argmin(
     input: Tensor, dim: int | None = None, keepdim: bool = False, *, axis: Any = None, keepdims: bool = False
 ) -> Tensor:
     """The position (int64) of the first smallest element, in the flattened tensor or along `dim`."""
-    return _argmin(input, _one_or_none("argmin", pick_dim("argmin", dim, axis), input), bool(keepdim or keepdims))
+    return _argmin(
+        input, _one_or_none("argmin", pick_dim("argmin", dim, axis), input), bool(keepdim or keepdims)
+    )
 
 
 def _extreme(
-    op: str, full: Any, arg: Any, pairwise: Any, input: Tensor, dim: Any, keepdim: bool, axis: Any, keepdims: bool
+    op: str,
+    full: Any,
+    arg: Any,
+    pairwise: Any,
+    input: Tensor,
+    dim: Any,
+    keepdim: bool,
+    axis: Any,
+    keepdims: bool,
 ) -> Any:
     if isinstance(dim, Tensor):
         return pairwise(input, dim)
@@ -347,7 +393,9 @@ def _extreme(
 
 
 @method("max")
-def max_(input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None, keepdims: bool = False) -> Any:
+def max_(
+    input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None, keepdims: bool = False
+) -> Any:
     """The largest element; with `dim` a (values, indices) pair, with a tensor the elementwise maximum.
 
     Along a dimension the gradient goes to the first largest element alone.
@@ -358,7 +406,9 @@ def max_(input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = N
 
 
 @method("min")
-def min_(input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None, keepdims: bool = False) -> Any:
+def min_(
+    input: Tensor, dim: Any = None, keepdim: bool = False, *, axis: Any = None, keepdims: bool = False
+) -> Any:
     """The smallest element; with `dim` a (values, indices) pair, with a tensor the elementwise minimum.
 
     Along a dimension the gradient goes to the first smallest element alone.
@@ -395,14 +445,18 @@ _all = primitive(
 
 
 @method("any")
-def any_(input: Tensor, dim: Dims = None, keepdim: bool = False, *, axis: Any = None, keepdims: bool = False) -> Tensor:
+def any_(
+    input: Tensor, dim: Dims = None, keepdim: bool = False, *, axis: Any = None, keepdims: bool = False
+) -> Tensor:
     """Whether at least one element is nonzero, over dimensions (all by default)."""
     dim = pick_dim("any", dim, axis)
     return _any(input, all_dims("any", dim, input.ndim), bool(keepdim or keepdims))
 
 
 @method("all")
-def all_(input: Tensor, dim: Dims = None, keepdim: bool = False, *, axis: Any = None, keepdims: bool = False) -> Tensor:
+def all_(
+    input: Tensor, dim: Dims = None, keepdim: bool = False, *, axis: Any = None, keepdims: bool = False
+) -> Tensor:
     """Whether all elements are nonzero, over dimensions (all by default)."""
     dim = pick_dim("all", dim, axis)
     return _all(input, all_dims("all", dim, input.ndim), bool(keepdim or keepdims))
@@ -476,8 +530,9 @@ _logsumexp = primitive(
     kernel=_logsumexp_kernel,
     shape=_keep_float,
     vjp=(
-        lambda g, y, input, x_shape, dims: unreduced(g, x_shape, dims)
-        * exp(input - unreduced(where(y.isfinite(), y, 0.0), x_shape, dims)),
+        lambda g, y, input, x_shape, dims: (
+            unreduced(g, x_shape, dims) * exp(input - unreduced(where(y.isfinite(), y, 0.0), x_shape, dims))
+        ),
     ),
     samples=_samples_with_empty,
     reference=lambda input, dims, keepdim: np.log(
@@ -493,7 +548,9 @@ def logsumexp(
 ) -> Tensor:
     """log(sum(exp(input))) over dimensions, computed without overflow; -inf of nothing."""
     input = floating(input)
-    return _logsumexp(input, all_dims("logsumexp", dim if axis is None else axis, input.ndim), bool(keepdim or keepdims))
+    return _logsumexp(
+        input, all_dims("logsumexp", dim if axis is None else axis, input.ndim), bool(keepdim or keepdims)
+    )
 
 
 _cumsum = primitive(
@@ -504,10 +561,10 @@ _cumsum = primitive(
     kernel=lambda input, dim: np.cumsum(input, axis=dim, dtype=input.dtype) if input.ndim else input.copy(),
     shape=lambda input, dim: input,
     vjp=(lambda g, dim: _cumsum(g.flip(dim), dim).flip(dim) if g.ndim else g,),
-    samples=lambda rng: [
-        ((rng.normal(size=(3, 4)),), (d,)) for d in (0, 1)
-    ]
-    + [((rng.normal(size=()),), (0,)), ((np.zeros((0, 2)),), (0,))],
+    samples=lambda rng: (
+        [((rng.normal(size=(3, 4)),), (d,)) for d in (0, 1)]
+        + [((rng.normal(size=()),), (0,)), ((np.zeros((0, 2)),), (0,))]
+    ),
     doc="running sums along a dimension",
 )
 

@@ -143,7 +143,9 @@ def ulps(op: Op, got: Any, wanted: Any, inputs: tuple[Any, ...]) -> float:
     return float(np.max(np.where(same, 0, np.abs(a - b)) / unit))
 
 
-def assert_close(op: Op, got: Any, wanted: Any, inputs: tuple[Any, ...], what: str, factor: float = 1.0) -> None:
+def assert_close(
+    op: Op, got: Any, wanted: Any, inputs: tuple[Any, ...], what: str, factor: float = 1.0
+) -> None:
     """Equal shape and dtype, and values within the record's stated error."""
     got, wanted = np.asarray(got), np.asarray(wanted)
     assert got.shape == wanted.shape, f"{op.name}: {what}: shape {got.shape}, not {wanted.shape}"
@@ -300,7 +302,9 @@ def gradient_keeps_dtype(op: Op) -> None:
             _specs_match(op, "gradient without create_graph", wanted, plain)
             for a, b in zip(first, plain, strict=True):
                 if a is not None and b is not None:
-                    assert_close(op, b._array, a._array, (), "gradient with and without create_graph", factor=4)
+                    assert_close(
+                        op, b._array, a._array, (), "gradient with and without create_graph", factor=4
+                    )
 
 
 def _specs_match(op: Op, what: str, inputs: list[Tensor], grads: Any) -> None:
@@ -367,12 +371,16 @@ def keeps_only_what_it_needs(op: Op) -> None:
             assert (node.y is not None) == ("y" in asked), f"{op.name}: keeps its output without need"
             for i, t in enumerate(node.saved):
                 name = op.inputs[0][1:] if op.variadic else op.inputs[i]
-                needed = name in asked or (op.variadic and "indices" in asked and t is not None and t.dtype.kind != "f")
+                needed = name in asked or (
+                    op.variadic and "indices" in asked and t is not None and t.dtype.kind != "f"
+                )
                 assert t is None or needed, f"{op.name}: keeps input {name!r} without need"
             if not op.variadic:
                 for i, name in enumerate(op.inputs):
                     kept = bool(node.saved) and node.saved[i] is not None
-                    assert kept or name not in asked, f"{op.name}: does not keep {name!r}, which a rule asks for"
+                    assert kept or name not in asked, (
+                        f"{op.name}: does not keep {name!r}, which a rule asks for"
+                    )
 
 
 def is_linear(op: Op, i: int, inputs: tuple[Any, ...]) -> bool:
@@ -381,9 +389,7 @@ def is_linear(op: Op, i: int, inputs: tuple[Any, ...]) -> bool:
     if rule is None or inputs[i].dtype.kind != "f":
         return False
     names = set(inspect.signature(rule).parameters)
-    kept = [
-        x for j, x in enumerate(inputs) if (op.inputs[0][1:] if op.variadic else op.inputs[j]) in names
-    ]
+    kept = [x for j, x in enumerate(inputs) if (op.inputs[0][1:] if op.variadic else op.inputs[j]) in names]
     return "y" not in names and (op.variadic or not any(x.dtype.kind == "f" for x in kept))
 
 
@@ -395,8 +401,10 @@ def transpose_is_adjoint(op: Op) -> None:
         for i, x in enumerate(arrays):
             if not is_linear(op, i, arrays):
                 continue
-            at = lambda z, arrays=arrays, i=i, attrs=attrs: compute(  # noqa: E731
-                op, (*arrays[:i], np.asarray(z), *arrays[i + 1 :]), attrs
+            at = (
+                lambda z, arrays=arrays, i=i, attrs=attrs: compute(
+                    op, (*arrays[:i], np.asarray(z), *arrays[i + 1 :]), attrs
+                )
             )
             origin = at(np.zeros_like(x))
             if origin.dtype.kind != "f" or not np.isfinite(origin).all():
@@ -434,7 +442,7 @@ def broadcasting_is_repeating(op: Op) -> None:
 
 def special_values_agree(op: Op, backend: Any) -> None:
     """Elementwise: NaN, Inf, signed zeros and huge numbers give what numpy's formula gives."""
-    first, attrs = next((s for s in samples(op) if all(x.size for x in s[0])))
+    first, attrs = next(s for s in samples(op) if all(x.size for x in s[0]))
     for dtype in (float32, float64):
         value = SPECIAL.astype(dtype)
         columns: list[Any] = []

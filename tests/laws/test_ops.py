@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import minigrad as mg
-import minigrad.ops  # noqa: F401
+import minigrad.ops
 from laws import checks
 from minigrad.ops import OPS
 
@@ -13,7 +13,12 @@ RECORDS = list(OPS.values())
 
 
 def _pairs(laws):
-    return [pytest.param(law, op, id=f"{law.__name__}-{op.name}") for law, about in laws for op in RECORDS if about(op)]
+    return [
+        pytest.param(law, op, id=f"{law.__name__}-{op.name}")
+        for law, about in laws
+        for op in RECORDS
+        if about(op)
+    ]
 
 
 @pytest.mark.parametrize(("law", "op"), _pairs(checks.EVERY))

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from laws import checks
 
 import minigrad as mg
-from laws import checks
 from minigrad.autograd import GradcheckError
 from minigrad.backends import Backend
 from minigrad.ir import Spec, float32, int64
@@ -166,7 +166,11 @@ WRONG_SHAPES = {
     "broadcast ignored": ("add", lambda input, other: input, "float64"),
     "always float32": ("exp", lambda input: Spec(input.shape, float32), "float64"),
     "bool forgotten": ("isnan", lambda input: input, "float32"),
-    "integers are floats": ("mul", lambda a, b: Spec(np.broadcast_shapes(a.shape, b.shape), float32), "int32"),
+    "integers are floats": (
+        "mul",
+        lambda a, b: Spec(np.broadcast_shapes(a.shape, b.shape), float32),
+        "int32",
+    ),
     "transposed": ("permute", lambda input, dims: input, "float32"),
 }
 
@@ -192,7 +196,10 @@ WRONG_KERNELS = {
     "float64 for float32": ("sin", lambda x: np.sin(x.astype(np.float64))),
     "last element forgotten": ("add", lambda a, b: _spoil_last(np.add(a, b))),
     "strides ignored": ("neg", lambda x: -np.frombuffer(x.tobytes("A"), x.dtype).reshape(x.shape)),
-    "axes mixed up": ("sum", lambda x, dims, keepdim: np.sum(x, axis=tuple(x.ndim - 1 - d for d in dims), keepdims=keepdim)),
+    "axes mixed up": (
+        "sum",
+        lambda x, dims, keepdim: np.sum(x, axis=tuple(x.ndim - 1 - d for d in dims), keepdims=keepdim),
+    ),
     "NaN swallowed": ("maximum", np.fmax),
     "empty refused": ("mul", lambda a, b: np.multiply(a, b) if a.size and b.size else np.zeros(1, a.dtype)),
 }
@@ -228,7 +235,9 @@ def test_kernel_that_returns_its_input():
 
 def test_view_flag_wrong():
     assert "view is False" in objects(checks.leaves_inputs_alone, broken("reshape", view=False), "numpy")
-    assert "no sample shares memory" in objects(checks.leaves_inputs_alone, broken("flip", view=True), "numpy")
+    assert "no sample shares memory" in objects(
+        checks.leaves_inputs_alone, broken("flip", view=True), "numpy"
+    )
 
 
 def test_reference_disagrees():
@@ -285,6 +294,7 @@ def test_incomplete_records():
 def test_planted_bug_in_a_program_is_found():
     """The random programs, too: spoil one kernel and run them."""
     from laws.test_programs import arrays, run
+
     from minigrad.execute import interpret
     from minigrad.ir import float64
     from minigrad.mode import Switch
