@@ -20,9 +20,7 @@ numbers, `+ - * /`, comparisons and calls from a small vocabulary.
 Why not plain Python functions?  Because a function can only be called, while a string can be
 read: checked here, printed in the documentation, and turned into C at build time.
 
-`erf` is the one function of the vocabulary that numpy lacks; it is computed here in float64
-from its series and its continued fraction (Abramowitz & Stegun 7.1.6 and 7.1.14), correctly to a
-few ulp of the dtype.  It is the reference; the C kernels are where speed is made.
+`erf` is the one function of the vocabulary that numpy lacks; see `minigrad.special`.
 """
 
 from __future__ import annotations
@@ -33,35 +31,9 @@ from typing import Any
 
 import numpy as np
 
+from .special import erf
+
 Array = Any  # numpy arrays and scalars alike
-
-
-def erf(x: Array) -> Array:
-    """The error function, 2/sqrt(pi) * integral of exp(-t^2) from 0 to x, elementwise."""
-    a = np.asarray(x)
-    result = _erf64(a.astype(np.float64, copy=False))
-    return result.astype(a.dtype) if a.dtype.kind == "f" else result
-
-
-def _erf64(x: Array) -> Array:
-    size = np.abs(x)
-    # Small: erf x = 2x/sqrt(pi) exp(-x^2) sum_n (2x^2)^n / (1*3*...*(2n+1)), all terms positive.
-    small = np.where(size < 2.5, x, 0.0)
-    square = small * small
-    term = np.ones_like(small)
-    total = np.ones_like(small)
-    for n in range(1, 60):
-        term = term * (2.0 * square / (2.0 * n + 1.0))
-        total = total + term
-    series = 2.0 / np.sqrt(np.pi) * small * np.exp(-square) * total
-    # Large: erfc x = exp(-x^2)/sqrt(pi) / (x + (1/2)/(x + 1/(x + (3/2)/(x + ...)))).
-    large = np.where(size >= 2.5, size, 2.5)
-    fraction = large
-    for n in range(60, 0, -1):
-        fraction = large + 0.5 * n / fraction
-    tail = np.sign(x) * (1.0 - np.exp(-np.minimum(large * large, 700.0)) / np.sqrt(np.pi) / fraction)
-    return np.where(np.isnan(x), x, np.where(size < 2.5, series, tail))
-
 
 #: The vocabulary: name -> (number of arguments, numpy function).  C and numba have the same names.
 VOCABULARY: dict[str, tuple[int, Callable[..., Array]]] = {
