@@ -387,19 +387,30 @@ def _check_range(indices: Any, size: int) -> None:
         )
 
 
-def _along(indices: Any, dim: int) -> tuple[Any, ...]:
-    """The numpy index that pairs each element of `indices` with its own place in the other dims."""
-    grid = list(np.ogrid[tuple(slice(s) for s in indices.shape)])
-    grid[dim] = indices
-    return tuple(grid)
+def _flat(index: Any, shape: Shape, dim: int) -> Any:
+    """Positions in the flattened array, for each element of `index`: its own place in every dimension
+    but `dim`, where `index` says.  numpy takes and adds by one flat index several times faster than by
+    a tuple of arrays."""
+    index = index.astype(np.int64, copy=False)
+    position: Any = 0
+    step = 1
+    for d in range(len(shape) - 1, -1, -1):
+        if d == dim:
+            position = position + index * step
+        else:
+            places = np.arange(index.shape[d]).reshape(-1, *(1,) * (index.ndim - 1 - d))
+            position = position + places * step
+        step *= shape[d]
+    return position
 
 
 def _gather_kernel(input: Any, index: Any, dim: int) -> Any:
+    _gather_shape(Spec(input.shape, input.dtype), Spec(index.shape, index.dtype), dim)
     if not input.ndim:
         _check_range(index, 1)
         return np.broadcast_to(input, index.shape).copy()
     _check_range(index, input.shape[dim])
-    return input[_along(index, dim)] if index.ndim else input[index]
+    return input.reshape(-1).take(_flat(index, input.shape, dim)) if index.ndim else input[index]
 
 
 def _gather_shape(input: Spec, index: Spec, dim: int) -> Spec:
@@ -454,13 +465,17 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
 
 
 def _scatter_add_kernel(input: Any, index: Any, src: Any, dim: int) -> Any:
+    _scatter_shape(*(Spec(a.shape, a.dtype) for a in (input, index, src)), dim)
     y = input.copy()
     if not input.ndim:
         _check_range(index, 1)
         y += src.sum()
         return y
     _check_range(index, input.shape[dim])
-    np.add.at(y, _along(index, dim) if index.ndim else index, src[tuple(slice(s) for s in index.shape)])
+    if not index.ndim:
+        index, src = index.reshape(1), src.reshape(1)
+    part = src[tuple(slice(s) for s in index.shape)]
+    np.add.at(y.reshape(-1), _flat(index, y.shape, dim).reshape(-1), part.reshape(-1))
     return y
 
 
@@ -541,8 +556,11 @@ _index_select = primitive(
 
 def _index_add_kernel(input: Any, index: Any, src: Any, dim: int) -> Any:
     _check_range(index, input.shape[dim])
-    y = input.copy()
-    np.add.at(y, (slice(None),) * dim + (index,), src)
+    y = input.copy(order="C")
+    before, after = y.shape[:dim], y.shape[dim + 1 :]
+    flat = index.reshape(1, -1, 1).astype(np.int64, copy=False) * math.prod(after) + np.arange(math.prod(after))
+    flat = flat + np.arange(math.prod(before)).reshape(-1, 1, 1) * (y.shape[dim] * math.prod(after))
+    np.add.at(y.reshape(-1), flat.reshape(-1), src.reshape(-1))
     return y
 
 
