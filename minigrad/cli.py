@@ -73,9 +73,8 @@ def _demo(args: argparse.Namespace) -> int:
     say()
     say(confusion(test[1], predicted))
     say()
-    say(
-        f"training       {taken:.2f} s, {steps} steps, {taken / max(steps, 1) * 1e3:.2f} ms a step with validation"
-    )
+    pace = taken / max(steps, 1) * 1e3
+    say(f"training       {taken:.2f} s, {steps} steps, {pace:.2f} ms a step with validation")
     say(_used())
     print(f"test accuracy  {accuracy:.4f} ({hits} of {len(x)} images)")
     if accuracy < WANTED:
@@ -134,8 +133,8 @@ def parser() -> argparse.ArgumentParser:
     demo = commands.add_parser(
         "demo",
         help="train a small network on real handwritten digits and show the result",
-        description="Train Dense(64, relu) and Dense(10, softmax) with Adam on 1,259 handwritten digits that come "
-        "with the package, then read 359 that it has not seen. Needs no download and about a second.",
+        description="Train Dense(64, relu) and Dense(10, softmax) with Adam on 1,259 handwritten digits that "
+        "come with the package, then read 359 that it has not seen. Needs no download and about a second.",
         epilog=f"The exit code is 1 if the test accuracy is below {WANTED:.0%}.",
     )
     demo.add_argument(

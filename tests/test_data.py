@@ -66,7 +66,7 @@ def test_loader() -> None:
     mg.manual_seed(1)
     first, second = ([x.tolist() for x, _ in mixed] for _ in range(2))
     assert first != second
-    assert sorted(sum(first, [])) == list(range(7))
+    assert sorted(i for batch in first for i in batch) == list(range(7))
     mg.manual_seed(1)
     assert [x.tolist() for x, _ in mixed] == first
     assert all((2 * x == y).all() for x, y in mixed)

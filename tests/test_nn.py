@@ -67,7 +67,7 @@ def test_names_and_order() -> None:
     assert isinstance(state, OrderedDict)
     assert list(state) == KEYS
     assert not any(t.requires_grad for t in state.values())
-    assert list(net.state_dict(prefix="a."))[0] == "a.scale"
+    assert next(iter(net.state_dict(prefix="a."))) == "a.scale"
 
 
 def test_a_shared_part_is_learned_once() -> None:
@@ -90,7 +90,7 @@ def test_forgetting_super_init_is_harmless() -> None:
 
 def test_what_cannot_be_registered() -> None:
     net = Net()
-    with pytest.raises(DTypeError, match="would replace the parameter 'scale'.*nn.Parameter"):
+    with pytest.raises(DTypeError, match=r"would replace the parameter 'scale'.*nn\.Parameter"):
         net.scale = mg.zeros(1)
     with pytest.raises(DTypeError, match="the buffer 'count'"):
         net.count = 3
@@ -283,7 +283,7 @@ def test_lists_and_dictionaries() -> None:
     assert list(table) == ["a", "b"]
     assert "a" in table
     table.pop("a")
-    assert list(table.items())[0][0] == "b"
+    assert next(iter(table)) == "b"
     with pytest.raises(ArgumentError, match="it has: b"):
         table["c"]
     with pytest.raises(ArgumentError, match="already has an attribute"):

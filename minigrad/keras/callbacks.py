@@ -64,8 +64,8 @@ class LambdaCallback(Callback):
     """A callback from functions, by the names of its methods: `LambdaCallback(on_epoch_end=f)`."""
 
     def __init__(self, **functions: Any) -> None:
-        from .options import listed
         from ..errors import ArgumentError
+        from .options import listed
 
         known = [name for name in vars(Callback) if name.startswith("on_")]
         for name, function in functions.items():

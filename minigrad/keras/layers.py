@@ -139,7 +139,7 @@ class InputLayer(Layer):
         super().__init__(name, tuple(shape) if isinstance(shape, list) else shape)
 
 
-def Input(shape: Any, name: str | None = None) -> InputLayer:  # noqa: N802 - Keras's name
+def Input(shape: Any, name: str | None = None) -> InputLayer:
     """The first entry of a `Sequential`: the shape of an example, without the batch."""
     return InputLayer(shape, name)
 
@@ -354,7 +354,8 @@ class MaxPooling2D(Layer):
         return self._pool(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
 
     def _pool(self, x: Tensor) -> Tensor:
-        return F.max_pool2d(x, self.pool_size, self.strides)
+        y: Tensor = F.max_pool2d(x, self.pool_size, self.strides)
+        return y
 
 
 class AveragePooling2D(MaxPooling2D):

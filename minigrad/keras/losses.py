@@ -101,7 +101,7 @@ class Loss(Checked):
             kind = self.activation.__name__
             raise ArgumentError(
                 op,
-                f"{type(self).__name__} takes probabilities, but predictions run from {low:.4g} to {high:.4g}",
+                f"{type(self).__name__} takes probabilities, predictions run from {low:.4g} to {high:.4g}",
                 fix=f"give the last layer activation={kind!r}, or pass from_logits=True to the loss",
             )
 
@@ -173,7 +173,7 @@ class CategoricalCrossentropy(Loss):
             raise ShapeError(
                 op,
                 f"labels have shape {y.shape[1:]} an example where one-hot rows of {classes} are needed",
-                fix=f"use SparseCategoricalCrossentropy for class indices, or keras.utils.to_categorical(y, {classes})"
+                fix=f"use SparseCategoricalCrossentropy, or y = keras.utils.to_categorical(y, {classes})"
                 if class_indices
                 else "make the last layer as wide as the labels",
             )
@@ -218,7 +218,7 @@ class SparseCategoricalCrossentropy(Loss):
         if y.shape[1:] != shape[:-1]:
             raise ShapeError(
                 op,
-                f"labels have shape {y.shape[1:]} an example where class indices of shape {shape[:-1]} are needed",
+                f"labels have shape {y.shape[1:]} an example, not {shape[:-1]} as class indices have",
                 fix="use CategoricalCrossentropy for one-hot labels"
                 if y.shape[1:] == shape
                 else "pass one integer an example",

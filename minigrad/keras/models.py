@@ -13,7 +13,7 @@ layer has exactly that, the loss is given what goes into it (see `losses`).
 
     >>> import numpy as np
     >>> from minigrad.keras import Input, layers
-    >>> model = Sequential([Input((4,)), layers.Dense(8, activation="relu"), layers.Dense(3, activation="softmax")])
+    >>> model = Sequential([Input((4,)), layers.Dense(8, "relu"), layers.Dense(3, "softmax")])
     >>> model.compile(optimizer="adam", loss="sparse_categorical_crossentropy", metrics=["accuracy"])
     >>> x, y = np.eye(4, dtype="float32"), np.array([0, 1, 2, 0])
     >>> sorted(model.fit(x, y, epochs=2, verbose=0).history)
@@ -96,6 +96,10 @@ class Sequential(Layer):
             layer.name = self._free_name(_snake(type(layer).__name__))
         elif isinstance(layer, Sequential) and layer.name in self._order:
             layer.name = self._free_name(layer.name)
+        elif layer.name in self._order:
+            raise ArgumentError(
+                "Sequential", f"two layers are named {layer.name!r}", fix="give each its own name"
+            )
         if not self._order and self._input_shape is None:
             self._input_shape = layer._input_shape
         self.add_module(layer.name, layer)
@@ -118,7 +122,7 @@ class Sequential(Layer):
 
     def _free_name(self, base: str) -> str:
         name, number = base, 0
-        while name in self._order:
+        while name in self._order or hasattr(self, name):
             number += 1
             name = f"{base}_{number}"
         return name
@@ -191,8 +195,10 @@ class Sequential(Layer):
         return x
 
     def __call__(self, x: Any, training: bool | None = None) -> Tensor:
-        """The output for a batch; training: whether dropout and batch norm behave as in training (default: no)."""
-        batch = wrap(self._inputs(self._label, x)) if not isinstance(x, Tensor) else x
+        """The output for a batch; training: whether dropout and batch norm behave as in training."""
+        if isinstance(x, Tensor):
+            self._expect(self._label, x.shape)
+        batch = x if isinstance(x, Tensor) else wrap(self._inputs(self._label, x))
         before = self.training
         wanted = bool(training)
         if before != wanted:
@@ -252,23 +258,25 @@ class Sequential(Layer):
     def _inputs(self, op: str, x: Any) -> Array:
         """x as float32, checked against the first layer; builds the model if need be."""
         array = as_float(op, "x", array_of(x))
-        if not array.ndim:
+        self._expect(op, array.shape)
+        return array
+
+    def _expect(self, op: str, shape: Shape) -> None:
+        """Raise ShapeError if a batch of this shape does not fit; build the model if need be."""
+        if not shape:
             raise ShapeError(op, "x is a single number", fix="pass an array of examples")
         if not self._order:
             raise ArgumentError(op, "the model has no layers", fix="add some")
         if not self.built:
-            self.build(array.shape[1:])
+            self.build(shape[1:])
         wanted = self._require_shape()
-        if array.shape[1:] != wanted:
+        if shape[1:] != wanted:
             hint = (
                 "add a dimension for the batch: x[None]"
-                if array.shape == wanted
+                if shape == wanted
                 else "check the data, or input_shape"
             )
-            raise ShapeError(
-                op, f"examples of shape {array.shape[1:]} where the model takes {wanted}", fix=hint
-            )
-        return array
+            raise ShapeError(op, f"examples of shape {shape[1:]} where the model takes {wanted}", fix=hint)
 
     def _data(self, op: str, x: Any, y: Any, weights: Any, class_weight: Any) -> _Data:
         """Examples, labels and weights, all checked."""
@@ -387,7 +395,6 @@ class Sequential(Layer):
             *([callbacks] if isinstance(callbacks, Callback) else callbacks or ()),
             history,
         ]
-        each_batch = [c for c in listeners if _listens_to_batches(c)]
         for callback in listeners:
             if not isinstance(callback, Callback):
                 raise DTypeError(
@@ -397,6 +404,7 @@ class Sequential(Layer):
                 )
             callback.model = self
             callback.params = {"epochs": epochs, "steps": steps, "verbose": verbose}
+        each_batch = [c for c in listeners if _listens_to_batches(c)]
         self.stop_training = False
         rule = self._rule(compiled)
         for callback in listeners:
@@ -429,8 +437,8 @@ class Sequential(Layer):
                 bar.lap()
                 logs = {"loss": total / len(data), **{m.name: m.result() for m in meters}}
                 if validation is not None:
-                    for name, value in self._test(compiled, validation, size, meters).items():
-                        logs[f"val_{name}"] = value
+                    tested = self._test(compiled, validation, size, meters)
+                    logs |= {f"val_{name}": value for name, value in tested.items()}
                 for callback in listeners:
                     callback.on_epoch_end(epoch, logs)
                 bar.end(logs)
@@ -641,8 +649,8 @@ class Sequential(Layer):
             ("Trainable", trainable),
             ("Non-trainable", [w for w in weights if not any(w is t for t in trainable)]),
         ):
-            count = sum(w.numel() for w in group)
-            emit(f"{label} params: {count:,} ({_bytes(sum(w.nbytes for w in group))})")
+            total = sum(w.numel() for w in group)
+            emit(f"{label} params: {total:,} ({_bytes(sum(w.nbytes for w in group))})")
 
 
 class _Compiled:

@@ -60,7 +60,8 @@ class Progress:
     def _state(self, done: int, logs: Logs, taken: float) -> str:
         filled = _WIDTH * done // max(self.steps, 1)
         count = f"{done:>{len(str(self.steps))}}/{self.steps}"
-        line = f"{count} {'━' * filled}{'─' * (_WIDTH - filled)} {taken:.0f}s {duration(taken / max(done, 1))}/step"
+        rate = duration(taken / max(done, 1))
+        line = f"{count} {'━' * filled}{'─' * (_WIDTH - filled)} {taken:.0f}s {rate}/step"
         return f"{line} - {figures(logs)}" if logs else line
 
     def due(self) -> bool:
@@ -88,7 +89,7 @@ class Progress:
             rate = duration(self.taken / max(self.steps, 1))
             parts = [
                 *head,
-                f"{self.steps} steps",
+                f"{self.steps} step{'s' if self.steps != 1 else ''}",
                 f"{self.taken:.1f}s",
                 f"{rate}/step",
                 *([figures(logs)] if logs else []),

@@ -216,7 +216,10 @@ class MaxPool2d(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply it."""
-        return F.max_pool2d(input, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode)
+        y: Tensor = F.max_pool2d(
+            input, self.kernel_size, self.stride, self.padding, self.dilation, self.ceil_mode
+        )
+        return y
 
     def extra_repr(self) -> str:
         """Settings."""

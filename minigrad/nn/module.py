@@ -166,7 +166,7 @@ class Module:
             )
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
-        """Make `tensor` an attribute that moves with the module but is not learned; persistent: it is saved."""
+        """Make `tensor` an attribute that moves with the module but is not learned; persistent: saved."""
         self._new_name("register_buffer", name, Tensor)
         if tensor is not None and not isinstance(tensor, Tensor):
             raise DTypeError(
