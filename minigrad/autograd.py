@@ -212,7 +212,7 @@ def _tensor_backward(
     backward(self, gradient, retain_graph, create_graph, inputs)
 
 
-Tensor.backward = _tensor_backward  # type: ignore[method-assign]
+setattr(Tensor, "backward", _tensor_backward)  # noqa: B010 - installed, as operations are
 
 
 class detect_anomaly(Switch):
@@ -577,7 +577,8 @@ def _diagnose(
     # Elementwise comparison, on at most 64 elements.
     flat = base.reshape(-1)
     numbers = []
-    chosen = np.unique(np.linspace(0, flat.size - 1, min(64, flat.size)).astype(int)) if flat.size else []
+    count = min(64, flat.size)
+    chosen: Any = np.unique(np.linspace(0, flat.size - 1, count).astype(int)) if flat.size else []
     for k in chosen:
         values = []
         for sign in (1.0, -1.0):
@@ -602,7 +603,7 @@ def _diagnose(
             factor = f"{ratio:.6g}"
             if abs(ratio - round(ratio)) < 1e-3 and round(ratio) in base.shape:
                 factor += (
-                    f" (which is also a size of the shape {base.shape}: perhaps summed over it once too often)"
+                    f" (also a size of the shape {base.shape}: perhaps summed over it once too often)"
                 )
             return f"wrong by a factor {factor}"
     if base.size > 1 and np.allclose(given, given.flat[0]) and not np.allclose(wanted, wanted.flat[0]):

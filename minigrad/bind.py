@@ -234,7 +234,7 @@ def promoted(op: str, *operands: Any) -> list[Tensor]:
 
 def floating(t: Tensor) -> Tensor:
     """The tensor itself if it is floating point, else as float32."""
-    return t if t.dtype.kind == "f" else tape.hooks.cast(t, DEFAULT_FLOAT)  # type: ignore[attr-defined,no-any-return]
+    return t if t.dtype.kind == "f" else tape.hooks.cast(t, DEFAULT_FLOAT)  # type: ignore[attr-defined]
 
 
 # -- fast paths -----------------------------------------------------------------------------------
@@ -400,9 +400,10 @@ def method(*names: str, inplace: bool = False) -> Callable[[F], F]:
             setattr(Tensor, name, function)
             METHODS[name] = function
             if inplace:
-                changed = in_place(function, name + "_")
-                setattr(Tensor, name + "_", changed)
-                METHODS[name + "_"] = changed
+                changes = f"__i{name[2:]}" if name.startswith("__") else f"{name}_"  # __ipow__, pow_
+                changed = in_place(function, changes)
+                setattr(Tensor, changes, changed)
+                METHODS[changes] = changed
         return function
 
     return decorate
@@ -507,7 +508,7 @@ def elementwise(
         if reflected:
 
             def swapped(self: Any, other: Any) -> Tensor:
-                return cast(Tensor, made(other, self))  # type: ignore[call-arg]
+                return call(other, self)  # type: ignore[no-any-return]
 
             setattr(Tensor, reflected, swapped)
             METHODS[reflected] = swapped

@@ -34,7 +34,7 @@ class _Ours(dict[str | None, bool]):
     """package name -> whether it is part of this library; each name is judged once."""
 
     def __missing__(self, package: str | None) -> bool:
-        ours = self[package] = bool(package) and (package == _ROOT or package.startswith(_ROOT + "."))
+        ours = self[package] = package is not None and (package == _ROOT or package.startswith(_ROOT + "."))
         return ours
 
 

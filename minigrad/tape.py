@@ -58,7 +58,7 @@ class Hooks:
     sum_to: Callable[[Any, Shape], Any]
     ones: Callable[[Any], Any]
     wrap: Callable[..., Any]
-    tensor: type
+    tensor: type[Any]
     ufuncs: ClassVar[dict[str, Callable[..., Any]]] = {}
 
 
@@ -128,6 +128,8 @@ class Node:
     )
 
     op: Op
+    attrs: tuple[Any, ...]
+    number: int
     inputs: tuple[Node | None, ...]
     saved: Any
     versions: tuple[int, ...] | None
@@ -345,7 +347,7 @@ def sweep(
                     needed.add(node)
                     break
         order = [node for node in order if node in needed]
-    grads: dict[Node, Tensor] = {}
+    grads: dict[Node, Any] = {}
     found: dict[Node, Tensor] = {}
     add, sum_to, wrap, tensor = hooks.add, hooks.sum_to, hooks.wrap, hooks.tensor
     mode = current()
@@ -396,7 +398,7 @@ def sweep(
                 if rule is None:
                     continue
                 if rule is not bound[k]:  # arithmetic, on the arrays themselves
-                    gx = _new(tensor)
+                    gx: Any = _new(tensor)
                     gx._array = part = _asarray(rule(array, y, saved, attrs, i, shape, parent.dtype))
                     gx._node = gx._version = None
                 else:
@@ -426,7 +428,7 @@ def _run_hooks(node: Node, g: Any) -> Any:
     extra = node._extra
     assert extra is not None
     for hook in list(extra.get("hooks", {}).values()):
-        replaced = hook(g)
+        replaced: Any = hook(g)
         if replaced is not None:
             if not isinstance(replaced, hooks.tensor) or (replaced.shape, replaced.dtype) != (
                 g.shape,

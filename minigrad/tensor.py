@@ -499,9 +499,13 @@ class View(Tensor):
     __slots__ = ("_attrs", "_own", "_parent", "_seen", "_viewed_by")
 
     _own: tape.Node | None
+    _parent: Tensor
+    _viewed_by: Op
+    _attrs: tuple[Any, ...]
+    _seen: int
 
     @property
-    def _node(self) -> tape.Node | None:  # type: ignore[override]
+    def _node(self) -> tape.Node | None:
         cell = self._version
         assert cell is not None
         if self._seen != cell[0]:

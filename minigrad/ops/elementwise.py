@@ -292,11 +292,6 @@ def _rpow(self: Tensor, other: Operand) -> Tensor:
     return _pow(other, self)  # type: ignore[arg-type]
 
 
-setattr(Tensor, "__ipow__", Tensor.pow_)  # noqa: B010 - Tensor's methods are installed, not declared
-setattr(Tensor, "__ifloordiv__", Tensor.floor_divide_)  # noqa: B010
-setattr(Tensor, "__imod__", Tensor.remainder_)  # noqa: B010
-
-
 @elementwise(
     "-input",
     vjp=lambda g: -g,

@@ -61,11 +61,12 @@ def _indexed_shape(op: str, shape: Shape, key: tuple[Any, ...]) -> Shape:
     """The shape of x[key], found by numpy itself on an array that takes no memory."""
     probe = np.broadcast_to(np.zeros((), np.bool_), shape)
     try:
-        return probe[key].shape
+        shape = probe[key].shape
     except IndexError as error:
         raise Refusal(
             f"{error} for shape {shape}", "count from 0, or from the end with -1", OutOfRangeError
         ) from None
+    return shape
 
 
 def _basic_samples(rng: Any) -> list[Any]:
@@ -449,10 +450,10 @@ _gather = primitive(
 
 
 def _integers(op: str, index: Any) -> Tensor:
-    index = index if isinstance(index, Tensor) else wrap(as_array(index, None))
-    if index.dtype.kind not in "iu":
-        raise DTypeError(op, f"the index has dtype {index.dtype}", fix="use integers, .long()")
-    return index
+    tensor: Tensor = index if isinstance(index, Tensor) else wrap(as_array(index, None))
+    if tensor.dtype.kind not in "iu":
+        raise DTypeError(op, f"the index has dtype {tensor.dtype}", fix="use integers, .long()")
+    return tensor
 
 
 @method("gather")
@@ -465,7 +466,8 @@ def gather(input: Tensor, dim: int, index: Tensor) -> Tensor:
 
 
 def _scatter_add_kernel(input: Any, index: Any, src: Any, dim: int) -> Any:
-    _scatter_shape(*(Spec(a.shape, a.dtype) for a in (input, index, src)), dim)
+    specs = [Spec(a.shape, a.dtype) for a in (input, index, src)]
+    _scatter_shape(specs[0], specs[1], specs[2], dim)
     y = input.copy()
     if not input.ndim:
         _check_range(index, 1)
@@ -558,7 +560,8 @@ def _index_add_kernel(input: Any, index: Any, src: Any, dim: int) -> Any:
     _check_range(index, input.shape[dim])
     y = input.copy(order="C")
     before, after = y.shape[:dim], y.shape[dim + 1 :]
-    flat = index.reshape(1, -1, 1).astype(np.int64, copy=False) * math.prod(after) + np.arange(math.prod(after))
+    inner = math.prod(after)
+    flat = index.reshape(1, -1, 1).astype(np.int64, copy=False) * inner + np.arange(inner)
     flat = flat + np.arange(math.prod(before)).reshape(-1, 1, 1) * (y.shape[dim] * math.prod(after))
     np.add.at(y.reshape(-1), flat.reshape(-1), src.reshape(-1))
     return y

@@ -358,10 +358,12 @@ def t(input: Tensor) -> Tensor:
     return input if input.ndim < 2 else _permute(input, (1, 0))
 
 
-Tensor.T = property(
-    lambda self: _permute(self, tuple(range(self.ndim))[::-1]), doc="The dimensions reversed."
-)  # type: ignore[attr-defined,method-assign,assignment,misc]
-Tensor.mT = property(lambda self: transpose(self, -2, -1), doc="The last two dimensions exchanged.")  # type: ignore[attr-defined,method-assign,assignment,misc]
+# Properties are installed with setattr, which the type checker leaves alone.
+for _name, _get, _doc in (
+    ("T", lambda self: _permute(self, tuple(range(self.ndim))[::-1]), "The dimensions reversed."),
+    ("mT", lambda self: transpose(self, -2, -1), "The last two dimensions exchanged."),
+):
+    setattr(Tensor, _name, property(_get, doc=_doc))
 
 
 @method("movedim")
@@ -512,7 +514,7 @@ def pad_dim(input: Tensor, dim: int, before: int, after: int) -> Tensor:
 
 @method("split")
 def split(input: Tensor, split_size_or_sections: int | Sequence[int], dim: int = 0) -> tuple[Tensor, ...]:
-    """Views of consecutive parts of one dimension, of a fixed size (the last may be smaller) or of given sizes.
+    """Views of consecutive parts of one dimension, of one size (the last may be smaller) or of given sizes.
 
     Raises ArgumentError if given sizes do not add up.
     """

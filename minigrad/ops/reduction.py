@@ -509,7 +509,7 @@ def std(
 ) -> Tensor:
     """The standard deviation, sqrt of `var` with the same arguments."""
     return sqrt(
-        var(input, dim, unbiased, keepdim, correction=correction, axis=axis, keepdims=keepdims, ddof=ddof)  # type: ignore[arg-type]
+        var(input, dim, unbiased, keepdim, correction=correction, axis=axis, keepdims=keepdims, ddof=ddof)
     )
 
 
