@@ -479,7 +479,7 @@ class Sequential(Layer):
         if not logits:
             compiled.loss.check("fit", p._array)
         weights = None if batch.weights is None else wrap(batch.weights)
-        loss = compiled.loss.reduce(compiled.loss.each(wrap(batch.y), p, logits), weights)
+        loss = compiled.loss.value(wrap(batch.y), p, logits, weights)
         return (loss if not loss.ndim else loss.mean()), p, logits
 
     def _measure(
