@@ -17,7 +17,7 @@ Two environment variables are read once, at import:
 
 >>> import numpy as np
 >>> x = np.ones((40, 30), np.float32)
->>> bool(np.allclose(KERNELS["matmul"](x, x.T), x @ x.T)) if available else True
+>>> bool(np.allclose(matmul(x, x.T), x @ x.T))
 True
 """
 
@@ -180,6 +180,11 @@ def matmul(x: Array, y: Array, out: Array | None = None) -> Array:
     return result
 
 
+def matmul_flags(x: Array, y: Array, transpose_x: bool, transpose_y: bool) -> Array:
+    """`matmul` of either operand or its transpose: the kernel of the record, which has flags for that."""
+    return matmul(x.swapaxes(-1, -2) if transpose_x else x, y.swapaxes(-1, -2) if transpose_y else y)
+
+
 def _numpy_matmul(x: Array, y: Array, out: Array | None) -> Array:
     result: Array = np.matmul(x, y) if out is None else np.matmul(x, y, out=out)
     return result
@@ -314,7 +319,7 @@ def random_uniform(key: int, offset: int, n: int, dtype: Any = np.float32) -> Ar
     return out
 
 
-KERNELS: dict[str, Callable[..., Array]] = {"matmul": matmul, "random_bits": random_bits} if available else {}
+KERNELS: dict[str, Callable[..., Array]] = {"matmul": matmul_flags, "random_bits": random_bits} if available else {}
 """Op name -> function on arrays. An op that is not here runs on numpy."""
 
 

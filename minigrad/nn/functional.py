@@ -43,7 +43,7 @@ from ..bind import floating, promoted, write
 from ..errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError
 from ..ir import Shape, broadcast_shapes, is_float
 from ..ops import nn as ops
-from ..ops.contraction import matmul
+from ..ops.contraction import matmul, matmul_transposed
 from ..ops.creation import ones
 from ..ops.elementwise import (
     abs as abs_,
@@ -70,7 +70,6 @@ from ..ops.movement import (
     slice_dim,
     split,
     squeeze,
-    transpose,
     tril,
     unsqueeze,
 )
@@ -235,10 +234,12 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if weight.ndim == 1:
         y = matmul(input, weight)
     elif input.ndim <= 2:
-        y = matmul(input, transpose(weight, 0, 1))
+        y = matmul_transposed(input if input.ndim == 2 else unsqueeze(input, 0), weight)
+        if input.ndim == 1:
+            y = _reshape(y, weight.shape[:1])
     else:  # one large product instead of many small ones, also for the gradient of the weight
         flat = _reshape(input, (math.prod(input.shape[:-1]), input.shape[-1]))
-        y = _reshape(matmul(flat, transpose(weight, 0, 1)), (*input.shape[:-1], weight.shape[0]))
+        y = _reshape(matmul_transposed(flat, weight), (*input.shape[:-1], weight.shape[0]))
     if bias is not None:
         y = y + bias
     return y
@@ -269,7 +270,7 @@ def scaled_dot_product_attention(
         raise ArgumentError(op, "both attn_mask and is_causal are given", fix="pass one of them")
     if enable_gqa:
         key, value = _shared_heads(op, key, query), _shared_heads(op, value, query)
-    scores = matmul(query, transpose(key, -2, -1)) * (
+    scores = matmul_transposed(query, key) * (
         1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
     )
     allowed = None

@@ -4,7 +4,8 @@ Everything is `matmul`.  For Y = X W,
 
     gX = g W^T                gW = X^T g
 
-both again matrix products; a product only keeps the other factor.  Batches broadcast as in numpy;
+both again matrix products; a product only keeps the other factor.  A transpose is a flag of the
+product, not a step of its own: the kernels read either operand in either order.  Batches broadcast as in numpy;
 1-d operands are given a dimension and lose it again in the face, so the record sees matrices only.
 
     >>> import minigrad as mg
@@ -19,7 +20,7 @@ both again matrix products; a product only keeps the other factor.  Batches broa
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,11 +31,14 @@ from ..ir import Shape, Spec, broadcast_shapes
 from ..tape import hooks
 from ..tensor import Tensor
 from .elementwise import mul
-from .movement import _permute, _reshape, transpose, unsqueeze
+from .movement import _permute, _reshape, unsqueeze
 from .reduction import _sum
 
 
-def _matmul_shape(input: Spec, other: Spec) -> Spec:
+def _matmul_shape(input: Spec, other: Spec, transpose_input: bool, transpose_other: bool) -> Spec:
+    if min(len(input.shape), len(other.shape)) >= 2:
+        input = Spec((*input.shape[:-2], *input.shape[:-3:-1]), input.dtype) if transpose_input else input
+        other = Spec((*other.shape[:-2], *other.shape[:-3:-1]), other.dtype) if transpose_other else other
     if len(input.shape) < 2 or len(other.shape) < 2:
         raise Refusal(
             f"shapes {input.shape} and {other.shape} are not both matrices", "add a dimension with unsqueeze"
@@ -59,33 +63,66 @@ def _matmul_shape(input: Spec, other: Spec) -> Spec:
     return Spec((*batch, input.shape[-2], other.shape[-1]), input.dtype)
 
 
-_matmul = primitive(
+def _matmul_kernel(input: Any, other: Any, transpose_input: bool, transpose_other: bool) -> Any:
+    return np.matmul(
+        input.swapaxes(-1, -2) if transpose_input else input,
+        other.swapaxes(-1, -2) if transpose_other else other,
+    )
+
+
+def _input_grad(g: Tensor, other: Tensor, transpose_input: bool, transpose_other: bool) -> Tensor:
+    if transpose_input:
+        return _matmul_op(other, g, transpose_other, True)
+    return _matmul_op(g, other, False, not transpose_other)
+
+
+def _other_grad(g: Tensor, input: Tensor, transpose_input: bool, transpose_other: bool) -> Tensor:
+    if transpose_other:
+        return _matmul_op(g, input, True, transpose_input)
+    return _matmul_op(input, g, not transpose_input, False)
+
+
+def _matmul_samples(rng: Any) -> list[Any]:
+    shapes = [
+        ((3, 4), (4, 2)),
+        ((2, 3, 4), (4, 2)),
+        ((2, 1, 3, 4), (5, 4, 2)),
+        ((3, 0), (0, 2)),
+        ((0, 4), (4, 2)),
+        ((1, 1), (1, 1)),
+    ]
+    samples = [((rng.normal(size=s), rng.normal(size=t)), (False, False)) for s, t in shapes]
+    for ta, tb in ((False, True), (True, False), (True, True)):
+        a = rng.normal(size=(2, 4, 3) if ta else (2, 3, 4))
+        b = rng.normal(size=(2, 4) if tb else (4, 2))
+        samples.append(((a, b), (ta, tb)))
+    strided = (rng.normal(size=(4, 3)).T, rng.normal(size=(2, 4)).T)
+    return [*samples, (strided, (False, False))]
+
+
+_matmul_op: Callable[..., Tensor] = primitive(
     "matmul",
     kind="contraction",
     inputs=("input", "other"),
-    kernel=np.matmul,
+    attrs=("transpose_input", "transpose_other"),
+    kernel=_matmul_kernel,
     shape=_matmul_shape,
-    vjp=(
-        lambda g, other: _matmul(g, transpose(other, -2, -1)),
-        lambda g, input: _matmul(transpose(input, -2, -1), g),
+    vjp=(_input_grad, _other_grad),
+    samples=_matmul_samples,
+    reference=lambda input, other, transpose_input, transpose_other: np.einsum(
+        f"...{'ji' if transpose_input else 'ij'},...{'kj' if transpose_other else 'jk'}->...ik", input, other
     ),
-    samples=lambda rng: (
-        [
-            ((rng.normal(size=s), rng.normal(size=t)), ())
-            for s, t in [
-                ((3, 4), (4, 2)),
-                ((2, 3, 4), (4, 2)),
-                ((2, 1, 3, 4), (5, 4, 2)),
-                ((3, 0), (0, 2)),
-                ((0, 4), (4, 2)),
-                ((1, 1), (1, 1)),
-            ]
-        ]
-        + [((rng.normal(size=(4, 3)).T, rng.normal(size=(2, 4)).T), ())]
-    ),
-    reference=lambda input, other: np.einsum("...ij,...jk->...ik", input, other),
-    doc="matrix products, batched over leading dimensions that broadcast",
+    doc="matrix products, batched over leading dimensions that broadcast, of either operand or its transpose",
 )
+
+
+def _matmul(input: Tensor, other: Tensor) -> Tensor:
+    return _matmul_op(input, other, False, False)
+
+
+def matmul_transposed(input: Tensor, other: Tensor) -> Tensor:
+    """input @ other.mT for operands of at least two dimensions, without a step for the transpose."""
+    return _matmul_op(input, other, False, True)
 
 
 @method("matmul", "__matmul__")
