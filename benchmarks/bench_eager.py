@@ -39,9 +39,15 @@ def chain(x: Any, w: Any, tanh: Callable[[Any], Any]) -> Any:
     return y
 
 
-def contenders(values: np.ndarray[Any, Any], weights: np.ndarray[Any, Any]) -> dict[str, dict[str, Callable[[], Any]]]:
+def contenders(
+    values: np.ndarray[Any, Any], weights: np.ndarray[Any, Any]
+) -> dict[str, dict[str, Callable[[], Any]]]:
     """case -> engine -> function; the function returns something to compare."""
-    cases: dict[str, dict[str, Callable[[], Any]]] = {"a + b": {}, "chain forward": {}, "chain forward+backward": {}}
+    cases: dict[str, dict[str, Callable[[], Any]]] = {
+        "a + b": {},
+        "chain forward": {},
+        "chain forward+backward": {},
+    }
 
     x = mg.tensor(values, requires_grad=True)
     w = mg.tensor(weights, requires_grad=True)
@@ -138,7 +144,9 @@ def long_chain(length: int = 100_000) -> float:
 
 def main() -> None:
     """Run everything and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--json")
     options = parser.parse_args()

@@ -537,7 +537,7 @@ def test_function_notices_changes_of_what_it_saved():
     w = x * 1.0
     y = Polar.apply(w, w, power=2)[0]
     w.mul_(2.0)
-    with pytest.raises(GradientError, match="saved tensor.*changed in place"):
+    with pytest.raises(GradientError, match=r"saved tensor.*changed in place"):
         y.sum().backward()
     e = Exp.apply(x)
     e.mul_(2.0)
@@ -594,8 +594,7 @@ def test_function_mistakes_are_explained():
 def test_anomaly_forward_names_the_first_operation_and_line():
     x = mg.tensor([1.0, 0.0], requires_grad=True)
     with autograd.detect_anomaly(), pytest.raises(AnomalyError) as caught:
-        y = x.log()  # this line
-        (y * 2.0).sum()
+        x.log().exp()  # this line
     message = str(caught.value)
     assert message.startswith("log: the first Inf")
     assert "test_autograd.py" in message

@@ -221,22 +221,27 @@ def test_bad_input(wrong, kind, words):
 
 def test_errors_are_the_built_in_ones_too():
     for kind, builtin in [
-        (ShapeError, ValueError), (DTypeError, TypeError), (ArgumentError, ValueError), (OutOfRangeError, IndexError),
-        (GradientError, RuntimeError), (TraceError, RuntimeError), (AnomalyError, ArithmeticError),
-    ]:  # fmt: skip
+        (ShapeError, ValueError),
+        (DTypeError, TypeError),
+        (ArgumentError, ValueError),
+        (OutOfRangeError, IndexError),
+        (GradientError, RuntimeError),
+        (TraceError, RuntimeError),
+        (AnomalyError, ArithmeticError),
+    ]:
         assert issubclass(kind, builtin)
         assert issubclass(kind, mg.Error)
     assert issubclass(Refusal, ValueError)
 
 
 def test_errors_survive_pickling():
-    try:
+    with pytest.raises(Error) as caught:
         x(3) + x(4)
-    except Error as error:
-        again = pickle.loads(pickle.dumps(error))
-        assert str(again) == str(error)
-        assert type(again) is type(error)
-        assert (again.op, again.fix) == (error.op, error.fix)
+    error = caught.value
+    again = pickle.loads(pickle.dumps(error))
+    assert str(again) == str(error)
+    assert type(again) is type(error)
+    assert (again.op, again.fix) == (error.op, error.fix)
 
 
 def test_errors_do_not_chain_the_engine_into_the_traceback():
@@ -269,7 +274,7 @@ def test_numpy_warnings_of_kernels_are_not_the_users():
     import subprocess
     import sys
 
-    code = "import minigrad as mg; mg.tensor([0.0, -1.0]).log(); mg.tensor(1e38) * 1e38; (mg.zeros(2) / 0.0).sum()"
+    code = "import minigrad as mg; mg.tensor([0.0, -1.0]).log(); mg.tensor(1e38) * 1e38; mg.zeros(2) / 0.0"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == ""
     assert np.isnan(mg.tensor(-1.0).log().item())

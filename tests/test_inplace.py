@@ -29,7 +29,7 @@ VIEWS = {
     "squeeze": lambda t: t.unsqueeze(0).squeeze(0),
     "split": lambda t: t.split(2)[1],
     "unbind": lambda t: t.unbind(1)[2],
-    "iteration": lambda t: list(t)[0],
+    "iteration": lambda t: next(iter(t)),
     "view of a view": lambda t: t[1:].T[2:],
 }
 
@@ -145,7 +145,7 @@ def test_saved_output_changed():
     x = leaf([1.0, 2.0])
     y = x.exp()  # keeps its output
     y.mul_(2.0)
-    with pytest.raises(GradientError, match="its output.*changed in place"):
+    with pytest.raises(GradientError, match=r"its output.*changed in place"):
         y.sum().backward()
     z = x.sin()  # does not
     z.mul_(2.0)
@@ -344,7 +344,7 @@ def test_programs_of_changes(names, look_early):
     assert autograd.gradcheck(program, [x])
 
 
-# -- under a trace --------------------------------------------------------------------------------------------
+# -- under a trace ---------------------------------------------------------------------------------------
 
 
 def test_changes_inside_a_trace_are_recorded_or_refused():

@@ -53,7 +53,7 @@ def test_dtype_of_data(data, dtype):
     assert t.dtype.isnative
 
 
-@pytest.mark.parametrize("dtype", list(DTYPES.values()) + ["float64", np.int32, float, int, bool, "bool"])
+@pytest.mark.parametrize("dtype", [*DTYPES.values(), "float64", np.int32, float, int, bool, "bool"])
 def test_dtype_given(dtype):
     assert mg.tensor([0, 1], dtype=dtype).dtype.name in DTYPES
     assert mg.zeros(2, dtype=dtype).shape == (2,)
@@ -163,11 +163,36 @@ def test_python_numbers_are_weak(dtype, number, expected):
 def test_float32_stays_float32():
     x = mg.rand(3, 4)
     results = [
-        x * 2.0, 2.0 / x, x**2, x**0.3, 2.0**x, x.exp(), x.mean(), x.var(), x.std(), x.sum(0), x @ x.T, x.softmax(0),
-        mg.where(x > 0, x, 0.0), x.clamp(0, 1), x.cumsum(0), x - x.mean(), x / 3, x // 2, x % 2, x.logsumexp(0),
-        mg.einsum("ij,kj->ik", x, x), x.sort().values, x.topk(2).values, x.prod(), x.erf(), x.round(decimals=1),
-        x * mg.tensor(2.0, dtype=mg.float64), x + np.float64(1.0), mg.linspace(0, 1, 3),
-    ]  # fmt: skip
+        x * 2.0,
+        2.0 / x,
+        x**2,
+        x**0.3,
+        2.0**x,
+        x.exp(),
+        x.mean(),
+        x.var(),
+        x.std(),
+        x.sum(0),
+        x @ x.T,
+        x.softmax(0),
+        mg.where(x > 0, x, 0.0),
+        x.clamp(0, 1),
+        x.cumsum(0),
+        x - x.mean(),
+        x / 3,
+        x // 2,
+        x % 2,
+        x.logsumexp(0),
+        mg.einsum("ij,kj->ik", x, x),
+        x.sort().values,
+        x.topk(2).values,
+        x.prod(),
+        x.erf(),
+        x.round(decimals=1),
+        x * mg.tensor(2.0, dtype=mg.float64),
+        x + np.float64(1.0),
+        mg.linspace(0, 1, 3),
+    ]
     assert {r.dtype.name for r in results} == {"float32"}
 
 
@@ -319,9 +344,14 @@ def test_python_protocols():
 def test_operators_with_reflection():
     t = mg.tensor([2.0, 4.0])
     for operator, expected in [
-        (lambda a, b: a + b, 10.0), (lambda a, b: a - b, 6.0), (lambda a, b: a * b, 16.0), (lambda a, b: a / b, 4.0),
-        (lambda a, b: a**b, 64.0), (lambda a, b: a // b, 4.0), (lambda a, b: a % b, 0.0),
-    ]:  # fmt: skip
+        (lambda a, b: a + b, 10.0),
+        (lambda a, b: a - b, 6.0),
+        (lambda a, b: a * b, 16.0),
+        (lambda a, b: a / b, 4.0),
+        (lambda a, b: a**b, 64.0),
+        (lambda a, b: a // b, 4.0),
+        (lambda a, b: a % b, 0.0),
+    ]:
         for other in (8, 8.0, np.float32(8), np.array(8.0, np.float32), mg.tensor(8.0)):
             result = operator(other, t)
             assert isinstance(result, mg.Tensor), (other, result)
@@ -377,10 +407,10 @@ def test_ufuncs_and_functions():
     assert float(np.sum(t)) == 5.0
     assert np.concatenate([t, t]).shape == (4,)
     assert np.allclose(t, [1.0, 4.0])
-    with pytest.raises(DTypeError, match="numpy.hypot"):
+    with pytest.raises(DTypeError, match=r"numpy\.hypot"):
         np.hypot(t, t)
+    a = np.ones(2)
     with pytest.raises(DTypeError, match="with out"):
-        a = np.ones(2)
         a += t
     with pytest.raises(GradientError, match="detach"):
         np.sum(mg.ones(2, requires_grad=True))
@@ -476,10 +506,21 @@ def test_einsum_is_numpys():
     rng = np.random.default_rng(0)
     a, b, c = rng.normal(size=(3, 4)), rng.normal(size=(4, 5)), rng.normal(size=(2, 3, 4))
     for equation, operands in [
-        ("ij,jk->ik", (a, b)), ("ij,jk", (a, b)), ("ij->ji", (a,)), ("ij->", (a,)), ("ii->i", (a[:, :3],)),
-        ("ii", (a[:, :3],)), ("bij,jk->bik", (c, b)), ("...ij,jk->...ik", (c, b)), ("ij,ij->i", (a, a)),
-        ("i,j->ij", (a[0], b[0])), ("bij,bij->b", (c, c)), ("ij,jk,kl->il", (a, b, b.T)), ("...i->...", (c,)),
-        ("bij,kj->bki", (c, a)), ("i,i", (a[0], a[1])),
-    ]:  # fmt: skip
+        ("ij,jk->ik", (a, b)),
+        ("ij,jk", (a, b)),
+        ("ij->ji", (a,)),
+        ("ij->", (a,)),
+        ("ii->i", (a[:, :3],)),
+        ("ii", (a[:, :3],)),
+        ("bij,jk->bik", (c, b)),
+        ("...ij,jk->...ik", (c, b)),
+        ("ij,ij->i", (a, a)),
+        ("i,j->ij", (a[0], b[0])),
+        ("bij,bij->b", (c, c)),
+        ("ij,jk,kl->il", (a, b, b.T)),
+        ("...i->...", (c,)),
+        ("bij,kj->bki", (c, a)),
+        ("i,i", (a[0], a[1])),
+    ]:
         got = mg.einsum(equation, *(mg.tensor(x) for x in operands))
         np.testing.assert_allclose(got.numpy(), np.einsum(equation, *operands), atol=1e-12, err_msg=equation)

@@ -2,7 +2,7 @@
 
     >>> import minigrad as mg
     >>> mg.arange(4), mg.linspace(0, 1, 3)
-    (tensor([0, 1, 2, 3]), tensor([0.0000, 0.5000, 1.0000]))
+    (tensor([0, 1, 2, 3]), tensor([0. , 0.5, 1. ]))
 
 Random tensors come from records whose one input is the generator's state (see
 `minigrad.random`), so they can be recorded in a graph like everything else.  Normal numbers use

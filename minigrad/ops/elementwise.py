@@ -8,7 +8,7 @@ input need not be kept.
     >>> x = mg.tensor([0.0, 1.0], requires_grad=True)
     >>> mg.sigmoid(x).sum().backward()
     >>> x.grad                                  # s (1 - s)
-    tensor([0.2500, 0.1966])
+    tensor([0.25  , 0.1966])
 
 At points where f has no derivative the rules take what PyTorch takes: 0 for abs and relu at 0,
 one half to each side for maximum and minimum of equal elements.

@@ -22,10 +22,9 @@ from ..tensor import Tensor
 HEADER = '''"""Methods that operations install on Tensor.  Written by `python -m minigrad.ops.stubs`."""
 
 import builtins
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from .ir import DType, Shape
 from .ops.elementwise import Number, Operand
 from .ops.reduction import Dims, ValuesIndices
 from .random import Generator

@@ -228,8 +228,8 @@ def shape_rule_holds(op: Op, dtype: Any) -> None:
             y = compute(op, arrays, attrs)
         except Error as error:
             assert dtype not in (float32, float64), f"{op.name}: refuses its own sample in {dtype}"
-            about_values = isinstance(error, (ArgumentError, OutOfRangeError))
-            assert predicted is None or about_values, f"{op.name}: accepted by the shape rule, then {error}"
+            if predicted is not None and not isinstance(error, (ArgumentError, OutOfRangeError)):
+                raise AssertionError(f"{op.name}: accepted by the shape rule, then {error}") from error
             continue
         if predicted is None:
             assert dtype not in (float32, float64), f"{op.name}: its shape rule refuses its own sample"
@@ -401,11 +401,10 @@ def transpose_is_adjoint(op: Op) -> None:
         for i, x in enumerate(arrays):
             if not is_linear(op, i, arrays):
                 continue
-            at = (
-                lambda z, arrays=arrays, i=i, attrs=attrs: compute(
-                    op, (*arrays[:i], np.asarray(z), *arrays[i + 1 :]), attrs
-                )
-            )
+
+            def at(z: Any, arrays: Any = arrays, i: int = i, attrs: Any = attrs) -> Any:
+                return compute(op, (*arrays[:i], np.asarray(z), *arrays[i + 1 :]), attrs)
+
             origin = at(np.zeros_like(x))
             if origin.dtype.kind != "f" or not np.isfinite(origin).all():
                 continue
@@ -498,10 +497,9 @@ def symbols_stay_in_their_trace(op: Op) -> None:
     trace(leak, *(Spec(x.shape, x.dtype) for x in inputs))
     try:
         y = apply(op, (leaked[0], *(wrap(x) for x in inputs[1:])), attrs)
-    except Error as error:
-        assert op.name in str(error) or "trace" in str(error), f"{op.name}: {error}"
-    else:
-        raise AssertionError(f"{op.name}: computed {y!r} from a value that does not exist")
+    except Error:
+        return
+    raise AssertionError(f"{op.name}: computed {y!r} from a value that does not exist")
 
 
 #: (law, which records it is about)
