@@ -319,7 +319,9 @@ def random_uniform(key: int, offset: int, n: int, dtype: Any = np.float32) -> Ar
     return out
 
 
-KERNELS: dict[str, Callable[..., Array]] = {"matmul": matmul_flags, "random_bits": random_bits} if available else {}
+KERNELS: dict[str, Callable[..., Array]] = (
+    {"matmul": matmul_flags, "random_bits": random_bits} if available else {}
+)
 """Op name -> function on arrays. An op that is not here runs on numpy."""
 
 

@@ -5,8 +5,9 @@ Everything is `matmul`.  For Y = X W,
     gX = g W^T                gW = X^T g
 
 both again matrix products; a product only keeps the other factor.  A transpose is a flag of the
-product, not a step of its own: the kernels read either operand in either order.  Batches broadcast as in numpy;
-1-d operands are given a dimension and lose it again in the face, so the record sees matrices only.
+product, not a step of its own: the kernels read either operand in either order.  Batches broadcast
+as in numpy; 1-d operands are given a dimension and lose it again in the face, so the record sees
+matrices only.
 
     >>> import minigrad as mg
     >>> x, w = mg.ones(2, 3), mg.full((3, 1), 2.0)

@@ -20,7 +20,7 @@ numpy sums pairwise along the fast axis: the error grows with log n, not n (High
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -30,7 +30,7 @@ from ..errors import ArgumentError, DTypeError, Refusal
 from ..ir import Shape, Spec, bool_, int64, is_float
 from ..tensor import Tensor
 from .elementwise import cast, exp, sqrt, square, where
-from .movement import _reshape, broadcast_to, one_dim, pick_dim, squeeze
+from .movement import _reshape, one_dim, pick_dim, squeeze
 
 Dims = int | Sequence[int] | None
 
@@ -66,9 +66,40 @@ def reduced(shape: Shape, dims: Shape, keepdim: bool) -> Shape:
     return tuple(s for i, s in enumerate(shape) if i not in dims)
 
 
+def _spread_kernel(input: Any, shape: Shape, dims: Shape) -> Any:
+    kept = input.reshape(reduced(shape, dims, True))
+    if math.prod(shape) > _SPREAD_COPIES:
+        return np.broadcast_to(kept, shape)
+    y = np.empty(shape, input.dtype)
+    y[...] = kept
+    return y
+
+
+#: Up to this many elements a copy costs less than numpy's broadcast_to (4 us).
+_SPREAD_COPIES = 4096
+
+_spread: Callable[..., Tensor] = primitive(
+    "spread",
+    kind="movement",
+    inputs=("input",),
+    attrs=("shape", "dims"),
+    kernel=_spread_kernel,
+    shape=lambda input, shape, dims: Spec(shape, input.dtype),
+    vjp=(lambda g, x_shape, dims: _reshape(_sum(g, dims, False), x_shape),),
+    samples=lambda rng: [
+        ((rng.normal(size=(3,)),), ((3, 4), (1,))),
+        ((rng.normal(size=(1, 3, 1)),), ((2, 3, 4), (0, 2))),
+        ((rng.normal(size=()),), ((2, 3), (0, 1))),
+        ((rng.normal(size=(0,)),), ((0, 3), (1,))),
+    ],
+    doc="a value reduced over some dimensions of a shape, repeated over that shape: the transpose of sum",
+    error=0.0,
+)
+
+
 def spread(g: Tensor, x_shape: Shape, dims: Shape) -> Tensor:
     """A reduced value repeated back over the shape it came from."""
-    return broadcast_to(_reshape(g, reduced(x_shape, dims, True)), x_shape)
+    return _spread(g, x_shape, dims)
 
 
 def unreduced(y: Tensor, x_shape: Shape, dims: Shape) -> Tensor:
