@@ -173,7 +173,10 @@ def _conv2d_shape(
             "in_channels of the weight times groups must be the channels of the input",
         )
     if out % groups:
-        raise Refusal(f"{out} output channels cannot be divided into {groups} groups")
+        raise Refusal(
+            f"{out} output channels cannot be divided into {groups} groups",
+            "make groups divide the output channels",
+        )
     return Spec(
         (input.shape[0], out, *_places(input.shape[2:], weight.shape[2:], stride, padding, dilation)),
         input.dtype,
@@ -194,7 +197,8 @@ def _input_grad_shape(
     places = _places(size, weight.shape[2:], stride, padding, dilation)
     if places != input.shape[2:]:
         raise Refusal(
-            f"an image of {size[0]}x{size[1]} has {places} places for the kernel, not {input.shape[2:]}"
+            f"an image of {size[0]}x{size[1]} has {places} places for the kernel, not {input.shape[2:]}",
+            "give the cotangent the shape of the output",
         )
     return Spec((input.shape[0], weight.shape[1] * groups, *size), input.dtype)
 
@@ -206,11 +210,15 @@ def _weight_grad_shape(
     _four("the other", other, "(batch, channels, height, width)")
     _same_dtypes(input, other)
     if input.shape[0] != other.shape[0] or input.shape[1] % groups or other.shape[1] % groups:
-        raise Refusal(f"shapes {input.shape} and {other.shape} with groups={groups} do not fit")
+        raise Refusal(
+            f"shapes {input.shape} and {other.shape} with groups={groups} do not fit",
+            "the input's channels divided by groups must be the weight's second size",
+        )
     places = _places(input.shape[2:], kernel, stride, padding, dilation)
     if places != other.shape[2:]:
         raise Refusal(
-            f"the kernel {kernel} has {places} places in shape {input.shape}, not {other.shape[2:]}"
+            f"the kernel {kernel} has {places} places in shape {input.shape}, not {other.shape[2:]}",
+            "give the cotangent the shape of the output",
         )
     return Spec((other.shape[1], input.shape[1] // groups, *kernel), input.dtype)
 
@@ -856,7 +864,10 @@ def _avg_kernel(
 def _avg_grad_shape(input: Spec, size: Pair, *rest: Any) -> Spec:
     image = Spec((*input.shape[:2], *size), input.dtype)
     if _avg_shape(image, *rest).shape != input.shape:
-        raise Refusal(f"an image of {size[0]}x{size[1]} has no {input.shape[2:]} windows")
+        raise Refusal(
+            f"an image of {size[0]}x{size[1]} has no {input.shape[2:]} windows",
+            "give the cotangent the shape of the output",
+        )
     return image
 
 
