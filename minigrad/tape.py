@@ -37,6 +37,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+import weakref
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -216,7 +217,14 @@ class Leaf(Node):
             self._extra = {}
         table = self._extra.setdefault("post", {})
         key = _number()
-        table[key] = lambda: hook(tensor)
+        alive = weakref.ref(tensor)  # the tensor has this leaf: no cycle
+
+        def call() -> None:
+            found = alive()
+            if found is not None:
+                hook(found)
+
+        table[key] = call
         return Removable(table, key)
 
 

@@ -168,6 +168,18 @@ def test_powers_at_zero_have_all_derivatives():
         assert values == [0.0, 0.0, 0.0, 24.0]
 
 
+def test_powers_with_tensor_exponents():
+    """Zero to the zero, negative bases, and the mixed second derivative at exponent 0, which is 1/x."""
+    x, p = leaf([0.0, 0.0, 0.0, -2.0, 3.0, 0.7]), leaf([0.0, 1.0, 2.0, 3.0, 0.0, 1.5])
+    (gx,) = autograd.grad((x**p).sum(), x, create_graph=True)
+    assert gx.tolist() == pytest.approx([0.0, 1.0, 0.0, 12.0, 0.0, 1.5 * 0.7**0.5])
+    (gxx,) = autograd.grad(gx.sum(), x, retain_graph=True)
+    assert gxx.tolist() == pytest.approx([0.0, 0.0, 2.0, -12.0, 0.0, 0.75 / 0.7**0.5])
+    positive = [leaf([3.0, 0.7]), leaf([0.0, 1.5])]
+    assert autograd.gradcheck(lambda a, b: a**b, positive)
+    assert autograd.gradgradcheck(lambda a, b: a**b, positive)
+
+
 def test_mixed_dtypes_give_each_input_its_own():
     x, w = leaf([1.0, 2.0], mg.float32), leaf([3.0, 4.0], mg.float64)
     y = x * w
@@ -241,6 +253,13 @@ def test_post_accumulate_hook():
     handle.remove()
     (x * 3.0).sum().backward()
     assert len(seen) == 2
+    gc.disable()
+    y = leaf([1.0])
+    y.register_post_accumulate_grad_hook(print)
+    alive = weakref.ref(y)
+    del y
+    gc.enable()
+    assert alive() is None, "a hook is no cycle"
     with pytest.raises(GradientError, match="leaves"):
         (x * 1.0).register_post_accumulate_grad_hook(print)
 

@@ -220,8 +220,11 @@ def _rmod(self: Tensor, other: Operand) -> Tensor:
 @elementwise(
     "pow(input, other)",
     vjp=(
-        # 0 * inf must not become NaN where the exponent is 0: the derivative of x^0 is 0.
-        lambda g, input, other: where(other == 0.0, (g * 0.0), g * other * _pow(input, other - 1.0)),
+        # At 0^0 the product 0 * inf must not become NaN.  Elsewhere p x^(p-1) is right as it is, also
+        # where p = 0: its own derivative by p is 1/x there.
+        lambda g, input, other: (
+            g * (other * _pow(where((input == 0.0).logical_and(other == 0.0), 1.0, input), other - 1.0))
+        ),
         # x^p log x tends to 0 as x does, for p > 0.
         lambda g, y, input, other: where(
             (input == 0.0).logical_and(other >= 0.0), (g * 0.0), g * y * log(where(input == 0.0, 1.0, input))
