@@ -111,7 +111,7 @@ def _sum_to_kernel(input: Any, shape: Shape) -> Any:
         i for i, size in enumerate(shape, lead) if size == 1 and input.shape[i] != 1
     )
     return (
-        np.add.reduce(input, axis=axes, dtype=input.dtype).reshape(shape)
+        np.add.reduce(input, axis=axes, dtype=input.dtype, keepdims=False).reshape(shape)
         if axes
         else input.reshape(shape).copy()
     )
