@@ -129,19 +129,7 @@ def test_stub_is_up_to_date():
 PARTS = sorted({path.relative_to(PACKAGE).parts[0] for path in PACKAGE.rglob("*.py")})
 
 
-#: Here some errors have no fix yet.
-PENDING = {"keras", "nn", "ops"}
-
-
-@pytest.mark.parametrize(
-    "part",
-    [
-        pytest.param(part, marks=pytest.mark.xfail(strict=False, reason="errors without a fix"))
-        if part in PENDING
-        else part
-        for part in PARTS
-    ],
-)
+@pytest.mark.parametrize("part", PARTS)
 def test_every_error_says_what_to_do(part):
     """Each error that the package raises comes with a fix."""
     kinds = {cls.__name__ for cls in _subclasses(Error)}

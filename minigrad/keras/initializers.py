@@ -87,7 +87,11 @@ def get(initializer: str | Callable[..., Any]) -> Initializer:
     def draw(shape: tuple[int, ...]) -> Tensor:
         array = as_array(function(shape), "float32")
         if array.shape != shape:
-            raise ArgumentError("initializer", f"it gave shape {array.shape} where {shape} is needed")
+            raise ArgumentError(
+                "initializer",
+                f"it gave shape {array.shape} where {shape} is needed",
+                fix="return an array of the shape it is given",
+            )
         return wrap(array)
 
     return draw

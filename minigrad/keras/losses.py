@@ -89,7 +89,9 @@ class Loss(Checked):
         p = y_pred if isinstance(y_pred, Tensor) else wrap(as_array(y_pred, "float32"))
         y = self.labels(name, array_of(y_true), p.shape[1:])
         if len(y) != len(p):
-            raise ShapeError(name, f"{len(y)} labels for {len(p)} predictions")
+            raise ShapeError(
+                name, f"{len(y)} labels for {len(p)} predictions", fix="give each example one label"
+            )
         if not self.from_logits:
             self.check(name, p._array)
         weights = None if sample_weight is None else wrap(as_array(sample_weight, p.dtype))
@@ -140,7 +142,11 @@ def _same_shape(op: str, y: Array, shape: Shape) -> Array:
 
 def _classes(op: str, loss: str, shape: Shape) -> int:
     if not shape:
-        raise ShapeError(op, f"{loss} needs a score for each class, predictions are single numbers")
+        raise ShapeError(
+            op,
+            f"{loss} needs a score for each class, predictions are single numbers",
+            fix="end the model in one unit a class",
+        )
     if shape[-1] == 1:
         raise ShapeError(
             op,

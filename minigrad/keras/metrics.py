@@ -46,7 +46,9 @@ class Metric(Checked):
         """See a batch.  Raises ShapeError if labels and predictions are not of one length."""
         y, p = array_of(y_true), array_of(y_pred)
         if len(y) != len(p):
-            raise ShapeError(self.name, f"{len(y)} labels for {len(p)} predictions")
+            raise ShapeError(
+                self.name, f"{len(y)} labels for {len(p)} predictions", fix="give each example one label"
+            )
         self.add(y, p)
 
     def add(self, y: Array, p: Array) -> None:

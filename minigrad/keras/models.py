@@ -113,7 +113,7 @@ class Sequential(Layer):
     def pop(self) -> Layer:
         """Take the last layer out and return it."""
         if not self._order:
-            raise ArgumentError("pop", "the model has no layers")
+            raise ArgumentError("pop", "the model has no layers", fix="add a layer first")
         layer: Layer = getattr(self, self._order[-1])
         delattr(self, self._order.pop())
         del self._shapes[len(self._order) :]
@@ -690,7 +690,9 @@ class _Data:
         at = math.floor(len(self) * (1.0 - share))
         if not 0 < at < len(self):
             raise ArgumentError(
-                "fit", f"validation_split {share} of {len(self)} examples leaves a part empty"
+                "fit",
+                f"validation_split {share} of {len(self)} examples leaves a part empty",
+                fix="use another share, or pass validation_data",
             )
         return self._part(slice(0, at)), self._part(slice(at, None))
 
@@ -720,7 +722,11 @@ def _built_shape(layer: Layer, shape: Shape) -> Shape:
     """The output shape of a layer that has its weights already, which must fit."""
     if isinstance(layer, Sequential):
         if layer._input_shape != shape:
-            raise ShapeError(layer._label, f"it was built for {layer._input_shape} and is given {shape}")
+            raise ShapeError(
+                layer._label,
+                f"it was built for {layer._input_shape} and is given {shape}",
+                fix="make a new layer for the new shape",
+            )
         return layer._outputs
     kept = layer.get_weights()
     shapes = [w.shape for w in layer.weights]

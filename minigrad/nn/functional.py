@@ -230,7 +230,11 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
             fix=f"the last size of the input must be {weight.shape[-1]}, the last size of the weight",
         )
     if bias is not None and bias.shape not in (weight.shape[:-1], ()):
-        raise ShapeError("linear", f"a bias of shape {bias.shape} where {weight.shape[:-1]} is needed")
+        raise ShapeError(
+            "linear",
+            f"a bias of shape {bias.shape} where {weight.shape[:-1]} is needed",
+            fix="make one bias an output",
+        )
     if weight.ndim == 1:
         y = matmul(input, weight)
     elif input.ndim <= 2:
@@ -263,16 +267,18 @@ def scaled_dot_product_attention(
     """
     op = "scaled_dot_product_attention"
     if min(query.ndim, key.ndim, value.ndim) < 2 or query.shape[-1] != key.shape[-1]:
-        raise ShapeError(op, f"query {query.shape}, key {key.shape} and value {value.shape} do not fit")
+        raise ShapeError(
+            op,
+            f"query {query.shape}, key {key.shape} and value {value.shape} do not fit",
+            fix="they are (..., length, size), with one size for query and key",
+        )
     if key.shape[-2] != value.shape[-2]:
         raise ShapeError(op, f"{key.shape[-2]} keys and {value.shape[-2]} values", fix="give one value a key")
     if is_causal and attn_mask is not None:
         raise ArgumentError(op, "both attn_mask and is_causal are given", fix="pass one of them")
     if enable_gqa:
         key, value = _shared_heads(op, key, query), _shared_heads(op, value, query)
-    scores = matmul_transposed(query, key) * (
-        1.0 / math.sqrt(query.shape[-1]) if scale is None else scale
-    )
+    scores = matmul_transposed(query, key) * (1.0 / math.sqrt(query.shape[-1]) if scale is None else scale)
     allowed = None
     if is_causal:
         allowed = tril(ones(scores.shape[-2:])) > 0.0
@@ -293,7 +299,11 @@ def scaled_dot_product_attention(
 def _shared_heads(op: str, x: Tensor, query: Tensor) -> Tensor:
     """Each head of key or value repeated for the heads of the query that share it."""
     if x.ndim < 3 or query.ndim < 3 or not x.shape[-3] or query.shape[-3] % x.shape[-3]:
-        raise ShapeError(op, f"the heads of shape {query.shape} are no multiple of those of {x.shape}")
+        raise ShapeError(
+            op,
+            f"the heads of shape {query.shape} are no multiple of those of {x.shape}",
+            fix="choose numbers of heads that divide",
+        )
     *batch, heads, length, size = x.shape
     times = query.shape[-3] // heads
     y = broadcast_to(unsqueeze(x, -3), (*batch, heads, times, length, size))
@@ -323,7 +333,9 @@ def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float 
     for dim, before, after in pairs:
         if input.shape[dim] + min(before, 0) + min(after, 0) < 0:
             raise ArgumentError(
-                "pad", f"sizes {(before, after)} remove more than dim {dim} of {input.shape} has"
+                "pad",
+                f"sizes {(before, after)} remove more than dim {dim} of {input.shape} has",
+                fix="remove less",
             )
     if mode != "constant":
         return _pad_by_index(input, pairs, mode, modes[mode])
@@ -388,7 +400,9 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
         shape = broadcast_shapes(a.shape, b.shape)
     except ValueError as error:
         raise ShapeError(
-            "cosine_similarity", f"shapes {a.shape} and {b.shape} do not broadcast: {error}"
+            "cosine_similarity",
+            f"shapes {a.shape} and {b.shape} do not broadcast: {error}",
+            fix="make the sizes equal or 1",
         ) from None
     a, b = broadcast_to(a, shape), broadcast_to(b, shape)
     norms = _limited_norm(a, 2.0, dim, eps) * _limited_norm(b, 2.0, dim, eps)
@@ -441,7 +455,11 @@ def _weighted(op: str, loss: Tensor, weight: Tensor | None, reduction: str) -> T
 
 def _check_weight(op: str, weight: Tensor, loss: Tensor) -> None:
     if weight.shape != loss.shape:
-        raise ShapeError(op, f"a weight of shape {weight.shape} for an input of shape {loss.shape}")
+        raise ShapeError(
+            op,
+            f"a weight of shape {weight.shape} for an input of shape {loss.shape}",
+            fix="give each element of the loss one weight",
+        )
 
 
 def _scaled(op: str, loss: Tensor, weight: Tensor | None) -> Tensor:
@@ -459,7 +477,11 @@ def _check_broadcast(op: str, name: str, weight: Tensor, shape: Shape) -> None:
     except ValueError:
         fits = False
     if not fits:
-        raise ShapeError(op, f"a {name} of shape {weight.shape} does not broadcast to the input's {shape}")
+        raise ShapeError(
+            op,
+            f"a {name} of shape {weight.shape} does not broadcast to the input's {shape}",
+            fix="make its sizes equal or 1",
+        )
 
 
 def _known(t: Tensor) -> Any:

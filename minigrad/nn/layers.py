@@ -414,7 +414,11 @@ class Embedding(Module):
         super().__init__()
         _positive("Embedding", num_embeddings=num_embeddings, embedding_dim=embedding_dim)
         if padding_idx is not None and not -num_embeddings <= padding_idx < num_embeddings:
-            raise ArgumentError("Embedding", f"padding_idx {padding_idx} of {num_embeddings} embeddings")
+            raise ArgumentError(
+                "Embedding",
+                f"padding_idx {padding_idx} of {num_embeddings} embeddings",
+                fix="use the number of a row",
+            )
         self.num_embeddings = num_embeddings
         self.embedding_dim = embedding_dim
         self.padding_idx = None if padding_idx is None else padding_idx % num_embeddings

@@ -110,11 +110,10 @@ def _sum_to_kernel(input: Any, shape: Shape) -> Any:
     axes = tuple(range(lead)) + tuple(
         i for i, size in enumerate(shape, lead) if size == 1 and input.shape[i] != 1
     )
-    return (
-        np.add.reduce(input, axis=axes, dtype=input.dtype, keepdims=False).reshape(shape)
-        if axes
-        else input.reshape(shape).copy()
-    )
+    if not axes:
+        return input.reshape(shape).copy()
+    add: Any = np.add  # numpy's stubs of `reduce` differ between versions
+    return add.reduce(input, axis=axes, dtype=input.dtype).reshape(shape)
 
 
 def _sum_to_shape(input: Spec, shape: Shape) -> Spec:

@@ -322,7 +322,7 @@ def _softmax_shape(input: Spec, dim: int) -> Spec:
             f"is defined for floating point, not {input.dtype}", "convert with .float()", DTypeError
         )
     if not 0 <= dim < len(input.shape):
-        raise Refusal(f"dim {dim} of shape {input.shape} does not exist")
+        raise Refusal(f"dim {dim} of shape {input.shape} does not exist", "use one that does")
     return input
 
 
@@ -531,7 +531,7 @@ def _float_only(input: Spec, dims: Shape, eps: float) -> Spec:
             f"is defined for floating point, not {input.dtype}", "convert with .float()", DTypeError
         )
     if any(not 0 <= d < len(input.shape) for d in dims):
-        raise Refusal(f"dims {dims} of shape {input.shape} do not exist")
+        raise Refusal(f"dims {dims} of shape {input.shape} do not exist", "use those that do")
     return input
 
 
@@ -616,7 +616,9 @@ def _affine(
     """y * weight + bias, both of shape `given` and viewed as `shape`."""
     for name, t in (("weight", weight), ("bias", bias)):
         if t is not None and t.shape != given:
-            raise ShapeError(op, f"a {name} of shape {t.shape} where {given} is needed")
+            raise ShapeError(
+                op, f"a {name} of shape {t.shape} where {given} is needed", fix="make it that shape"
+            )
     if weight is not None:
         y = y * (weight if given == shape else _reshape(weight, shape))
     if bias is not None:
@@ -674,7 +676,11 @@ def _channels(op: str, input: Tensor, least: int) -> tuple[int, Shape]:
 def _update(running: Tensor, value: Tensor, momentum: float, op: str) -> None:
     """running <- (1 - momentum) * running + momentum * value, outside of the history."""
     if running.shape != value.shape:
-        raise ShapeError(op, f"running statistics of shape {running.shape} for {value.shape[0]} channels")
+        raise ShapeError(
+            op,
+            f"running statistics of shape {running.shape} for {value.shape[0]} channels",
+            fix="make one entry a channel",
+        )
     running.assign(cast(running.detach() * (1.0 - momentum) + value * momentum, running.dtype))
 
 
@@ -718,7 +724,11 @@ def batch_norm(
             raise ArgumentError(op, "there are no running statistics", fix="pass them, or training=True")
         for t in (running_mean, running_var):
             if t.shape != (c,):
-                raise ShapeError(op, f"running statistics of shape {t.shape} for {c} channels")
+                raise ShapeError(
+                    op,
+                    f"running statistics of shape {t.shape} for {c} channels",
+                    fix="make one entry a channel",
+                )
         scale = rsqrt(_reshape(running_var, shape) + float(eps))
         y = mul(input - _reshape(running_mean, shape), scale)
     return _affine(op, y, weight, bias, (c,), shape)
@@ -746,7 +756,9 @@ def instance_norm(
     dims = tuple(range(2, input.ndim))
     if _count(input.shape, dims) == 1:
         raise ArgumentError(
-            op, f"an input of shape {input.shape} has one value a channel, whose variance is 0"
+            op,
+            f"an input of shape {input.shape} has one value a channel, whose variance is 0",
+            fix="use a larger image, or layer_norm",
         )
     if running_mean is not None or running_var is not None:
         with no_grad():
@@ -772,7 +784,11 @@ def group_norm(
     op = "group_norm"
     c, shape = _channels(op, input, 2)
     if not isinstance(num_groups, int) or num_groups < 1 or c % num_groups:
-        raise ArgumentError(op, f"{c} channels cannot be divided into {num_groups!r} groups")
+        raise ArgumentError(
+            op,
+            f"{c} channels cannot be divided into {num_groups!r} groups",
+            fix="use a number of groups that divides them",
+        )
     n = input.shape[0]
     rest = math.prod(input.shape[1:]) // num_groups
     y = _standardize(_reshape(input, (n, num_groups, rest)), (2,), float(eps))
@@ -809,7 +825,9 @@ def embedding(
     rows = weight.shape[0]
     if padding_idx is not None:
         if not -rows <= padding_idx < rows:
-            raise ArgumentError(op, f"padding_idx {padding_idx} for {rows} rows")
+            raise ArgumentError(
+                op, f"padding_idx {padding_idx} for {rows} rows", fix="use the number of a row"
+            )
         padding_idx %= rows
     if max_norm is not None:
         _shorten(weight, index, float(max_norm), float(norm_type))
