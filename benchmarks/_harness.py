@@ -52,6 +52,7 @@ Case = dict[str, Any]
 Call = Callable[[], Any]
 
 SETTLE = 0.02  # seconds between turns: other engines' threads spin for a while after their work
+LONGEST_WAIT = 0.5  # seconds to wait for neighbours on the machine to be quiet
 PATIENCE = 5  # times that a run is repeated if another process took a core away from it
 RUN = 0.003  # seconds that one run should last
 
@@ -249,6 +250,19 @@ def geometric_mean(values: Iterable[float]) -> float:
     return math.exp(sum(logs) / len(logs)) if logs else math.nan
 
 
+def wait_for_quiet() -> None:
+    """Return when no other process has wanted to run for SETTLE seconds; or after LONGEST_WAIT, anyway."""
+    begin = quiet_since = time.monotonic()
+    while (now := time.monotonic()) < quiet_since + SETTLE and now < begin + LONGEST_WAIT:
+        time.sleep(SETTLE / 5)
+        try:
+            running = int(Path("/proc/loadavg").read_text().split()[3].split("/")[0])
+        except OSError:  # not Linux
+            running = 1
+        if running > 1:  # one is this process
+            quiet_since = time.monotonic()
+
+
 def compare(workers: list[Worker], case: Case, rounds: int, tolerance: float) -> dict[str, float]:
     """Seconds per call of every engine that can do the case, in its best run."""
     entered: list[Worker] = []
@@ -267,7 +281,7 @@ def compare(workers: list[Worker], case: Case, rounds: int, tolerance: float) ->
     for _ in range(rounds):
         for worker in entered:
             for _ in range(PATIENCE):
-                time.sleep(SETTLE)
+                wait_for_quiet()
                 answer = worker.ask("run")
                 seconds[worker.engine.name].append(answer["seconds"])
                 if not answer["preempted"]:

@@ -39,7 +39,8 @@ struct mg_gemm_kernels {
     void (*transpose)(int64_t k, int64_t n, const void *src, int64_t rss, void *dst, int64_t rsd);
     /* dst[p * n + j] = src[p * rss + j]; may write up to vl - 1 elements past the end of dst. */
     void (*copy_panel)(int64_t k, int64_t n, const void *src, int64_t rss, void *dst);
-    /* y[i] = epilogue(sum_p a[i * rsa + p] * x[p]), rows of A contiguous. Uses alpha, beta, bias, act, c, a, b of t. */
+    /* y[i] = epilogue(sum_p a[i * rsa + p] * x[p]), rows of A contiguous. Uses alpha, beta, bias, act, c, a, b of
+     * t. */
     void (*rows_dot)(int64_t m, const struct mg_tile *t);
     double (*probe)(int64_t steps);   /* run `steps` rounds of register-only FMAs; returns FLOPs done */
 };

@@ -30,9 +30,9 @@ int mg_set_num_threads(int n);                /* n <= 0: as many as this process
 int mg_block(int type, const char *which);    /* a block size of the table in use: mr nr kc nc; 0 if unknown */
 
 /* --- C = act(alpha * A B + beta * C + bias) ----------------------------------------------------------------- */
-/* A is m x k, B is k x n, C is m x n; element (i, j) of A is a[i * rsa + j * csa], and so on: a transpose is a swap of
- * strides. bias has n elements, or is NULL. C needs a unit stride in one direction and must not overlap A or B. With
- * beta == 0, C is written and never read. Batches are walked as by numpy: stride 0 repeats an operand. */
+/* A is m x k, B is k x n, C is m x n; element (i, j) of A is a[i * rsa + j * csa], and so on: a transpose is a
+ * swap of strides. bias has n elements, or is NULL. C needs a unit stride in one direction and must not overlap A
+ * or B. With beta == 0, C is written and never read. Batches are walked as by numpy: stride 0 repeats an operand. */
 struct mg_gemm {
     int type, act;
     int64_t m, n, k;

@@ -6,8 +6,8 @@
 
 enum { MG_LINE = 64 };   /* bytes of a cache line: every part of the scratch starts on one */
 
-/* At least `bytes` bytes, aligned to a page; contents undefined. NULL when there is no memory. Valid until the next call
- * on this thread. */
+/* At least `bytes` bytes, aligned to a page; contents undefined. NULL when there is no memory. Valid until the
+ * next call on this thread. */
 void *mg_scratch(size_t bytes);
 
 static inline size_t mg_round_up(size_t n, size_t multiple) { return (n + multiple - 1) / multiple * multiple; }

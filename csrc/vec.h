@@ -1,5 +1,5 @@
-/* Vectors of VL elements of type REAL, as GCC vector extensions: + * < work lane by lane, and an array index reads one
- * lane. Only the partial loads and stores below name an instruction set.
+/* Vectors of VL elements of type REAL, as GCC vector extensions: + * < work lane by lane, and an array index reads
+ * one lane. Only the partial loads and stores below name an instruction set.
  *
  * `scalar * vector` becomes a broadcast; writing the broadcast out, `(vec){0} + scalar`, does not. */
 typedef REAL FN(vec) __attribute__((vector_size(VBYTES)));

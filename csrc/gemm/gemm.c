@@ -1,20 +1,20 @@
 /* General matrix multiplication: C = act(alpha * A B + beta * C + bias), the loops above the microkernel.
  *
- * Contract.   See struct mg_gemm in minigrad.h. Every element of C is a sum in the order of k, split into blocks of kc
- *             that depend on k alone: the bits of the result depend on the shapes and the table, and on nothing else (not
- *             on the number of threads).
+ * Contract.   See struct mg_gemm in minigrad.h. Every element of C is a sum in the order of k, cut into blocks of kc
+ *             that depend on k alone (one row of C, and narrow outputs, go other ways, chosen by shape and strides).
+ *             So the bits of a result depend on shapes, strides and the table, never on the number of threads.
  * Source.     Goto & van de Geijn 2008; Van Zee & van de Geijn 2015 (BLIS).
  * Blocking.   for a block of kc steps                         (sums stay in C between blocks)
  *               for a block of nc columns                      B[kc, nc] is packed once, for L2 and L3
  *                 for mr rows: A[mr, kc] stays in L1
  *                   for a panel of nr columns: one tile         (tile.h)
- *             B is packed by the first row of tiles, as it computes: packing has no pass of its own. Rows are split evenly:
- *             32 rows on mr = 14 are 11 + 11 + 10, not 14 + 14 + 4. A is packed only where its strides are bad for the cache,
- *             see find_sliver(). A block of several tiles of A for L2, as in BLIS, was 2 to 10 % slower from 1024 on, and no
- *             faster below.
- * No packing. A panel that only one tile reads is not packed, nor is A when its rows are near each other: that is the path
- *             of small matrices. One row of C takes wide tiles or dot products, see vector().
- * Threads.    C is cut into chunks of rows or of columns (never k), each thread packs for itself, there is no barrier. */
+ *             B is packed by the first row of tiles, as it computes: packing has no pass of its own. Rows are split
+ *             evenly: 32 rows on mr = 14 are 11 + 11 + 10, not 14 + 14 + 4. A is packed only where its strides are bad
+ *             for the cache, see find_sliver(). A block of several tiles of A for L2, as in BLIS, was 2 to 10 % slower
+ *             from 1024 on, and no faster below.
+ * No packing. A panel that only one tile reads is not packed, nor is A when its rows are near each other: that is the
+ *             path of small matrices. One row of C takes wide tiles or dot products, see vector().
+ * Threads.    C is cut into chunks of rows or of columns (never k); each thread packs for itself; no barrier. */
 #include "isa.h"
 #include "pool.h"
 #include "scratch.h"
@@ -26,10 +26,12 @@ enum {
     PACK_A_PANELS = 3,          /* pack A when more panels than this read it, and its rows, or its steps if it is */
     PACK_A_ROWS = 4096,         /* k-major, are at least so many bytes apart: they fall into few sets of L1, and from */
     PACK_A_STEPS = 2048,        /* a page on, each needs a TLB entry of its own */
-    PACK_A_GROUP = 8,           /* tiles whose k-major slivers are packed together, so that whole cache lines are read */
+    PACK_A_GROUP = 8,           /* tiles whose k-major slivers are packed together, to read whole cache lines */
     STRIP_BYTES = 32 * 32 * 8,  /* nr * nr elements of any table */
     PARALLEL_FLOPS = 500000,    /* below this, waking another thread costs more than it saves */
-    CHUNKS_PER_THREAD = 2       /* so that a thread that is held up can be helped */
+    LARGE_FLOPS = 1000000000,   /* from here on, a chunk per thread: packing again for each more costs 2 % */
+    CHUNKS_PER_THREAD = 2,      /* in between, so that a thread that is held up can be helped */
+    CHUNK_PANELS = 2            /* panels of columns that make a chunk worth its packing of A */
 };
 
 /* One product with its operands at hand; strides in elements as in struct mg_gemm, C has csc == 1. */
@@ -62,8 +64,8 @@ static void gather(int size, int64_t m, int64_t n, const char *src, int64_t rss,
 
 /* --- rows m0 .. m1, columns n0 .. n1 of C ---------------------------------------------------------------------- */
 
-/* Row stride of a packed sliver of A: whole cache lines, and an odd number of them, so that the rows that a tile reads side
- * by side fall into different sets of the cache. */
+/* Row stride of a packed sliver of A: whole cache lines, and an odd number of them, so that the rows that a tile
+ * reads side by side fall into different sets of the cache. */
 static int64_t packed_stride(int64_t kc, int size) {
     return (int64_t)((mg_round_up((size_t)(kc * size), MG_LINE) / MG_LINE) | 1) * MG_LINE / size;
 }
@@ -74,9 +76,9 @@ static int64_t tile_row(int64_t m0, int64_t m1, int64_t tile, int64_t tiles) {
     return m0 + tile * least_rows + least(tile, more);
 }
 
-/* The sliver of A that a row of tiles reads: rows i .. i + rows, steps p .. p + kc, where it lies or copied to `room`. */
-static void find_sliver(const struct product *g, int64_t m0, int64_t m1, int64_t tile, int64_t tiles, int64_t p, int64_t kc,
-                        int reread, char *room, struct mg_tile *t) {
+/* The sliver of A that a row of tiles reads, steps p .. p + kc: where it lies, or copied to `room`. */
+static void find_sliver(const struct product *g, int64_t m0, int64_t m1, int64_t tile, int64_t tiles, int64_t p,
+                        int64_t kc, int reread, char *room, struct mg_tile *t) {
     const int size = g->kernels->size;
     const int64_t i = tile_row(m0, m1, tile, tiles), rows = tile_row(m0, m1, tile + 1, tiles) - i;
     const char *a = g->a + (i * g->rsa + p * g->csa) * size;
@@ -107,8 +109,8 @@ static void find_sliver(const struct product *g, int64_t m0, int64_t m1, int64_t
     }
 }
 
-/* The panel of B that a tile reads: steps p .. p + kc, columns j .. j + columns, either where it lies or, if its rows are
- * not contiguous, copied to `room`. Returns where it is and sets the distance of its rows. */
+/* The panel of B that a tile reads: steps p .. p + kc, columns j .. j + columns, either where it lies or, if its
+ * rows are not contiguous, copied to `room`. Returns where it is and sets the distance of its rows. */
 static const char *find_panel(const struct product *g, int64_t p, int64_t kc, int64_t j, int64_t columns, char *room,
                               int64_t *rsb) {
     const struct mg_gemm_kernels *kn = g->kernels;
@@ -209,8 +211,8 @@ static int vector(const struct product *g, int64_t n0, int64_t n1) {
     return MG_OK;
 }
 
-/* Few columns that do not fill their vectors, and A k-major: rows m0 .. m1 of C as columns of C' = B' A', whose vectors are
- * full. A strip of C' is transposed into place. */
+/* Few columns that do not fill their vectors, and A k-major: rows m0 .. m1 of C as columns of C' = B' A', whose
+ * vectors are full. A strip of C' is transposed into place. */
 static void narrow(const struct product *g, int64_t m0, int64_t m1) {
     const struct mg_gemm_kernels *kn = g->kernels;
     const int size = kn->size;
@@ -287,7 +289,8 @@ static void chunk(void *arg, int c, int chunks) {
 
 static int fits(int64_t m, int64_t n, int size) {
     int64_t bytes;
-    return m >= 0 && n >= 0 && !__builtin_mul_overflow(m, n, &bytes) && !__builtin_mul_overflow(bytes, 2 * size, &bytes);
+    return m >= 0 && n >= 0 && !__builtin_mul_overflow(m, n, &bytes) &&
+           !__builtin_mul_overflow(bytes, 2 * size, &bytes);
 }
 
 int mg_gemm(const struct mg_gemm *given) {
@@ -311,8 +314,8 @@ int mg_gemm(const struct mg_gemm *given) {
         if (g.batch[d] < 0 || __builtin_mul_overflow(job.batches, g.batch[d], &job.batches)) return MG_ESIZE;
     if (g.m == 0 || g.n == 0 || job.batches == 0) return MG_OK;
 
-    /* Rows of C must be contiguous. If it is the columns that are, compute C' = B' A'. So too for a single column, which
-     * then takes the fast path of a single row. */
+    /* Rows of C must be contiguous. If it is the columns that are, compute C' = B' A'. So too for a single column,
+     * which then takes the fast path of a single row. */
     if ((g.csc != 1 && g.n > 1) || (g.n == 1 && g.m > 1 && g.rsc == 1 && g.bias == NULL)) {
         if ((g.rsc != 1 && g.m > 1) || g.bias != NULL) return MG_EARG;
         const struct mg_gemm s = g;
@@ -329,8 +332,11 @@ int mg_gemm(const struct mg_gemm *given) {
 
     const double flops = 2.0 * (double)g.m * (double)g.n * (double)g.k * (double)job.batches;
     const int threads = flops < PARALLEL_FLOPS ? 1 : mg_num_threads();
-    const int64_t chunks = threads == 1 ? 1 : flops < 10.0 * PARALLEL_FLOPS ? threads : CHUNKS_PER_THREAD * threads;
-    job.by_rows = g.m >= g.n;
+    const int spare = flops >= 10.0 * PARALLEL_FLOPS && flops < LARGE_FLOPS;
+    const int64_t chunks = threads == 1 ? 1 : spare ? CHUNKS_PER_THREAD * threads : threads;
+    /* Each chunk packs for itself. Cut so that what is costly to pack is packed once: a k-major A by rows, B otherwise. */
+    const int wide_enough = g.n >= chunks * CHUNK_PANELS * kn->nr;
+    job.by_rows = g.rsa == 1 && g.csa != 1 ? g.m >= g.n : g.m >= g.n && !wide_enough;
     job.parts = 1;
     if (job.batches < chunks) {
         const int64_t tiles = job.by_rows ? ceil_div(g.m, kn->mr) : ceil_div(g.n, kn->nr);

@@ -1,5 +1,5 @@
-/* Filling arrays with random numbers: split the stream over threads; each chunk knows where it starts, so the numbers do
- * not depend on how many threads there are. */
+/* Filling arrays with random numbers: split the stream over threads; each chunk knows where it starts, so the
+ * numbers do not depend on how many threads there are. */
 #include "isa.h"
 #include "pool.h"
 

@@ -5,9 +5,9 @@
  *             words are out[0..3] in order. The counter wraps after 2^64 blocks.
  * Source.     Salmon, Moraes, Dror, Shaw: "Parallel Random Numbers: As Easy as 1, 2, 3", SC 2011; the constants and the
  *             known answers in the tests are those of the paper's library, Random123.
- * Budget.     Each of the four words of a block lives in a 64-bit lane, so VBYTES / 8 blocks run side by side, and GROUPS
- *             of them hide the latency of the multiply. Only the low halves of the lanes count until the end: the widening
- *             multiply ignores the high ones. */
+ * Budget.     Each of the four words of a block lives in a 64-bit lane, so VBYTES / 8 blocks run side by side, and
+ *             GROUPS of them hide the latency of the multiply. Only the low halves of the lanes count until the end:
+ *             the widening multiply ignores the high ones. */
 enum { PHILOX_ROUNDS = 10, LANES = VBYTES / 8, GROUPS = 4 };
 
 typedef uint64_t words __attribute__((vector_size(VBYTES)));

@@ -1,5 +1,5 @@
-/* The table for x86-64-v4: 512-bit vectors with masks. Thirty-two registers: 14 x 2 accumulators, two vectors of B, one
- * broadcast of A, one spare. */
+/* The table for x86-64-v4: 512-bit vectors with masks. Thirty-two registers: 14 x 2 accumulators, two vectors of
+ * B, one broadcast of A, one spare. */
 #if defined(__x86_64__)
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"))), apply_to = function)

@@ -1,8 +1,10 @@
-/* The kernels without Python, for the sanitizers: `make sanitize` builds this file and the rest of csrc/ with them.
+/* The kernels without Python, for the sanitizers: `make sanitize` builds this file and the rest of csrc/ with
+ * them.
  *
- * Every table that this processor runs multiplies matrices of awkward sizes, in buffers of exactly the right length (so that
- * a read or write past an end is seen), with every transpose, bias, activation, alpha and beta, and is compared with three
- * loops in double. Then the pool: many small jobs, two callers at once, a fork while it is running. */
+ * Every table that this processor runs multiplies matrices of awkward sizes, in buffers of exactly the right
+ * length (so that a read or write past an end is seen), with every transpose, bias, activation, alpha and beta,
+ * and is compared with three loops in double. Then the pool: many small jobs, two callers at once, a fork while it
+ * is running. */
 #include "minigrad.h"
 
 #include <math.h>
@@ -67,8 +69,8 @@ static void multiply(int type, int64_t m, int64_t n, int64_t k, int ta, int tb, 
             double want = extras ? -0.5 * sum + 2 * get(type, was, i * n + j) + get(type, bias, j) : sum;
             if (extras && want < 0) want = 0;
             double error = fabs(get(type, c, i * n + j) - want);
-            CHECK(error <= (size + 4) * (type == MG_F32 ? 1e-6 : 1e-14), "%s %d: %ldx%ldx%ld %d%d%d (%ld, %ld): %g", mg_isa(),
-                  type, (long)m, (long)n, (long)k, ta, tb, extras, (long)i, (long)j, error);
+            CHECK(error <= (size + 4) * (type == MG_F32 ? 1e-6 : 1e-14), "%s %d: %ldx%ldx%ld %d%d%d (%ld, %ld): %g",
+                  mg_isa(), type, (long)m, (long)n, (long)k, ta, tb, extras, (long)i, (long)j, error);
         }
     free(a), free(b), free(c), free(was), free(bias);
 }
@@ -107,7 +109,8 @@ static void philox(void) {
         uint32_t *x = malloc((size_t)n * 4 + 1);
         double *u = malloc((size_t)n * 8 + 1);
         CHECK(x && u && mg_random_bits(0, 0, n, x) == MG_OK && mg_random_uniform_f64(7, 1, n, u) == MG_OK, "status");
-        for (int64_t i = 0; i < n; i++) CHECK((i > 3 || x[i] == known[i]) && u[i] >= 0 && u[i] < 1, "word %ld", (long)i);
+        for (int64_t i = 0; i < n; i++)
+            CHECK((i > 3 || x[i] == known[i]) && u[i] >= 0 && u[i] < 1, "word %ld", (long)i);
         free(x), free(u);
     }
 }

@@ -1,7 +1,7 @@
 /* Step 0, the definition: c[i][j] = sum over p of a[i][p] * b[p][j].
  *
- * The innermost loop walks down a column of B: every step is another cache line, of which it uses 4 bytes of 64. And the
- * sum is one chain of additions, each waiting for the one before. */
+ * The innermost loop walks down a column of B: every step is another cache line, of which it uses 4 bytes of 64.
+ * And the sum is one chain of additions, each waiting for the one before. */
 #include "ladder.h"
 
 int ladder_naive(int64_t m, int64_t n, int64_t k, const float *a, const float *b, float *c) {

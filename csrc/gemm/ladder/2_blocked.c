@@ -1,5 +1,6 @@
-/* Step 2, block: cut B into blocks of KC x NC that stay in the L2 cache, and use a block for all rows of A before going on to
- * the next. Memory traffic falls by the number of rows; the traffic with L1, one load and store of C per multiply-add, stays. */
+/* Step 2, block: cut B into blocks of KC x NC that stay in the L2 cache, and use a block for all rows of A before
+ * going on to the next. Memory traffic falls by the number of rows; the traffic with L1, one load and store of C
+ * per multiply-add, stays. */
 #include "ladder.h"
 
 enum { KC = 256, NC = 512 };   /* 512 kB */

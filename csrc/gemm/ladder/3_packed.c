@@ -1,9 +1,10 @@
-/* Step 3, pack and keep sums in registers: B is copied once into panels of NR columns, each contiguous in the order in which
- * it is read; then a tile of MR x NR sums is computed in local variables, and C is touched once per KC multiply-adds instead
- * of once per one. Panels are filled up with zeros, so that the tile code has no edges; only its last lines do.
+/* Step 3, pack and keep sums in registers: B is copied once into panels of NR columns, each contiguous in the
+ * order in which it is read; then a tile of MR x NR sums is computed in local variables, and C is touched once per
+ * KC multiply-adds instead of once per one. Panels are filled up with zeros, so that the tile code has no edges;
+ * only its last lines do.
  *
- * The tile is plain C. The compiler sees the constant sizes and vectorises the loop over j with what the baseline of this
- * processor family has (128 bits on x86-64). */
+ * The tile is plain C. The compiler sees the constant sizes and vectorises the loop over j with what the baseline
+ * of this processor family has (128 bits on x86-64). */
 #include "ladder.h"
 
 #include <stdlib.h>

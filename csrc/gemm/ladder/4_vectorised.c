@@ -1,9 +1,9 @@
-/* Step 4, vectorise: the same loops around the microkernel of the table in use (gemm/tile.h), which spells the tile out in
- * vectors: on AVX-512, 14 x 32 sums in 28 of the 32 registers, 28 multiply-adds for 16 loads. The processor is now busy
- * multiplying; this is most of the way.
+/* Step 4, vectorise: the same loops around the microkernel of the table in use (gemm/tile.h), which spells the
+ * tile out in vectors: on AVX-512, 14 x 32 sums in 28 of the 32 registers, 28 multiply-adds for 16 loads. The
+ * processor is now busy multiplying; this is most of the way.
  *
- * What the real one adds (gemm/gemm.c): packing A where its rows collide in the cache, packing B while computing, even tiles,
- * transposes, batches, epilogues. */
+ * What the real one adds (gemm/gemm.c): packing A where its rows collide in the cache, packing B while computing,
+ * even tiles, transposes, batches, epilogues. */
 #include "isa.h"
 #include "ladder.h"
 #include "scratch.h"

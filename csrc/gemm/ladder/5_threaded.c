@@ -1,5 +1,5 @@
-/* Step 5, threads: bands of rows, one chunk each, taken by whichever thread is free (pool.c). No chunk writes what another
- * one reads, so there is nothing to wait for, and the sums are the same for any number of threads. */
+/* Step 5, threads: bands of rows, one chunk each, taken by whichever thread is free (pool.c). No chunk writes what
+ * another one reads, so there is nothing to wait for, and the sums are the same for any number of threads. */
 #include "isa.h"
 #include "ladder.h"
 #include "pool.h"

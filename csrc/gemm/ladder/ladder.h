@@ -1,6 +1,6 @@
-/* The ladder: one multiplication, C[m, n] = A[m, k] B[k, n], dense row-major float32, written six times. Each step is one
- * file, changes one thing, and says what it gained. Read them in order; gemm/tile.h and gemm/gemm.c are what comes after
- * the last step. */
+/* The ladder: one multiplication, C[m, n] = A[m, k] B[k, n], dense row-major float32, written six times. Each step
+ * is one file, changes one thing, and says what it gained. Read them in order; gemm/tile.h and gemm/gemm.c are
+ * what comes after the last step. */
 #ifndef MG_LADDER_H
 #define MG_LADDER_H
 #include <stdint.h>
