@@ -1,0 +1,44 @@
+"""The laws hold in every configuration: without the extension, and on every table of kernels.
+
+The other tests run in the default configuration (the best table); each of these runs the laws again,
+in a process of its own.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from minigrad.backends import c
+
+ROOT = Path(__file__).parent.parent
+WITHOUT = "import sys; sys.modules['minigrad._kernels'] = None\n"
+RUN = "import sys, pytest; sys.exit(pytest.main(['-o', 'addopts=', '-q', '-x', '-p', 'no:cacheprovider', *sys.argv[1:]]))"
+
+
+def laws(setup: str, expected: str, **environment: str) -> None:
+    """Run the laws in a fresh interpreter, and check that it ran in the configuration meant."""
+    check = f"from minigrad.backends import c; assert c.isa() == {expected!r}, c.isa()\n"
+    done = subprocess.run(
+        [sys.executable, "-c", setup + check + RUN, "tests/laws/test_ops.py"],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
+    assert " passed" in done.stdout
+
+
+def test_without_the_extension() -> None:
+    laws(WITHOUT, "none")
+
+
+@pytest.mark.parametrize("isa", c.isas()[:-1])
+def test_other_tables(isa: str) -> None:
+    laws("", isa, MINIGRAD_ISA=isa)
