@@ -28,7 +28,7 @@ enum {
     PACK_A_STEPS = 2048,        /* a page on, each needs a TLB entry of its own */
     PACK_A_GROUP = 8,           /* tiles whose k-major slivers are packed together, to read whole cache lines */
     STRIP_BYTES = 32 * 32 * 8,  /* nr * nr elements of any table */
-    PARALLEL_FLOPS = 500000,    /* below this, waking another thread costs more than it saves */
+    PARALLEL_FLOPS = 1000000,   /* below this, waking another thread costs more than it saves */
     LARGE_FLOPS = 1000000000,   /* from here on, a chunk per thread: packing again for each more costs 2 % */
     CHUNKS_PER_THREAD = 2,      /* in between, so that a thread that is held up can be helped */
     CHUNK_PANELS = 2            /* panels of columns that make a chunk worth its packing of A */
@@ -332,7 +332,7 @@ int mg_gemm(const struct mg_gemm *given) {
 
     const double flops = 2.0 * (double)g.m * (double)g.n * (double)g.k * (double)job.batches;
     const int threads = flops < PARALLEL_FLOPS ? 1 : mg_num_threads();
-    const int spare = flops >= 10.0 * PARALLEL_FLOPS && flops < LARGE_FLOPS;
+    const int spare = flops >= 5.0 * PARALLEL_FLOPS && flops < LARGE_FLOPS;
     const int64_t chunks = threads == 1 ? 1 : spare ? CHUNKS_PER_THREAD * threads : threads;
     /* Each chunk packs for itself. Cut so that what is costly to pack is packed once: a k-major A by rows, B otherwise. */
     const int wide_enough = g.n >= chunks * CHUNK_PANELS * kn->nr;
