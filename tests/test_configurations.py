@@ -17,14 +17,14 @@ from minigrad.backends import c
 
 ROOT = Path(__file__).parent.parent
 WITHOUT = "import sys; sys.modules['minigrad._kernels'] = None\n"
-RUN = "import sys, pytest; sys.exit(pytest.main(['-o', 'addopts=', '-q', '-x', '-p', 'no:cacheprovider', *sys.argv[1:]]))"
+RUN = "import sys, pytest; sys.exit(pytest.main(sys.argv[1:]))"
 
 
 def laws(setup: str, expected: str, **environment: str) -> None:
     """Run the laws in a fresh interpreter, and check that it ran in the configuration meant."""
     check = f"from minigrad.backends import c; assert c.isa() == {expected!r}, c.isa()\n"
     done = subprocess.run(
-        [sys.executable, "-c", setup + check + RUN, "tests/laws/test_ops.py"],
+        [sys.executable, "-c", setup + check + RUN, "-o", "addopts=", "-q", "-x", "tests/laws/test_ops.py"],
         cwd=ROOT,
         env={**os.environ, **environment},
         capture_output=True,
