@@ -35,12 +35,14 @@ __all__ = [
     "KERNELS",
     "MATMUL_CROSSOVER",
     "available",
+    "copy_bandwidth",
     "isa",
     "isas",
     "ladder",
     "ladder_steps",
     "matmul",
     "num_threads",
+    "peak_flops",
     "random_bits",
     "random_uniform",
     "reason",
@@ -289,6 +291,28 @@ def ladder(step: str, x: Array, y: Array, out: Array | None = None) -> Array:
         )
     )
     return c
+
+
+def peak_flops(dtype: Any = np.float32, seconds: float = 0.05) -> float:
+    """Floating-point operations per second of multiply-adds that touch registers only, on all threads.
+
+    No kernel can be faster: the roof of the roofline.
+    """
+    _need()
+    return float(lib.mg_probe_fma(0 if np.dtype(dtype) == _F32 else 1, seconds))
+
+
+def copy_bandwidth(megabytes: float = 256, repeat: int = 5) -> float:
+    """Bytes per second, read plus written, of copying an array of this size, on all threads.
+
+    The default fits into no cache; half a megabyte stays in most L2 caches.
+    """
+    _need()
+    source = np.ones(int(megabytes * 2**18), np.float32)
+    target = np.zeros_like(source)
+    return float(
+        lib.mg_probe_copy(ffi.from_buffer(target), ffi.from_buffer(source), source.nbytes, repeat)
+    )
 
 
 # --- random numbers -------------------------------------------------------------------------------
