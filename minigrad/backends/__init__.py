@@ -15,11 +15,13 @@ The default is "c" where the compiled extension is present and "numpy" otherwise
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, MissingExtraError
 from ..mode import Switch, set_default_backend
 from ..philox import philox
 from ..record import OPS, Op
@@ -29,17 +31,26 @@ Kernel = Callable[..., Any]
 
 
 class Backend(dict[Op, Kernel]):
-    """record -> kernel; what is missing comes from the record."""
+    """record -> kernel; what is missing comes from the record.
 
-    def __init__(self, name: str, kernels: Mapping[str, Kernel]) -> None:
+    make: given a record, a kernel of this backend for it or None; asked where the table has none.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        kernels: Mapping[str, Kernel],
+        make: Callable[[Op], Kernel | None] = lambda op: None,
+    ) -> None:
         super().__init__()
         self.name = name
+        self.make = make
         self.kernels = dict(kernels)  # by name, as records may be registered later
         #: (seed, offset, count) -> uint32 words; what all random operations draw from
         self.random_bits: Kernel = self.kernels.get("random_bits", philox)
 
     def __missing__(self, op: Op) -> Kernel:
-        kernel = self[op] = self.kernels.get(op.name, op.kernel)
+        kernel = self[op] = self.kernels.get(op.name) or self.make(op) or op.kernel
         return kernel
 
     def register_kernel(self, op: str, kernel: Kernel) -> None:
@@ -61,19 +72,39 @@ if _c.available:
 else:
     _UNAVAILABLE["c"] = _c.reason
 
+def _load_numba() -> Backend:
+    """The Numba backend; this is where numba is imported."""
+    try:
+        _numba = importlib.import_module(".numba", __name__)
+    except ImportError as error:
+        why = "numba is not installed" if error.name == "numba" else f"numba cannot be imported: {error}"
+        raise MissingExtraError("backend", why, fix="pip install minigrad[numba]") from None
+    _numba.set_num_threads(get_num_threads())
+    return Backend("numba", {}, _numba.make)
+
+
+#: Backends that are imported when they are first chosen: name -> (loader, the library they need).
+_LAZY: dict[str, tuple[Callable[[], Backend], str]] = {"numba": (_load_numba, "numba")}
+
 
 def backends() -> tuple[str, ...]:
-    """Names of the backends that can be used here."""
-    return tuple(_BACKENDS)
+    """Names of the backends that can be used here; this imports none of them."""
+    lazy = (name for name, (_, needs) in _LAZY.items() if importlib.util.find_spec(needs) is not None)
+    return tuple(dict.fromkeys((*_BACKENDS, *lazy)))
 
 
 def get_backend(name: str) -> Backend:
-    """The backend of this name; ArgumentError with the valid names if there is none."""
+    """The backend of this name; ArgumentError with the valid names if there is none.
+
+    Raises MissingExtraError, with the line that installs it, if it needs a library that is missing.
+    """
     found = _BACKENDS.get(name)
+    if found is None and name in _LAZY:
+        found = _BACKENDS[name] = _LAZY[name][0]()
     if found is None:
         why = f" ({_UNAVAILABLE[name]})" if name in _UNAVAILABLE else ""
         raise ArgumentError(
-            "backend", f"{name!r} is not available{why}", fix=f"use one of {', '.join(_BACKENDS)}"
+            "backend", f"{name!r} is not available{why}", fix=f"use one of {', '.join(backends())}"
         )
     return found
 
@@ -98,7 +129,7 @@ set_default_backend(_chosen)
 
 def config() -> dict[str, str]:
     """What `show_config` prints: each choice and its reason."""
-    facts = {"backend": f"{_chosen.name} ({_why})", "backends": ", ".join(_BACKENDS)}
+    facts = {"backend": f"{_chosen.name} ({_why})", "backends": ", ".join(backends())}
     if _c.available:
         facts["isa"] = f"{_c.isa()} (of {', '.join(_c.isas())}; MINIGRAD_ISA overrides)"
         facts["threads"] = f"{_c.num_threads()} (MINIGRAD_NUM_THREADS overrides)"
