@@ -10,7 +10,8 @@ access and a new operation works on every backend the moment its record exists.
     tensor([2., 3.])
 
 The default is "c" where the compiled extension is present and "numpy" otherwise;
-`MINIGRAD_BACKEND` chooses another.
+`MINIGRAD_BACKEND` chooses another.  "numba" is imported when it is first chosen.  A user's own
+kernel enters the table of a backend through `register_kernel`.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any
 from ..errors import ArgumentError, MissingExtraError
 from ..mode import Switch, set_default_backend
 from ..philox import philox
-from ..record import OPS, Op
+from ..record import Op
 from . import c as _c
 
 Kernel = Callable[..., Any]
@@ -53,15 +54,6 @@ class Backend(dict[Op, Kernel]):
         kernel = self[op] = self.kernels.get(op.name) or self.make(op) or op.kernel
         return kernel
 
-    def register_kernel(self, op: str, kernel: Kernel) -> None:
-        """Use `kernel` for the operation of this name: `kernel(*arrays, *attrs) -> array`."""
-        if op not in OPS:
-            raise ArgumentError(
-                "register_kernel", f"there is no operation {op!r}", fix="see minigrad.ops.OPS"
-            )
-        self.kernels[op] = kernel
-        self.pop(OPS[op], None)
-
 
 _BACKENDS: dict[str, Backend] = {"numpy": Backend("numpy", {})}
 #: Why a backend that exists in principle cannot be used here.
@@ -72,14 +64,20 @@ if _c.available:
 else:
     _UNAVAILABLE["c"] = _c.reason
 
+#: The Numba backend's module, once it has been chosen.
+_numba: Any = None
+
+
 def _load_numba() -> Backend:
     """The Numba backend; this is where numba is imported."""
+    global _numba
     try:
         _numba = importlib.import_module(".numba", __name__)
     except ImportError as error:
         why = "numba is not installed" if error.name == "numba" else f"numba cannot be imported: {error}"
         raise MissingExtraError("backend", why, fix="pip install minigrad[numba]") from None
-    _numba.set_num_threads(get_num_threads())
+    if _c.available:
+        _numba.set_num_threads(_c.num_threads())
     return Backend("numba", {}, _numba.make)
 
 
@@ -123,10 +121,6 @@ def _choose() -> tuple[Backend, str]:
     return _BACKENDS["numpy"], _UNAVAILABLE["c"]
 
 
-_chosen, _why = _choose()
-set_default_backend(_chosen)
-
-
 def config() -> dict[str, str]:
     """What `show_config` prints: each choice and its reason."""
     facts = {"backend": f"{_chosen.name} ({_why})", "backends": ", ".join(backends())}
@@ -140,13 +134,21 @@ def config() -> dict[str, str]:
 
 
 def set_num_threads(count: int) -> None:
-    """How many threads the C kernels may use.  Raises ArgumentError unless it is at least 1."""
+    """How many threads the C and Numba kernels may use.  Raises ArgumentError unless it is at least 1."""
     if not isinstance(count, int) or count < 1:
         raise ArgumentError("set_num_threads", f"{count!r} threads", fix="pass an integer of at least 1")
     if _c.available:
         _c.set_num_threads(count)
+    if _numba is not None:
+        _numba.set_num_threads(count)
 
 
 def get_num_threads() -> int:
-    """How many threads the C kernels may use; 1 without them."""
-    return _c.num_threads() if _c.available else 1
+    """How many threads the C and Numba kernels may use; 1 without them."""
+    if _c.available:
+        return _c.num_threads()
+    return int(_numba.num_threads()) if _numba is not None else 1
+
+
+_chosen, _why = _choose()
+set_default_backend(_chosen)

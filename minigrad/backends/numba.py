@@ -84,23 +84,24 @@ def jit(function: F) -> F:
 
 def fused(function: F) -> F:
     """The same, where a product and a sum may be rounded once (and in no other order)."""
-    options = {"nogil": True, "error_model": "numpy", "cache": True, "fastmath": {"contract"}}
-    return cast(F, numba.njit(**options)(function))
+    return cast(F, numba.njit(nogil=True, error_model="numpy", cache=True, fastmath={"contract"})(function))
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def pointer(typing: Any, address: Any, like: Any) -> Any:
+def _pointer(typing: Any, address: Any, like: Any) -> Any:
     """The memory at an address, as elements of the type of `like`.
 
     Kernels get addresses and strides, not arrays: one compilation serves every layout, contiguous or
     not, writable or not, and `p[i]` is a load without a look whether i is negative.
     """
-    result = types.CPointer(like)
+    result = cast(Any, types).CPointer(like)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.inttoptr(arguments[0], context.get_value_type(signature.return_type))
 
     return result(address, like), generate
+
+
+pointer: Any = intrinsic(_pointer)
 
 
 def address(x: Array) -> int:
@@ -110,7 +111,15 @@ def address(x: Array) -> int:
 
 # -- threads ---------------------------------------------------------------------------------------
 
-_threads = 1
+
+def _default_threads() -> int:
+    count = os.environ.get("MINIGRAD_NUM_THREADS", "")
+    if count.isdecimal() and int(count) > 0:
+        return int(count)
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+_threads = _default_threads()
 _pool: ThreadPoolExecutor | None = None
 
 
@@ -545,14 +554,16 @@ def _rows(
             _rows1(pointer_at(t, r * NC), a, row[i + r], column, k0, k1, b, n)
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def pointer_at(typing: Any, base: Any, offset: Any) -> Any:
+def _pointer_at(typing: Any, base: Any, offset: Any) -> Any:
     """The address of base[offset]."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.gep(arguments[0], [arguments[1]])
 
     return base(base, offset), generate
+
+
+pointer_at: Any = intrinsic(_pointer_at)
 
 
 @fused
@@ -756,8 +767,9 @@ def _conv_weight_grad(
 
 @fused
 def _conv_paint(
-    start: int, stop: int, x: int, g: int, w: int, row: Any, target: Any, column: Any, groups: int, channels: int,
-    window: int, image: int, ow: int, places: int, down: int, right: int, scratch: int, like: Any,
+    start: int, stop: int, x: int, g: int, w: int, row: Any, target: Any, column: Any, groups: int,
+    channels: int, window: int, image: int, ow: int, places: int, down: int, right: int,
+    scratch: int, like: Any,
 ) -> None:  # fmt: skip
     """x[c, .. + u, .. + v] += sum over o of w[o, c, u, v] g[o]; units are (image, group, channel)."""
     t, packed = pointer(scratch, like), pointer_at(pointer(scratch, like), 4 * NC)
@@ -837,7 +849,8 @@ def make_conv2d(op: Op) -> Kernel:
             scratch = _scratch(dtype)
             _conv(
                 start, stop, address(y), address(x), address(w), row, flat, column, groups,
-                c * plane, w.shape[1] * plane, ow, oh * ow, stride[0] * width, stride[1], address(scratch), like,
+                c * plane, w.shape[1] * plane, ow, oh * ow, stride[0] * width, stride[1],
+                address(scratch), like,
             )  # fmt: skip
 
         split(run, n * groups * -(-(o // groups) // MC) * -(-oh * ow // NC), work / 30)
@@ -1015,7 +1028,7 @@ def _average_grad(
 
 
 def _shares(
-    size: Pair, out: Pair, kernel: Pair, stride: Pair, padding: Pair, include: bool, divisor: Any, dtype: Any
+    size: Any, out: Any, kernel: Pair, stride: Pair, padding: Pair, include: bool, divisor: Any, dtype: Any
 ) -> Array:
     """One over the number of elements that each window counts."""
     if divisor is not None:
@@ -1072,6 +1085,429 @@ def make_avg_pool2d_grad(op: Op) -> Kernel:
     return kernel
 
 
+# -- reductions ------------------------------------------------------------------------------------
+#
+# An array that is reduced is seen as (k0, r0, k1, r1): over r0 and r1 it is reduced, k0 and k1 stay.
+# Sums are taken in float64, 64 of them side by side over a row; those of float64 are added up in
+# blocks, and the sums of blocks with the rounding errors carried along (Neumaier 1974).
+
+LANES = 64
+ROW = 4096  # elements that the lanes add up before they are emptied
+PART = 1 << 16  # elements of a part, where a single number is computed by several threads
+
+
+@jit
+def _add(total: float, error: float, value: float) -> tuple[float, float]:
+    """total + value, and what rounding has lost so far."""
+    s = total + value
+    if s - s != 0:  # Inf or NaN: there is no error to speak of
+        return s, 0.0
+    if abs(total) >= abs(value):
+        return s, error + ((total - s) + value)
+    return s, error + ((value - s) + total)
+
+
+@jit
+def _sum_row(x: Any, n: int, shift: float, squares: bool, t: Any) -> float:
+    """The sum of x[i] - shift, or of its square, over a contiguous row."""
+    total, error = 0.0, 0.0
+    for first in range(0, n, ROW):
+        count = min(ROW, n - first)
+        full = count // LANES * LANES
+        row = pointer_at(x, first)
+        for j in range(LANES):
+            t[j] = 0.0
+        if squares:
+            for i in range(0, full, LANES):
+                for j in range(LANES):
+                    d = float(row[i + j]) - shift
+                    t[j] += d * d
+            for i in range(full, count):
+                d = float(row[i]) - shift
+                t[i - full] += d * d
+        else:
+            for i in range(0, full, LANES):
+                for j in range(LANES):
+                    t[j] += float(row[i + j])
+            for i in range(full, count):
+                t[i - full] += float(row[i])
+        width = LANES
+        while width > 1:
+            width //= 2
+            for j in range(width):
+                t[j] += t[j + width]
+        total, error = _add(total, error, t[0])
+    return total + error
+
+
+@jit
+def _top_row(x: Any, n: int, sign: Any, t: Any) -> Any:
+    """The largest sign * x[i] of a contiguous row, NaN if there is one."""
+    top = sign * x[0]
+    full = n // LANES * LANES
+    if full:
+        for j in range(LANES):
+            t[j] = sign * x[j]
+        for i in range(LANES, full, LANES):
+            for j in range(LANES):
+                t[j] = maximum(t[j], sign * x[i + j])
+        for j in range(LANES):
+            top = maximum(top, t[j])
+    for i in range(full, n):
+        top = maximum(top, sign * x[i])
+    return top
+
+
+@jit
+def _sums(
+    start: int, stop: int, y: Any, x: int, r0: int, k1: int, r1: int, size: int, scratch: int, like: Any
+) -> None:
+    """y = sums; units are outputs.  The last row ends where the array does."""
+    t = pointer(scratch, 0.0)
+    for unit in range(start, stop):
+        total, error = 0.0, 0.0
+        for r in range(r0):
+            o = ((unit // k1 * r0 + r) * k1 + unit % k1) * r1
+            row = pointer_at(pointer(x, like), o)
+            total, error = _add(total, error, _sum_row(row, min(r1, size - o), 0.0, False, t))
+        y[unit] = total + error
+
+
+@jit
+def _tops(
+    start: int, stop: int, y: Any, x: int, r0: int, k1: int, r1: int, size: int, scratch: int, sign: Any
+) -> None:
+    """y = maxima (sign 1) or minima (sign -1)."""
+    t = pointer(scratch, sign)
+    for unit in range(start, stop):
+        for r in range(r0):
+            o = ((unit // k1 * r0 + r) * k1 + unit % k1) * r1
+            top = _top_row(pointer_at(pointer(x, sign), o), min(r1, size - o), sign, t)
+            y[unit] = sign * top if r == 0 else sign * maximum(sign * y[unit], top)
+
+
+@jit
+def _sum_columns(start: int, stop: int, y: Any, x: int, r0: int, k1: int, like: Any) -> None:
+    """y[k0, k1] = sums of x[k0, r0, k1] over r0; units are elements of y."""
+    t = np.empty(TILE)
+    p = start
+    while p < stop:
+        n = min(TILE, k1 - p % k1, stop - p)
+        column = pointer_at(pointer(x, like), p // k1 * r0 * k1 + p % k1)
+        for j in range(n):
+            y[p + j] = 0.0
+        for first in range(0, r0, 64):
+            for j in range(n):
+                t[j] = 0.0
+            for r in range(first, min(first + 64, r0)):
+                row = pointer_at(column, r * k1)
+                for j in range(n):
+                    t[j] += float(row[j])
+            for j in range(n):
+                y[p + j] += t[j]
+        p += n
+
+
+@jit
+def _top_columns(start: int, stop: int, y: Any, x: int, r0: int, k1: int, sign: Any) -> None:
+    """y[k0, k1] = maxima (sign 1) or minima of x[k0, r0, k1] over r0."""
+    p = start
+    while p < stop:
+        n = min(TILE, k1 - p % k1, stop - p)
+        column = pointer_at(pointer(x, sign), p // k1 * r0 * k1 + p % k1)
+        for j in range(n):
+            y[p + j] = column[j]
+        for r in range(1, r0):
+            row = pointer_at(column, r * k1)
+            for j in range(n):
+                y[p + j] = sign * maximum(sign * y[p + j], sign * row[j])
+        p += n
+
+
+@jit
+def _places(start: int, stop: int, y: Any, x: int, n: int, scratch: int, sign: Any) -> None:
+    """y = where the largest sign * x of each row of n is first; a NaN is larger than anything."""
+    t = pointer(scratch, sign)
+    for unit in range(start, stop):
+        row = pointer_at(pointer(x, sign), unit * n)
+        top = _top_row(row, n, sign, t)
+        i = 0
+        while not (sign * row[i] == top or row[i] != row[i]):
+            i += 1
+        y[unit] = i
+
+
+@jit
+def _softmax(start: int, stop: int, y: int, x: int, n: int, log: bool, scratch: int, one: Any) -> None:
+    """Softmax, or its logarithm, of each row of n."""
+    t, tops = pointer(scratch, 0.0), pointer(scratch + 8 * LANES, one)
+    for unit in range(start, stop):
+        source = pointer_at(pointer(x, one), unit * n)
+        target = pointer_at(pointer(y, one), unit * n)
+        top = _top_row(source, n, one, tops)
+        if log:
+            total = 0.0
+            for i in range(n):
+                target[i] = source[i] - top
+                total += float(math.exp(target[i]))
+            shift = math.log(total)
+            for i in range(n):
+                target[i] -= shift
+        else:
+            for i in range(n):
+                target[i] = math.exp(source[i] - top)
+            total = _sum_row(target, n, 0.0, False, t)
+            scale = 1.0 / total
+            for i in range(n):
+                target[i] *= scale
+
+
+@jit
+def _logsumexp(start: int, stop: int, y: Any, x: int, n: int, scratch: int, one: Any) -> None:
+    """log(sum(exp(row))) of each row of n."""
+    tops = pointer(scratch, one)
+    for unit in range(start, stop):
+        row = pointer_at(pointer(x, one), unit * n)
+        top = _top_row(row, n, one, tops)
+        if top - top != 0:
+            top = one - one
+        total = 0.0
+        for i in range(n):
+            total += float(math.exp(row[i] - top))
+        y[unit] = math.log(total) + top
+
+
+@jit
+def _standardize(
+    start: int,
+    stop: int,
+    y: int,
+    rstd: Any,
+    x: int,
+    r0: int,
+    k1: int,
+    r1: int,
+    eps: float,
+    write: bool,
+    scratch: int,
+    like: Any,
+) -> None:
+    """rstd = (variance + eps)^(-1/2) over r0 and r1; y = (x - mean) * rstd, if it is wanted."""
+    t = pointer(scratch, 0.0)
+    count = float(r0 * r1)
+    for unit in range(start, stop):
+        o = (unit // k1 * r0 * k1 + unit % k1) * r1
+        mean, variance = 0.0, 0.0
+        for r in range(r0):
+            mean += _sum_row(pointer_at(pointer(x, like), o + r * k1 * r1), r1, 0.0, False, t)
+        mean /= count
+        for r in range(r0):
+            variance += _sum_row(pointer_at(pointer(x, like), o + r * k1 * r1), r1, mean, True, t)
+        scale = 1.0 / math.sqrt(variance / count + eps)
+        rstd[unit] = scale
+        if write:
+            for r in range(r0):
+                source = pointer_at(pointer(x, like), o + r * k1 * r1)
+                target = pointer_at(pointer(y, like), o + r * k1 * r1)
+                for i in range(r1):
+                    target[i] = (float(source[i]) - mean) * scale
+
+
+def arranged(x: Array, dims: tuple[int, ...]) -> tuple[Array, tuple[int, int, int, int]]:
+    """A contiguous array with the elements of x, and its sizes as (k0, r0, k1, r1)."""
+    x = np.ascontiguousarray(x)
+    groups: list[tuple[bool, int]] = [(False, 1)]  # (reduced?, size), in turns
+    for d, n in enumerate(x.shape):
+        if n == 1:
+            continue
+        if groups[-1][0] == (d in dims):
+            groups[-1] = (groups[-1][0], groups[-1][1] * n)
+        else:
+            groups.append((d in dims, n))
+    if len(groups) > 4:
+        kept = [d for d in range(x.ndim) if d not in dims]
+        x = np.ascontiguousarray(x.transpose((*kept, *dims)))
+        return x, (math.prod(x.shape[: len(kept)]), 1, 1, math.prod(x.shape[len(kept) :]))
+    sizes = [n for _, n in groups]
+    if len(sizes) == 2:
+        return x, (sizes[0], 1, 1, sizes[1])
+    k0, r0, k1, r1 = [*sizes, 1, 1, 1][:4]
+    return x, (k0, r0, k1, r1)
+
+
+def _reducible(x: Array) -> bool:
+    return x.dtype.char in "fd" and x.size >= max(SMALL["reduction"], 1)
+
+
+def _left(x: Array, dims: tuple[int, ...], keepdim: bool) -> tuple[int, ...]:
+    if keepdim:
+        return tuple(1 if d in dims else n for d, n in enumerate(x.shape))
+    return tuple(n for d, n in enumerate(x.shape) if d not in dims)
+
+
+def _reduced(x: Array, form: tuple[int, int, int, int], sign: int) -> Array:
+    """Sums (sign 0, in float64), maxima (1) or minima (-1) of an array in that form, flat."""
+    k0, r0, k1, r1 = form
+    y = np.empty(k0 * k1, x.dtype if sign else _F64)
+    at, like, size = address(x), x.dtype.type(sign), x.size
+
+    def run(start: int, stop: int) -> None:
+        scratch = np.empty(2 * LANES)
+        if r1 == 1 and sign:
+            _top_columns(start, stop, y, at, r0, k1, like)
+        elif r1 == 1:
+            _sum_columns(start, stop, y, at, r0, k1, like)
+        elif sign:
+            _tops(start, stop, y, at, r0, k1, r1, size, address(scratch), like)
+        else:
+            _sums(start, stop, y, at, r0, k1, r1, size, address(scratch), like)
+
+    split(run, y.size, size / 2, TILE if r1 == 1 else 1)
+    return y
+
+
+def _reduce(x: Array, dims: tuple[int, ...], sign: int) -> Array:
+    """`_reduced` over dims; a single number by way of its parts."""
+    if not x.flags.c_contiguous:  # perhaps it is, in another order
+        order = sorted(range(x.ndim), key=lambda d: -abs(x.strides[d]))
+        turned = x.transpose(order)
+        if turned.flags.c_contiguous:
+            y = _reduce(turned, tuple(i for i, d in enumerate(order) if d in dims), sign)
+            kept = [d for d in order if d not in dims]
+            return y.reshape([x.shape[d] for d in kept]).transpose(np.argsort(kept)).reshape(-1)
+    x, form = arranged(x, dims)
+    if form[0] * form[2] == 1 and x.size > 2 * PART:
+        x = _reduced(x, (1, 1, -(-x.size // PART), PART), sign)
+        form = (1, 1, 1, x.size)
+    return _reduced(x, form, sign)
+
+
+def make_sum(op: Op) -> Kernel:
+    """Sums and means, taken in float64."""
+    mean = op.name == "mean"
+
+    def kernel(x: Array, dims: tuple[int, ...], keepdim: bool) -> Array:
+        if not _reducible(x):
+            return op.kernel(x, dims, keepdim)
+        y = _reduce(x, dims, 0)
+        if mean:
+            y /= x.size // y.size
+        return y.astype(x.dtype, copy=False).reshape(_left(x, dims, keepdim))
+
+    return kernel
+
+
+def make_top(sign: int) -> Callable[[Op], Kernel]:
+    """Maxima (sign 1) and minima (sign -1)."""
+
+    def make_it(op: Op) -> Kernel:
+        def kernel(x: Array, dims: tuple[int, ...], keepdim: bool) -> Array:
+            if not _reducible(x):
+                return op.kernel(x, dims, keepdim)
+            return _reduce(x, dims, sign).reshape(_left(x, dims, keepdim))
+
+        return kernel
+
+    return make_it
+
+
+def _as_rows(x: Array, dim: int) -> Array:
+    """The array, contiguous, with one dimension last."""
+    return np.ascontiguousarray(np.moveaxis(x, dim, -1))
+
+
+def make_place(sign: int) -> Callable[[Op], Kernel]:
+    """Positions of the first maximum (sign 1) or minimum (sign -1)."""
+
+    def make_it(op: Op) -> Kernel:
+        def kernel(x: Array, dim: int | None, keepdim: bool) -> Array:
+            if not _reducible(x) or not x.ndim:
+                return op.kernel(x, dim, keepdim)
+            rows = np.ascontiguousarray(x).reshape(1, -1) if dim is None else _as_rows(x, dim)
+            n = rows.shape[-1]
+            y, like = np.empty(rows.size // n, np.int64), x.dtype.type(sign)
+
+            def run(start: int, stop: int) -> None:
+                scratch = np.empty(2 * LANES)
+                _places(start, stop, y, address(rows), n, address(scratch), like)
+
+            split(run, y.size, x.size)
+            dims = tuple(range(x.ndim)) if dim is None else (dim,)
+            return y.reshape(_left(x, dims, keepdim))
+
+        return kernel
+
+    return make_it
+
+
+def make_softmax(op: Op) -> Kernel:
+    """softmax and log_softmax, a row at a time."""
+    log = op.name == "log_softmax"
+
+    def kernel(x: Array, dim: int) -> Array:
+        if not _reducible(x):
+            return op.kernel(x, dim)
+        rows = _as_rows(x, dim)
+        n = rows.shape[-1]
+        y, one = np.empty(rows.shape, x.dtype), x.dtype.type(1)
+
+        def run(start: int, stop: int) -> None:
+            scratch = np.empty(2 * LANES)
+            _softmax(start, stop, address(y), address(rows), n, log, address(scratch), one)
+
+        split(run, x.size // n, x.size * 5.0)
+        return np.ascontiguousarray(np.moveaxis(y, -1, dim))
+
+    return kernel
+
+
+def make_logsumexp(op: Op) -> Kernel:
+    """log(sum(exp)), a row at a time."""
+
+    def kernel(x: Array, dims: tuple[int, ...], keepdim: bool) -> Array:
+        if not _reducible(x) or not dims:
+            return op.kernel(x, dims, keepdim)
+        kept = [d for d in range(x.ndim) if d not in dims]
+        rows = np.ascontiguousarray(x.transpose((*kept, *dims)))
+        n = math.prod(x.shape[d] for d in dims)
+        y, one = np.empty(x.size // n, x.dtype), x.dtype.type(1)
+
+        def run(start: int, stop: int) -> None:
+            scratch = np.empty(2 * LANES)
+            _logsumexp(start, stop, y, address(rows), n, address(scratch), one)
+
+        split(run, y.size, x.size * 5.0)
+        return y.reshape(_left(x, dims, keepdim))
+
+    return kernel
+
+
+def make_standardize(op: Op) -> Kernel:
+    """standardize and rstd, with statistics in float64."""
+    write = op.name == "standardize"
+
+    def kernel(x: Array, dims: tuple[int, ...], eps: float) -> Array:
+        if not _reducible(x):
+            return op.kernel(x, dims, eps)
+        rows, (k0, r0, k1, r1) = arranged(x, dims)
+        if rows.shape != x.shape or r1 < 8 < r0:  # short rows, or a transpose anyway: numpy's
+            return op.kernel(x, dims, eps)
+        y = np.empty(x.shape if write else (), x.dtype)
+        rstd, like = np.empty(k0 * k1, x.dtype), x.dtype.type(1)
+
+        def run(start: int, stop: int) -> None:
+            scratch = np.empty(2 * LANES)
+            _standardize(
+                start, stop, address(y), rstd, address(rows), r0, k1, r1, float(eps), write,
+                address(scratch), like,
+            )  # fmt: skip
+
+        split(run, k0 * k1, x.size * 2.0)
+        return y if write else rstd.reshape(_left(x, dims, True))
+
+    return kernel
+
+
 def make(op: Op) -> Kernel | None:
     """The kernel of this backend for an operation; None where there is none."""
     maker = _MAKERS.get(op.name)
@@ -1090,4 +1526,15 @@ _MAKERS: dict[str, Callable[[Op], Kernel]] = {
     "max_pool2d_index": make_max_pool2d_index,
     "avg_pool2d": make_avg_pool2d,
     "avg_pool2d_grad": make_avg_pool2d_grad,
+    "sum": make_sum,
+    "mean": make_sum,
+    "amax": make_top(1),
+    "amin": make_top(-1),
+    "argmax": make_place(1),
+    "argmin": make_place(-1),
+    "softmax": make_softmax,
+    "log_softmax": make_softmax,
+    "logsumexp": make_logsumexp,
+    "standardize": make_standardize,
+    "rstd": make_standardize,
 }
