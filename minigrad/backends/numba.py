@@ -16,7 +16,7 @@ layouts meet in one loop over tiles: an operand that is contiguous is read where
 broadcast or strided is first spread over a tile of 512 elements that stays in L1.
 
 **Matrix products and convolutions** have one inner loop, `_rows4`: four rows of A times a packed
-block of B, held in a tile of 4 x 256 sums.  Four products for each load and store of a sum make it
+block of B, held in a tile of 4 x 512 sums.  Four products for each load and store of a sum make it
 bound by arithmetic, and LLVM turns the loop over columns into vectors; there is nothing to
 reassociate.  A is read through two tables, `a[row[i] + column[k]]`: for a matrix these are multiples
 of its strides, and for a convolution they say where patch element k of place i lies in the padded
@@ -67,8 +67,8 @@ SMALL = {"elementwise": 8192, "reduction": 8192, "contraction": 64 * 64 * 64}
 SERIAL = 200_000
 
 TILE = 512  # elements of an operand that is spread out
-NC = 256  # columns of a packed block
-KC = 512  # rows of a packed block
+NC = 512  # columns of a packed block
+KC = 256  # rows of a packed block
 MC = 128  # rows of A that share a packed block
 
 _F32, _F64 = np.dtype(np.float32), np.dtype(np.float64)
@@ -486,6 +486,12 @@ def collapse(
 # -- contractions: the inner loop ------------------------------------------------------------------
 
 
+@jit
+def _wide(n: int) -> int:
+    """n, rounded up to whole vectors: a packed block is filled up with zeros."""
+    return (n + 15) // 16 * 16
+
+
 @fused
 def _rows4(
     t: Any, a: Any, r0: int, r1: int, r2: int, r3: int, column: Any, k0: int, k1: int, b: Any, n: int
@@ -593,7 +599,7 @@ def _block(
             else:
                 for j in range(n):
                     t[r * NC + j] = line[j]
-        _rows(t, a, row, i, count, column, k0, k1, b, n)
+        _rows(t, a, row, i, count, column, k0, k1, b, _wide(n))
         for r in range(count):
             line = pointer_at(c, (i + r) * stride)
             for j in range(n):
@@ -613,11 +619,22 @@ def _pack(p: Any, b: Any, down: int, right: int, rows: int, n: int) -> None:
             for j in range(n):
                 for k in range(first, last):
                     p[k * NC + j] = b[k * down + j * right]
+    for k in range(rows):
+        for j in range(n, _wide(n)):
+            p[k * NC + j] = 0
 
 
 def _scratch(dtype: Any) -> Array:
-    """Room for a tile of four rows and a packed block."""
-    return np.empty((4 + KC) * NC, dtype)
+    """Room for a tile of four rows, zero at first, and a packed block; it begins with a cache line.
+
+    Vectors as long as a cache line would otherwise each touch two of them: half the speed.
+    """
+    size, line = (4 + KC) * NC * dtype.itemsize, 64
+    room = np.empty(size + line, np.uint8)
+    start = -address(room) % line
+    scratch = room[start : start + size].view(dtype)
+    scratch[: 4 * NC] = 0
+    return scratch
 
 
 # -- matrix products -------------------------------------------------------------------------------
@@ -700,6 +717,19 @@ Borders = tuple[int, int, int, int]
 
 
 @jit
+def _copy(target: Any, source: Any, n: int) -> None:
+    """target[:n] = source[:n], eight at a time: rows of images are short."""
+    full = n // 8 * 8
+    for e in range(0, full, 8):
+        v0, v1, v2, v3 = source[e], source[e + 1], source[e + 2], source[e + 3]
+        v4, v5, v6, v7 = source[e + 4], source[e + 5], source[e + 6], source[e + 7]
+        target[e], target[e + 1], target[e + 2], target[e + 3] = v0, v1, v2, v3
+        target[e + 4], target[e + 5], target[e + 6], target[e + 7] = v4, v5, v6, v7
+    for e in range(full, n):
+        target[e] = source[e]
+
+
+@jit
 def _pack_image(
     p: Any, x: Any, column: Any, k0: int, k1: int, j0: int, n: int, ow: int, down: int, right: int
 ) -> None:
@@ -711,12 +741,13 @@ def _pack_image(
             run = min(ow - q, n - j)
             at = pointer_at(x, column[k] + i * down + q * right)
             if right == 1:
-                for e in range(run):
-                    line[j + e] = at[e]
+                _copy(pointer_at(line, j), at, run)
             else:
                 for e in range(run):
                     line[j + e] = at[e * right]
             i, q, j = i + 1, 0, j + run
+        for j in range(n, _wide(n)):
+            line[j] = 0
 
 
 @fused
@@ -788,7 +819,7 @@ def _conv_paint(
                     count = min(4, window - first)
                     for j in range(4 * NC):
                         t[j] = 0
-                    _rows(t, weights, row, channel * window + first, count, column, k0, k1, packed, n)
+                    _rows(t, weights, row, channel * window + first, count, column, k0, k1, packed, _wide(n))
                     for r in range(count):
                         i, q, j = j0 // ow, j0 % ow, 0
                         while j < n:
