@@ -153,6 +153,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Error",
     "Generator",
+    "Registration",
     "Spec",
     "Tensor",
     "__version__",
@@ -276,6 +277,7 @@ __all__ = [
     "randn_like",
     "randperm",
     "reciprocal",
+    "register_kernel",
     "relu",
     "remainder",
     "reshape",

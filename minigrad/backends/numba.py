@@ -786,8 +786,12 @@ def _offsets(x: Array, batch: tuple[int, ...]) -> Array:
     return total.reshape(-1)
 
 
-def matmul(a: Array, b: Array) -> Array:
-    """np.matmul for matrices and batches of float32 or float64; everything else is numpy's."""
+def matmul(a: Array, b: Array, transpose_a: bool = False, transpose_b: bool = False) -> Array:
+    """np.matmul of a or its transpose and b or its transpose, in float32 and float64; else numpy's."""
+    if transpose_a:
+        a = a.swapaxes(-1, -2)
+    if transpose_b:
+        b = b.swapaxes(-1, -2)
     dtype = a.dtype
     if dtype.char not in "fd" or b.dtype != dtype or a.ndim < 2 or b.ndim < 2:
         return np.matmul(a, b)

@@ -10,7 +10,7 @@ pass, in a derivative rule, in a traced program.
     ...     return np.float32(0.5) * (np.tanh(np.float32(0.5) * x) + np.float32(1.0))
     >>> with register_kernel("sigmoid", halves):
     ...     mg.sigmoid(mg.tensor([0.0, 1.0]))
-    tensor([0.5000, 0.7311])
+    tensor([0.5   , 0.7311])
 
 A wrong kernel must not become a wrong number further on.  What it returns is compared with the
 operation's shape rule, and may not share memory with an input; both are looked at when a

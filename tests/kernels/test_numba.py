@@ -147,7 +147,9 @@ def close(name, arrays, attrs=(), limit=64.0):
     ],
 )
 def test_matmul(left, right, rng):
-    close("matmul", (rng.normal(size=left), rng.normal(size=right)))
+    x, w = rng.normal(size=left), rng.normal(size=right)
+    close("matmul", (x, w), (False, False))
+    close("matmul", (x.swapaxes(-1, -2), w.swapaxes(-1, -2)), (True, True))
 
 
 def test_matmul_of_views(rng):
