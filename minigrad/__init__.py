@@ -19,6 +19,7 @@ from . import autograd, func
 from ._version import __version__
 from .autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled
 from .backends import backend, backends
+from .backends.user import Registration, register_kernel
 from .errors import Error
 from .ir import Spec, bool_, float32, float64, int8, int32, int64, uint8
 from .ops.contraction import bmm, dot, einsum, matmul, mm, mv, outer
@@ -152,6 +153,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Error",
     "Generator",
+    "Registration",
     "Spec",
     "Tensor",
     "__version__",
@@ -275,6 +277,7 @@ __all__ = [
     "randn_like",
     "randperm",
     "reciprocal",
+    "register_kernel",
     "relu",
     "remainder",
     "reshape",

@@ -10,46 +10,49 @@ access and a new operation works on every backend the moment its record exists.
     tensor([2., 3.])
 
 The default is "c" where the compiled extension is present and "numpy" otherwise;
-`MINIGRAD_BACKEND` chooses another.
+`MINIGRAD_BACKEND` chooses another.  "numba" is imported when it is first chosen.  A user's own
+kernel enters the table of a backend through `register_kernel`.
 """
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, MissingExtraError
 from ..mode import Switch, set_default_backend
 from ..philox import philox
-from ..record import OPS, Op
+from ..record import Op
 from . import c as _c
 
 Kernel = Callable[..., Any]
 
 
 class Backend(dict[Op, Kernel]):
-    """record -> kernel; what is missing comes from the record."""
+    """record -> kernel; what is missing comes from the record.
 
-    def __init__(self, name: str, kernels: Mapping[str, Kernel]) -> None:
+    make: given a record, a kernel of this backend for it or None; asked where the table has none.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        kernels: Mapping[str, Kernel],
+        make: Callable[[Op], Kernel | None] = lambda op: None,
+    ) -> None:
         super().__init__()
         self.name = name
+        self.make = make
         self.kernels = dict(kernels)  # by name, as records may be registered later
         #: (seed, offset, count) -> uint32 words; what all random operations draw from
         self.random_bits: Kernel = self.kernels.get("random_bits", philox)
 
     def __missing__(self, op: Op) -> Kernel:
-        kernel = self[op] = self.kernels.get(op.name, op.kernel)
+        kernel = self[op] = self.kernels.get(op.name) or self.make(op) or op.kernel
         return kernel
-
-    def register_kernel(self, op: str, kernel: Kernel) -> None:
-        """Use `kernel` for the operation of this name: `kernel(*arrays, *attrs) -> array`."""
-        if op not in OPS:
-            raise ArgumentError(
-                "register_kernel", f"there is no operation {op!r}", fix="see minigrad.ops.OPS"
-            )
-        self.kernels[op] = kernel
-        self.pop(OPS[op], None)
 
 
 _BACKENDS: dict[str, Backend] = {"numpy": Backend("numpy", {})}
@@ -61,19 +64,45 @@ if _c.available:
 else:
     _UNAVAILABLE["c"] = _c.reason
 
+#: The Numba backend's module, once it has been chosen.
+_numba: Any = None
+
+
+def _load_numba() -> Backend:
+    """The Numba backend; this is where numba is imported."""
+    global _numba
+    try:
+        _numba = importlib.import_module(".numba", __name__)
+    except ImportError as error:
+        why = "numba is not installed" if error.name == "numba" else f"numba cannot be imported: {error}"
+        raise MissingExtraError("backend", why, fix="pip install minigrad[numba]") from None
+    if _c.available:
+        _numba.set_num_threads(_c.num_threads())
+    return Backend("numba", {}, _numba.make)
+
+
+#: Backends that are imported when they are first chosen: name -> (loader, the library they need).
+_LAZY: dict[str, tuple[Callable[[], Backend], str]] = {"numba": (_load_numba, "numba")}
+
 
 def backends() -> tuple[str, ...]:
-    """Names of the backends that can be used here."""
-    return tuple(_BACKENDS)
+    """Names of the backends that can be used here; this imports none of them."""
+    lazy = (name for name, (_, needs) in _LAZY.items() if importlib.util.find_spec(needs) is not None)
+    return tuple(dict.fromkeys((*_BACKENDS, *lazy)))
 
 
 def get_backend(name: str) -> Backend:
-    """The backend of this name; ArgumentError with the valid names if there is none."""
+    """The backend of this name; ArgumentError with the valid names if there is none.
+
+    Raises MissingExtraError, with the line that installs it, if it needs a library that is missing.
+    """
     found = _BACKENDS.get(name)
+    if found is None and name in _LAZY:
+        found = _BACKENDS[name] = _LAZY[name][0]()
     if found is None:
         why = f" ({_UNAVAILABLE[name]})" if name in _UNAVAILABLE else ""
         raise ArgumentError(
-            "backend", f"{name!r} is not available{why}", fix=f"use one of {', '.join(_BACKENDS)}"
+            "backend", f"{name!r} is not available{why}", fix=f"use one of {', '.join(backends())}"
         )
     return found
 
@@ -92,13 +121,9 @@ def _choose() -> tuple[Backend, str]:
     return _BACKENDS["numpy"], _UNAVAILABLE["c"]
 
 
-_chosen, _why = _choose()
-set_default_backend(_chosen)
-
-
 def config() -> dict[str, str]:
     """What `show_config` prints: each choice and its reason."""
-    facts = {"backend": f"{_chosen.name} ({_why})", "backends": ", ".join(_BACKENDS)}
+    facts = {"backend": f"{_chosen.name} ({_why})", "backends": ", ".join(backends())}
     if _c.available:
         facts["isa"] = f"{_c.isa()} (of {', '.join(_c.isas())}; MINIGRAD_ISA overrides)"
         facts["threads"] = f"{_c.num_threads()} (MINIGRAD_NUM_THREADS overrides)"
@@ -109,13 +134,21 @@ def config() -> dict[str, str]:
 
 
 def set_num_threads(count: int) -> None:
-    """How many threads the C kernels may use.  Raises ArgumentError unless it is at least 1."""
+    """How many threads the C and Numba kernels may use.  Raises ArgumentError unless it is at least 1."""
     if not isinstance(count, int) or count < 1:
         raise ArgumentError("set_num_threads", f"{count!r} threads", fix="pass an integer of at least 1")
     if _c.available:
         _c.set_num_threads(count)
+    if _numba is not None:
+        _numba.set_num_threads(count)
 
 
 def get_num_threads() -> int:
-    """How many threads the C kernels may use; 1 without them."""
-    return _c.num_threads() if _c.available else 1
+    """How many threads the C and Numba kernels may use; 1 without them."""
+    if _c.available:
+        return _c.num_threads()
+    return int(_numba.num_threads()) if _numba is not None else 1
+
+
+_chosen, _why = _choose()
+set_default_backend(_chosen)
