@@ -769,6 +769,19 @@ def to(input: Tensor, *args: Any, dtype: Any = None, device: Any = None, copy: b
     return result.clone() if copy and result is input else result
 
 
+@method("cpu")
+def cpu(input: Tensor) -> Tensor:
+    """The tensor itself: there is no other device."""
+    return input
+
+
+@method("cuda")
+def cuda(input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """Raises ArgumentError: there is no such device."""
+    check_device("cuda", "cuda")
+    return input
+
+
 def _is_dtype_name(name: str) -> bool:
     try:
         np.dtype(name)
