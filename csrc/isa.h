@@ -45,10 +45,51 @@ struct mg_gemm_kernels {
     double (*probe)(int64_t steps);   /* run `steps` rounds of register-only FMAs; returns FLOPs done */
 };
 
+/* --- convolution: see conv/stencil.h ------------------------------------------------------------------------- */
+
+enum { MG_STENCIL_VECTORS = 8, MG_DOTS_ROWS = 10, MG_OUTER_ROWS = 16 };
+
+struct mg_stencil {
+    int64_t k;                            /* steps: taps of input channels */
+    const void *a;                        /* weights, [k][rows] */
+    const int32_t *off;                   /* where each step reads, in elements from b */
+    const void *b[MG_STENCIL_VECTORS];    /* the image at each vector of output pixels */
+    void *c[MG_STENCIL_VECTORS];          /* where each vector goes in the first row */
+    int lanes[MG_STENCIL_VECTORS];        /* how many pixels of it exist, 1 .. VL */
+    int64_t rsc;                          /* elements between rows (output channels) */
+    const void *bias;                     /* one number a row, or NULL */
+    int accumulate;                       /* add to c */
+    int act;
+    int plain;                            /* all lanes exist, and nothing is to be done but to store */
+};
+typedef void mg_stencil_fn(const struct mg_stencil *s);
+
+struct mg_outer {
+    const void *row[MG_OUTER_ROWS];       /* shifted images */
+    const int64_t *segment;               /* where runs of pixels start in them */
+    int64_t segments, length;             /* how many runs, how many pixels in each */
+    const void *b;                        /* cotangents: `outer` [pixels][nv * vl], `dots` [planes][pixels] */
+    int64_t rsb;                          /* `dots`: elements between planes */
+    void *c;                              /* `outer` [rows][nv * vl], `dots` [planes][rows][vl] */
+    int64_t rsc;                          /* `dots`: elements between planes of sums */
+    int accumulate;                       /* `outer`: add to c (`dots` always does) */
+};
+typedef void mg_outer_fn(const struct mg_outer *t);
+
+struct mg_conv_kernels {
+    int registers;                         /* accumulators: rows * vectors of a stencil must not be more */
+    int outer_rows;
+    mg_stencil_fn *const *stencil;         /* [(rows - 1) * MG_STENCIL_VECTORS + vectors - 1] */
+    mg_outer_fn *const *outer;             /* [(rows - 1) * 2 + vectors - 1] */
+    mg_outer_fn *const *dots;              /* [(rows - 1) * 2 + planes - 1] */
+    void (*sum_partials)(int64_t n, const void *c, void *y);
+};
+
 struct mg_isa {
     const char *name;
     int (*supported)(void);
     struct mg_gemm_kernels gemm[2];   /* by MG_F32, MG_F64 */
+    struct mg_conv_kernels conv[2];   /* likewise */
     void (*philox)(uint64_t key, uint64_t block, int64_t blocks, uint32_t *out);
     void (*uniform_f32)(int64_t n, const uint32_t *bits, float *out);
     void (*uniform_f64)(int64_t n, const uint32_t *bits, double *out);

@@ -54,6 +54,21 @@ int mg_matmul(int type, int64_t m, int64_t n, int64_t k, const void *a, int64_t 
 int mg_ladder(int step, int64_t m, int64_t n, int64_t k, const float *a, const float *b, float *c);
 const char *mg_ladder_name(int step);
 
+/* --- convolution in two dimensions --------------------------------------------------------------------------- */
+/* x (n, ci, h, w), weights (co, ci / groups, kh, kw), y and g (n, co, oh, ow): all dense, in this order; see conv/conv.c.
+ * oh and ow must be what h, w and the rest imply. Results must not overlap inputs, and are written whole. bias: one number
+ * for each of co channels, or NULL; it and `act` belong to the forward direction only. */
+enum { MG_CONV_AUTO = 0, MG_CONV_DIRECT = 1, MG_CONV_WINOGRAD = 2 };
+
+struct mg_conv {
+    int type, act, algorithm;
+    int64_t n, ci, co, groups, h, w, kh, kw, oh, ow;
+    int64_t stride[2], dilation[2], pad[4];      /* pad: above, below, left, right */
+};
+int mg_conv2d(const struct mg_conv *c, const void *x, const void *w, const void *bias, void *y);
+int mg_conv2d_input_grad(const struct mg_conv *c, const void *g, const void *w, void *x);
+int mg_conv2d_weight_grad(const struct mg_conv *c, const void *x, const void *g, void *w);
+
 /* --- Philox4x32-10 counter-based random numbers -------------------------------------------------------------- */
 /* n values starting with the first word of block `block`; see random/philox.h for the layout. */
 int mg_random_bits(uint64_t key, uint64_t block, int64_t n, uint32_t *out);

@@ -15,6 +15,7 @@
 #include "vec.h"
 #include "gemm/tile.h"
 #include "gemm/pack.h"
+#include "conv/stencil.h"
 #undef REAL
 #undef TYPE
 #undef FN
@@ -29,6 +30,7 @@
 #include "vec.h"
 #include "gemm/tile.h"
 #include "gemm/pack.h"
+#include "conv/stencil.h"
 #undef REAL
 #undef TYPE
 #undef FN
@@ -45,10 +47,15 @@ static int supported(void) { return MG_TABLE_SUPPORTED; }
     .tile = tiles_##T, .wide_tile = tile_1_8_0_##T,                                                                   \
     .transpose = transpose_##T, .copy_panel = copy_panel_##T, .rows_dot = rows_dot_##T, .probe = probe_##T}
 
+#define CONV_KERNELS(T) {                                                                                          \
+    .registers = MR * NV, .outer_rows = OUTER_ROWS, .stencil = stencils_##T, .outer = outers_##T,                    \
+    .dots = dots_kernels_##T, .sum_partials = sum_partials_##T}
+
 const struct mg_isa MG_TABLE = {
     .name = MG_TABLE_NAME,
     .supported = supported,
     .gemm = {GEMM_KERNELS(f32, float), GEMM_KERNELS(f64, double)},
+    .conv = {CONV_KERNELS(f32), CONV_KERNELS(f64)},
     .philox = philox,
     .uniform_f32 = uniform_f32,
     .uniform_f64 = uniform_f64,

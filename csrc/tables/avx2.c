@@ -15,6 +15,8 @@
 #define VBYTES 32
 #define MR 6
 #define NV 2
+#define OUTER_ROWS 5
+#define FOR_EACH_OUTER_ROW_COUNT(X) X(1) X(2) X(3) X(4) X(5)
 #define FOR_EACH_ROW_COUNT(X) X(1) X(2) X(3) X(4) X(5) X(6)
 #define KC 256
 #define NC 1024

@@ -5,6 +5,8 @@
 #define VBYTES 16
 #define MR 4
 #define NV 2
+#define OUTER_ROWS 4
+#define FOR_EACH_OUTER_ROW_COUNT(X) X(1) X(2) X(3) X(4)
 #define FOR_EACH_ROW_COUNT(X) X(1) X(2) X(3) X(4)
 #define KC 256
 #define NC 512
