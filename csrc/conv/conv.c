@@ -142,6 +142,7 @@ static void pack_weights(void *arg, int chunk, int chunks) {
         const int64_t g = u / count, m0 = share(p->m, u % count, count), rows = share(p->m, u % count + 1, count) - m0;
         for (int i = 0; i < p->pieces; i++) {
             const struct piece *e = &p->piece[i];
+            if (e->steps == 0) continue;
             for (int64_t c0 = 0, channels; c0 < p->in.channels; c0 += channels) {
                 channels = least(e->block, p->in.channels - c0);
                 char *d = p->packed + (g * p->group_weights + e->weights + c0 * e->taps * p->m + m0 * channels * e->taps) * p->size;
