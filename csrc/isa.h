@@ -76,6 +76,19 @@ struct mg_outer {
 };
 typedef void mg_outer_fn(const struct mg_outer *t);
 
+struct mg_single {
+    int64_t k;                            /* as in mg_stencil, with one row of weights */
+    const void *a;
+    const int32_t *off;
+    const void *b;                        /* the image at the first output pixel, rows rsb apart */
+    int64_t rsb;
+    void *c;
+    int64_t rsc, rows, columns;
+    const void *bias;
+    int accumulate, act;
+    int grid;                             /* the steps are three by three neighbouring pixels: k = 9 */
+};
+
 struct mg_conv_kernels {
     int registers;                         /* accumulators: rows * vectors of a stencil must not be more */
     int outer_rows;
@@ -83,6 +96,9 @@ struct mg_conv_kernels {
     mg_outer_fn *const *outer;             /* [(rows - 1) * 2 + vectors - 1] */
     mg_outer_fn *const *dots;              /* [(rows - 1) * 2 + planes - 1] */
     void (*sum_partials)(int64_t n, const void *c, void *y);
+    void (*single)(const struct mg_single *s);
+    void (*copy_rows)(int64_t rows, int64_t n, const void *src, int64_t rss, int64_t step, void *dst, int64_t rsd);
+    void (*place_rows)(int64_t rows, int64_t n, const void *src, int64_t rss, void *dst, int64_t rsd, int64_t step);
 };
 
 struct mg_isa {

@@ -49,7 +49,8 @@ static int supported(void) { return MG_TABLE_SUPPORTED; }
 
 #define CONV_KERNELS(T) {                                                                                          \
     .registers = MR * NV, .outer_rows = OUTER_ROWS, .stencil = stencils_##T, .outer = outers_##T,                    \
-    .dots = dots_kernels_##T, .sum_partials = sum_partials_##T}
+    .dots = dots_kernels_##T, .sum_partials = sum_partials_##T,                               \
+    .single = single_##T, .copy_rows = copy_rows_##T, .place_rows = place_rows_##T}
 
 const struct mg_isa MG_TABLE = {
     .name = MG_TABLE_NAME,

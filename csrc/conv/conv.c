@@ -63,32 +63,24 @@ struct layout {
     int64_t (*phase)[2];                     /* remainders */
 };
 
-/* Copy rows first + low .. of all channels; what lies outside the image is zero. */
-static void copy_band(const struct layout *l, int size, const char *src, int64_t first, char *dst) {
+/* Copy rows first + low .. of all channels; what lies outside the image is zero. A vector may be written past the end. */
+static void copy_band(const struct mg_conv_kernels *kn, const struct layout *l, int size, const char *src, int64_t first, char *dst) {
     const int64_t sy = l->stride[0], sx = l->stride[1];
-    for (int64_t c = 0; c < l->channels; c++, src += l->height * l->width * size)
-        for (int f = 0; f < l->phases; f++) {
-            char *d = dst + (c * l->plane + f * l->image) * size;
-            /* columns k with 0 <= (low + k) * sx + remainder < width */
-            const int64_t x0 = l->low[1] * sx + l->phase[f][1];
-            const int64_t lo = least(l->columns, most(0, ceil_div(-x0, sx) * (x0 < 0)));
-            const int64_t hi = most(lo, least(l->columns, floor_div(l->width - 1 - x0, sx) + 1));
-            for (int64_t k = 0; k < l->rows; k++, d += l->columns * size) {
-                const int64_t y = (first + l->low[0] + k) * sy + l->phase[f][0];
-                if (y < 0 || y >= l->height) {
-                    memset(d, 0, (size_t)(l->columns * size));
-                    continue;
-                }
-                const char *s = src + (y * l->width + x0) * size;
-                memset(d, 0, (size_t)(lo * size));
-                if (sx == 1) memcpy(d + lo * size, s + lo * size, (size_t)((hi - lo) * size));
-                else if (size == 4)
-                    for (int64_t j = lo; j < hi; j++) ((float *)d)[j] = ((const float *)s)[j * sx];
-                else
-                    for (int64_t j = lo; j < hi; j++) ((double *)d)[j] = ((const double *)s)[j * sx];
-                memset(d + hi * size, 0, (size_t)((l->columns - hi) * size));
-            }
+    for (int f = 0; f < l->phases; f++) {
+        /* rows and columns k of the copy with 0 <= (low + k) * stride + remainder < size of the image */
+        const int64_t y0 = (first + l->low[0]) * sy + l->phase[f][0], x0 = l->low[1] * sx + l->phase[f][1];
+        const int64_t top = y0 < 0 ? least(l->rows, ceil_div(-y0, sy)) : 0, left = x0 < 0 ? least(l->columns, ceil_div(-x0, sx)) : 0;
+        const int64_t rows = most(0, least(l->rows, floor_div(l->height - 1 - y0, sy) + 1) - top);
+        const int64_t columns = most(0, least(l->columns, floor_div(l->width - 1 - x0, sx) + 1) - left);
+        const int bordered = rows < l->rows || columns < l->columns;
+        const char *s = src + ((y0 + top * sy) * l->width + x0 + left * sx) * size;
+        char *d = dst + f * l->image * size;
+        for (int64_t c = 0; c < l->channels; c++, s += l->height * l->width * size, d += l->plane * size) {
+            if (bordered) memset(d, 0, (size_t)(l->image * size));
+            if (rows && columns)
+                kn->copy_rows(rows, columns, s, sy * l->width, sx, d + (top * l->columns + left) * size, l->columns);
         }
+    }
 }
 
 /* Channels lie an odd number of cache lines apart, so that the same pixel of different channels falls into different
@@ -107,7 +99,7 @@ struct piece {
     int64_t weights;                /* where its packed weights begin, in elements within a group */
     int64_t offsets;                /* where its offsets begin */
     int64_t block;                  /* channels of a block */
-    int flat;
+    int flat, grid;
 };
 
 struct plan {
@@ -182,6 +174,13 @@ static void run_piece(const struct plan *p, const struct piece *e, int64_t g, in
         const char *bias = last && p->bias ? p->bias + g * p->m * size : NULL;
         const char *b = in + c0 * p->in.plane * size;
 
+        if (p->m == 1 && !e->flat) {
+            const struct mg_single one = {
+                .k = s.k, .a = weights, .off = s.off, .b = b, .rsb = stride, .c = first, .rsc = p->width, .rows = i1 - i0,
+                .columns = columns, .bias = bias, .accumulate = s.accumulate, .act = s.act, .grid = e->grid};
+            p->kernels->single(&one);
+            continue;
+        }
         for (int64_t v = 0, nv; v < vectors; v += nv) {
             nv = least(nv_most, vectors - v);
             int64_t to[MG_STENCIL_VECTORS];
@@ -209,18 +208,11 @@ static void run_piece(const struct plan *p, const struct piece *e, int64_t g, in
             }
         }
     }
-    if (!e->flat) return;
-    const int64_t sy = p->out_stride[0], sx = p->out_stride[1];
-    for (int64_t m = 0; m < p->m; m++)
-        for (int64_t i = i0; i < i1; i++) {
-            const char *s = buffer + (m * p->run + (i - i0) * stride) * size;
-            char *d = out + (m * plane + (i * sy + e->at[0]) * p->width + e->at[1]) * size;
-            if (sx == 1) memcpy(d, s, (size_t)(columns * size));
-            else if (size == 4)
-                for (int64_t j = 0; j < columns; j++) ((float *)d)[j * sx] = ((const float *)s)[j];
-            else
-                for (int64_t j = 0; j < columns; j++) ((double *)d)[j * sx] = ((const double *)s)[j];
-        }
+    if (e->flat)
+        for (int64_t m = 0; m < p->m; m++)
+            p->kernels->place_rows(i1 - i0, columns, buffer + m * p->run * size, stride,
+                                   out + (m * plane + (i0 * p->out_stride[0] + e->at[0]) * p->width + e->at[1]) * size,
+                                   p->out_stride[0] * p->width, p->out_stride[1]);
 }
 
 /* Pixels that no tap reaches: the bias alone. */
@@ -251,7 +243,7 @@ static void run_tasks(void *arg, int chunk, int chunks) {
     for (int64_t u = share(all, chunk, chunks); u < share(all, chunk + 1, chunks); u++) {
         const int64_t band = u % p->bands, g = u / p->bands % p->groups, n = u / p->bands / p->groups;
         const int64_t i0 = band * p->band_rows;
-        copy_band(&p->in, p->size, p->src + (n * p->groups + g) * p->in.channels * p->in.height * p->in.width * p->size, i0, room);
+        copy_band(p->kernels, &p->in, p->size, p->src + (n * p->groups + g) * p->in.channels * p->in.height * p->in.width * p->size, i0, room);
         char *out = p->dst + (n * p->groups + g) * p->m * p->height * p->width * p->size;
         for (int i = 0; i < p->pieces; i++) {
             const struct piece *e = &p->piece[i];
@@ -300,7 +292,7 @@ static int execute(struct plan *p, int type) {
     if (__builtin_mul_overflow(in->rows, in->columns, &in->image) || __builtin_mul_overflow(in->image, in->phases, &elements) ||
         elements > INT32_MAX / 2)
         return MG_ESIZE;
-    in->plane = spread(elements, p->size);
+    in->plane = spread(elements + p->vl, p->size);
 
     int64_t weights = 0, offsets = 0;
     p->run = 0;
@@ -318,7 +310,7 @@ static int execute(struct plan *p, int type) {
         if (e->block * in->plane > INT32_MAX) return MG_ESIZE;
         const double by_rows = (double)e->columns / (double)(ceil_div(e->columns, p->vl) * p->vl);
         const double by_run = (double)e->columns / (double)in->columns;
-        e->flat = p->out_stride[1] > 1 || p->out_stride[0] > 1 || (e->steps >= 64 && by_run > 1.08 * by_rows);
+        e->flat = p->out_stride[1] > 1 || p->out_stride[0] > 1 || (e->steps >= 64 && p->m > 1 && by_run > 1.08 * by_rows);
         if (e->flat) p->run = mg_round_up((size_t)(p->band_rows * in->columns), (size_t)p->vl) + p->vl;
     }
     p->group_weights = weights;
@@ -341,7 +333,7 @@ static int execute(struct plan *p, int type) {
     p->packed = room + private;
     p->offset = (int32_t *)(p->packed + mg_round_up(packed, MG_LINE));
     for (int i = 0; i < p->pieces; i++) {
-        const struct piece *e = &p->piece[i];
+        struct piece *e = &p->piece[i];
         int32_t *o = p->offset + e->offsets;
         if (e->steps == 0) continue;
         for (int64_t c = 0; c < e->block; c++)
@@ -349,6 +341,9 @@ static int execute(struct plan *p, int type) {
                 const struct tap *a = &p->tap[e->first_tap + t];
                 *o++ = (int32_t)(c * in->plane + a->phase * in->image + (a->y - in->low[0]) * in->columns + a->x - in->low[1]);
             }
+        o = p->offset + e->offsets;
+        e->grid = e->steps == 9 && o[3] - o[0] == in->columns;
+        for (int t = 0; t < 9 && e->grid; t++) e->grid = o[t] == o[0] + t / 3 * in->columns + t % 3;
     }
     const int64_t units = p->groups * panels(p);
     mg_parallel(pack_weights, p, (int)(packed < 65536 ? 1 : least(units, threads)));
@@ -482,7 +477,7 @@ int mg_conv2d_input_grad(const struct mg_conv *c, const void *g, const void *w, 
         for (int64_t rx = 0; rx < nx; rx++) {
             struct piece *e = &piece[p.pieces++];
             *e = (struct piece){.at = {ry, rx}, .rows = ceil_div(c->h - ry, sy), .columns = ceil_div(c->w - rx, sx), .first_tap = p.taps};
-            for (int64_t t = 0; t < taps; t++) {
+            for (int64_t t = taps - 1; t >= 0; t--) {   /* the last tap lies first in the image */
                 const int64_t v = ry + c->pad[0] - t / c->kw * c->dilation[0], u = rx + c->pad[2] - t % c->kw * c->dilation[1];
                 if (v % sy || u % sx) continue;
                 tap[p.taps++] = (struct tap){v / sy, u / sx, t, 0};
@@ -582,7 +577,7 @@ static void run_weight_task(const struct weight_plan *p, int64_t g, int64_t part
             int64_t *s = segment;
             for (int64_t n = n0; n < n1; n++) {
                 const int64_t at = (n - n0) * p->in.plane * p->ci;
-                copy_band(&p->in, size, p->x + (n * p->groups + g) * p->ci * p->in.height * p->in.width * size, i0, band + at * size);
+                copy_band(p->kernels, &p->in, size, p->x + (n * p->groups + g) * p->ci * p->in.height * p->in.width * size, i0, band + at * size);
                 for (int64_t i = 0; i < i1 - i0; i++) *s++ = at + i * p->in.columns;
             }
             if (p->dots) dots_chunk(p, g, n0, i0, j0, j1, i1 - i0, band, vectors, segment);
@@ -682,7 +677,7 @@ int mg_conv2d_weight_grad(const struct mg_conv *c, const void *x, const void *g,
         free(tap);
         return MG_ESIZE;
     }
-    in->plane = spread(in->image * in->phases, size);
+    in->plane = spread(in->image * in->phases + p.vl, size);
     p.parts = most(1, least(least(PARTIALS, c->n), (6 << 20) / most(1, p.sums * c->groups * size)));
     if (c->groups >= 16) p.parts = 1;
     const double flops = 2.0 * (double)c->n * (double)pairs * (double)c->co * (double)pixels;

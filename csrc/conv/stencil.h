@@ -140,6 +140,8 @@ ALWAYS_INLINE void FN(dots_of)(const int planes, const int rows, const struct mg
     for (int64_t s = 0; s < t->segments; s++) {
         const int64_t start = t->segment[s];
         int64_t q = 0;
+        UNROLL for (int o = 0; o < planes; o++)
+            for (int64_t p = 0; p < t->length; p += 64 / (int64_t)sizeof(REAL)) __builtin_prefetch(g[o] + t->segments * t->length + p);
         for (; q + VL <= t->length; q += VL) {
             FN(vec) h[2];
             UNROLL for (int o = 0; o < planes; o++) h[o] = FN(load)(g[o] + q);
@@ -175,4 +177,89 @@ static void FN(sum_partials)(int64_t n, const void *from, void *to) {
     const REAL *c = from;
     REAL *y = to;
     for (int64_t i = 0; i < n; i++) y[i] = FN(sum_lanes)(FN(load)(c + i * VL));
+}
+
+/* --- one output channel ------------------------------------------------------------------------------------------- */
+
+/* `stencil` for a single output channel, such as a depthwise one: blocks of `rows` vectors below each other. */
+ALWAYS_INLINE void FN(single_of)(const int rows, const struct mg_single *s, int64_t y, int64_t x, int lanes) {
+    enum { MOST = 8 };
+    const REAL *in = (const REAL *)s->b + y * s->rsb + x, *a = s->a;
+    REAL *out = (REAL *)s->c + y * s->rsc + x;
+    FN(vec) sum[MOST];
+    UNROLL for (int r = 0; r < rows; r++) sum[r] = (FN(vec)){0};
+    if (s->grid) {   /* three by three taps: a row that is read serves three rows of the result */
+        const int64_t down = s->off[3] - s->off[0];
+        const REAL *top = in + s->off[0];
+        UNROLL for (int v = 0; v < 3; v++) {
+            const REAL w0 = a[v], w1 = a[3 + v], w2 = a[6 + v];
+            FN(vec) r0 = FN(load)(top + v), r1 = FN(load)(top + down + v);
+            UNROLL for (int r = 0; r < rows; r++) {
+                const FN(vec) r2 = FN(load)(top + (r + 2) * down + v);
+                sum[r] += w0 * r0;
+                sum[r] += w1 * r1;
+                sum[r] += w2 * r2;
+                r0 = r1;
+                r1 = r2;
+            }
+        }
+    } else
+        for (int64_t p = 0; p < s->k; p++) {
+            const REAL *at = in + s->off[p], w = a[p];
+            UNROLL for (int r = 0; r < rows; r++) sum[r] += w * FN(load)(at + r * s->rsb);
+        }
+    UNROLL for (int r = 0; r < rows; r++) {
+        REAL *at = out + r * s->rsc;
+        __builtin_prefetch(at + s->rows * s->rsc, 1);   /* likely the next channel */
+        FN(vec) v = sum[r];
+        if (s->accumulate) v += lanes == VL ? FN(load)(at) : FN(load_first)(at, lanes);
+        if (s->bias) v += *(const REAL *)s->bias;
+        if (s->act == MG_RELU) v = (FN(vec))((FN(bits))v & ~(v < (FN(vec)){0}));
+        if (lanes == VL) FN(store)(at, v);
+        else FN(store_first)(at, v, lanes);
+    }
+}
+static void FN(single)(const struct mg_single *s) {
+    for (int64_t x = 0; x < s->columns; x += VL) {
+        const int lanes = s->columns - x < VL ? (int)(s->columns - x) : VL;
+        int64_t y = 0;
+        for (; y + 7 <= s->rows; y += 7) FN(single_of)(7, s, y, x, lanes);
+        for (; y + 4 <= s->rows; y += 4) FN(single_of)(4, s, y, x, lanes);
+        for (; y < s->rows; y++) FN(single_of)(1, s, y, x, lanes);
+    }
+}
+
+/* --- copying ------------------------------------------------------------------------------------------------------ */
+
+/* dst[i * rsd + j] = src[i * rss + j * step], j < n. For step 1 whole vectors are stored: up to VL - 1 elements after a row
+ * become zero; rows are written in order, so a row may begin there. */
+static void FN(copy_rows)(int64_t rows, int64_t n, const void *from, int64_t rss, int64_t step, void *to, int64_t rsd) {
+    const REAL *src = from;
+    REAL *dst = to;
+    const int64_t next = rows * rss;   /* likely the next thing to be copied */
+    for (; rows > 0; rows--, src += rss, dst += rsd) {
+        int64_t j = 0;
+        for (int64_t q = 0; q < n * step; q += 64 / (int64_t)sizeof(REAL)) __builtin_prefetch(src + next + q);
+        if (step == 1) {
+            for (; j + VL <= n; j += VL) FN(store)(dst + j, FN(load)(src + j));
+            if (j < n) FN(store)(dst + j, FN(load_first)(src + j, (int)(n - j)));
+        } else if (step == 2)
+            for (; j < n; j++) dst[j] = src[2 * j];
+        else
+            for (; j < n; j++) dst[j] = src[j * step];
+    }
+}
+
+/* dst[i * rsd + j * step] = src[i * rss + j], j < n. */
+static void FN(place_rows)(int64_t rows, int64_t n, const void *from, int64_t rss, void *to, int64_t rsd, int64_t step) {
+    const REAL *src = from;
+    REAL *dst = to;
+    for (; rows > 0; rows--, src += rss, dst += rsd) {
+        int64_t j = 0;
+        if (step == 1) {
+            for (; j + VL <= n; j += VL) FN(store)(dst + j, FN(load)(src + j));
+            if (j < n) FN(store_first)(dst + j, FN(load_first)(src + j, (int)(n - j)), (int)(n - j));
+        } else
+            for (; j < n; j++) dst[j * step] = src[j];
+    }
 }
