@@ -101,11 +101,20 @@ struct mg_conv_kernels {
     void (*place_rows)(int64_t rows, int64_t n, const void *src, int64_t rss, void *dst, int64_t rsd, int64_t step);
 };
 
+struct mg_pool_kernels {   /* see conv/pool2d.h */
+    void (*max_start)(int64_t n, void *best);
+    void (*max_row)(int64_t step, int64_t j0, int64_t j1, const void *x, int32_t place, void *best, int32_t *where);
+    void (*add_row)(int64_t step, int64_t j0, int64_t j1, const void *x, void *y);
+    void (*spread_row)(int64_t step, int64_t j0, int64_t j1, const void *g, void *x);
+    void (*times_row)(int64_t n, const void *x, const void *f, void *y);
+};
+
 struct mg_isa {
     const char *name;
     int (*supported)(void);
     struct mg_gemm_kernels gemm[2];   /* by MG_F32, MG_F64 */
     struct mg_conv_kernels conv[2];   /* likewise */
+    struct mg_pool_kernels pool[2];
     void (*philox)(uint64_t key, uint64_t block, int64_t blocks, uint32_t *out);
     void (*uniform_f32)(int64_t n, const uint32_t *bits, float *out);
     void (*uniform_f64)(int64_t n, const uint32_t *bits, double *out);

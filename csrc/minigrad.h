@@ -69,6 +69,20 @@ int mg_conv2d(const struct mg_conv *c, const void *x, const void *w, const void 
 int mg_conv2d_input_grad(const struct mg_conv *c, const void *g, const void *w, void *x);
 int mg_conv2d_weight_grad(const struct mg_conv *c, const void *x, const void *g, void *w);
 
+/* --- pooling in two dimensions ------------------------------------------------------------------------------- */
+/* n planes of h x w (batch times channels), and of oh x ow. Every window must begin inside the image or its first border;
+ * what it covers beyond does not count (maximum) or counts as zero (mean). Of mg_max_pool2d's results, y and index (places
+ * in the flattened plane), either may be NULL. divisor 0: by the size of the window. See conv/pool2d.h. */
+struct mg_pool2d {
+    int type, count_include_pad;
+    int64_t n, h, w, kh, kw, oh, ow, divisor;
+    int64_t stride[2], dilation[2], pad[2];
+};
+int mg_max_pool2d(const struct mg_pool2d *p, const void *x, void *y, int64_t *index);
+int mg_max_pool2d_grad(const struct mg_pool2d *p, const void *g, const int64_t *index, void *x);
+int mg_avg_pool2d(const struct mg_pool2d *p, const void *x, void *y);
+int mg_avg_pool2d_grad(const struct mg_pool2d *p, const void *g, void *x);
+
 /* --- Philox4x32-10 counter-based random numbers -------------------------------------------------------------- */
 /* n values starting with the first word of block `block`; see random/philox.h for the layout. */
 int mg_random_bits(uint64_t key, uint64_t block, int64_t n, uint32_t *out);

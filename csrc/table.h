@@ -16,6 +16,7 @@
 #include "gemm/tile.h"
 #include "gemm/pack.h"
 #include "conv/stencil.h"
+#include "conv/pool2d.h"
 #undef REAL
 #undef TYPE
 #undef FN
@@ -31,6 +32,7 @@
 #include "gemm/tile.h"
 #include "gemm/pack.h"
 #include "conv/stencil.h"
+#include "conv/pool2d.h"
 #undef REAL
 #undef TYPE
 #undef FN
@@ -52,11 +54,16 @@ static int supported(void) { return MG_TABLE_SUPPORTED; }
     .dots = dots_kernels_##T, .sum_partials = sum_partials_##T,                               \
     .single = single_##T, .copy_rows = copy_rows_##T, .place_rows = place_rows_##T}
 
+#define POOL_KERNELS(T) {                                                                                          \
+    .max_start = max_start_##T, .max_row = max_row_##T, .add_row = add_row_##T, .spread_row = spread_row_##T,        \
+    .times_row = times_row_##T}
+
 const struct mg_isa MG_TABLE = {
     .name = MG_TABLE_NAME,
     .supported = supported,
     .gemm = {GEMM_KERNELS(f32, float), GEMM_KERNELS(f64, double)},
     .conv = {CONV_KERNELS(f32), CONV_KERNELS(f64)},
+    .pool = {POOL_KERNELS(f32), POOL_KERNELS(f64)},
     .philox = philox,
     .uniform_f32 = uniform_f32,
     .uniform_f64 = uniform_f64,

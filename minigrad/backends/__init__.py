@@ -27,6 +27,7 @@ from ..mode import Switch, set_default_backend
 from ..philox import philox
 from ..record import Op
 from . import c as _c
+from . import conv as _conv
 
 Kernel = Callable[..., Any]
 
@@ -60,7 +61,7 @@ _BACKENDS: dict[str, Backend] = {"numpy": Backend("numpy", {})}
 _UNAVAILABLE: dict[str, str] = {}
 
 if _c.available:
-    _BACKENDS["c"] = Backend("c", _c.KERNELS)
+    _BACKENDS["c"] = Backend("c", {**_c.KERNELS, **_conv.KERNELS})
 else:
     _UNAVAILABLE["c"] = _c.reason
 

@@ -25,7 +25,7 @@ from .c import _check, available, ffi, lib
 
 __all__ = [
     "ALGORITHMS", "CONV_CROSSOVER", "KERNELS", "POOL_CROSSOVER", "avg_pool2d", "avg_pool2d_grad", "conv2d",
-    "conv2d_input_grad", "conv2d_weight_grad", "max_pool2d_index",
+    "conv2d_input_grad", "conv2d_weight_grad", "max_pool2d", "max_pool2d_grad", "max_pool2d_index",
 ]
 
 Array = np.ndarray[Any, Any]
@@ -131,7 +131,122 @@ def conv2d_weight_grad(
     return _call(lib.mg_conv2d_weight_grad, c, np.empty(shape, x.dtype), _dense(x), _dense(g))
 
 
+# --- pooling --------------------------------------------------------------------------------------------------------
+
+
+def _pooling(
+    x: tuple[int, ...], dtype: Any, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool
+) -> Any | None:
+    """The descriptor of the ABI with the sizes that `ceil_mode` implies, or None where numpy has to answer."""
+    kind = _TYPES.get(dtype)
+    if kind is None or not available or len(x) != 4:
+        return None
+    out = []
+    for size, k, s, p, d in zip(x[2:], kernel, stride, padding, dilation, strict=True):
+        room = size + 2 * p - d * (k - 1) - 1
+        n = (room + (s - 1 if ceil_mode else 0)) // s + 1
+        if ceil_mode and (n - 1) * s >= size + p:
+            n -= 1
+        if n < 1 or 2 * p > k or size < 1:
+            return None
+        # Every window needs an element of its own: the first and the last are the ones that may lack it.
+        if any(not any(0 <= i * s - p + u * d < size for u in range(k)) for i in (0, *range(max(n - 2, 0), n))):
+            return None
+        out.append(n)
+    if math.prod(x[:2]) * math.prod(out) < POOL_CROSSOVER:
+        return None
+    c = ffi.new("struct mg_pool2d *")
+    c.type, c.n = kind, math.prod(x[:2])
+    c.h, c.w = x[2:]
+    c.kh, c.kw = kernel
+    c.oh, c.ow = out
+    c.stride, c.dilation, c.pad = stride, dilation, padding
+    return c
+
+
+def max_pool2d_index(x: Array, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool) -> Array:
+    """Where the first largest element of each window is, as a position in the flattened image."""
+    c = _pooling(x.shape, x.dtype, kernel, stride, padding, dilation, ceil_mode)
+    if c is None:
+        y: Array = OPS["max_pool2d_index"].kernel(x, kernel, stride, padding, dilation, ceil_mode)
+        return y
+    index = np.empty((*x.shape[:2], c.oh, c.ow), np.int64)
+    x = _dense(x)
+    _check(lib.mg_max_pool2d(c, ffi.from_buffer(x), ffi.NULL, ffi.from_buffer("int64_t[]", index)))
+    return index
+
+
+def max_pool2d(
+    x: Array, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool
+) -> tuple[Array, Array]:
+    """Values and positions in one pass: what a plan runs for max_pool2d_index and the gather that follows it."""
+    c = _pooling(x.shape, x.dtype, kernel, stride, padding, dilation, ceil_mode)
+    if c is None:
+        index = OPS["max_pool2d_index"].kernel(x, kernel, stride, padding, dilation, ceil_mode)
+        flat = np.reshape(x, (*x.shape[:2], -1))
+        return np.take_along_axis(flat, index.reshape(*x.shape[:2], -1), 2).reshape(index.shape), index
+    index = np.empty((*x.shape[:2], c.oh, c.ow), np.int64)
+    y = np.empty(index.shape, x.dtype)
+    x = _dense(x)
+    _check(lib.mg_max_pool2d(c, ffi.from_buffer(x), ffi.from_buffer(y), ffi.from_buffer("int64_t[]", index)))
+    return y, index
+
+
+def max_pool2d_grad(g: Array, index: Array, size: Pair) -> Array:
+    """Every element of g added to the position it came from, in images of `size`."""
+    if g.shape != index.shape or g.ndim != 4:
+        raise ValueError(f"max_pool2d_grad: shapes {g.shape} and {index.shape} must be the same four-dimensional one")
+    pixels = size[0] * size[1]
+    if index.size and not (0 <= int(index.min()) and int(index.max()) < pixels):
+        raise ValueError(f"max_pool2d_grad: an index outside an image of {size[0]}x{size[1]}")
+    x = np.zeros((*g.shape[:2], *size), g.dtype)
+    kind = _TYPES.get(g.dtype)
+    if kind is None or not available or g.size == 0:
+        planes = np.arange(math.prod(g.shape[:2])).reshape(*g.shape[:2], 1, 1)
+        np.add.at(x.reshape(-1), index + planes * pixels, g)
+        return x
+    c = ffi.new("struct mg_pool2d *")
+    c.type, c.n = kind, math.prod(g.shape[:2])
+    c.h, c.w = size
+    c.oh, c.ow = g.shape[2:]
+    c.kh = c.kw = 1
+    c.stride = c.dilation = (1, 1)
+    # The geometry of the windows does not matter here, but must be one that exists.
+    c.pad = (max(0, c.oh - c.h), max(0, c.ow - c.w))
+    g, index = _dense(g), np.ascontiguousarray(index, np.int64)
+    _check(lib.mg_max_pool2d_grad(c, ffi.from_buffer(g), ffi.from_buffer("int64_t[]", index), ffi.from_buffer(x)))
+    return x
+
+
+def avg_pool2d(
+    x: Array, kernel: Pair, stride: Pair, padding: Pair, ceil_mode: bool, count_include_pad: bool, divisor: int | None
+) -> Array:
+    """The mean of every window."""
+    c = _pooling(x.shape, x.dtype, kernel, stride, padding, (1, 1), ceil_mode)
+    if c is None:
+        y: Array = OPS["avg_pool2d"].kernel(x, kernel, stride, padding, ceil_mode, count_include_pad, divisor)
+        return y
+    c.count_include_pad, c.divisor = count_include_pad, divisor or 0
+    return _call(lib.mg_avg_pool2d, c, np.empty((*x.shape[:2], c.oh, c.ow), x.dtype), _dense(x))
+
+
+def avg_pool2d_grad(
+    g: Array, size: Pair, kernel: Pair, stride: Pair, padding: Pair, ceil_mode: bool, count_include_pad: bool,
+    divisor: int | None,
+) -> Array:
+    """The transpose of `avg_pool2d`, an image of `size`."""
+    c = None
+    if g.ndim == 4:
+        c = _pooling((*g.shape[:2], *size), g.dtype, kernel, stride, padding, (1, 1), ceil_mode)
+    if c is None or (c.oh, c.ow) != g.shape[2:]:
+        y: Array = OPS["avg_pool2d_grad"].kernel(g, size, kernel, stride, padding, ceil_mode, count_include_pad, divisor)
+        return y
+    c.count_include_pad, c.divisor = count_include_pad, divisor or 0
+    return _call(lib.mg_avg_pool2d_grad, c, np.empty((*g.shape[:2], *size), g.dtype), _dense(g))
+
+
 KERNELS: dict[str, Callable[..., Array]] = (
-    {"conv2d": conv2d, "conv2d_input_grad": conv2d_input_grad, "conv2d_weight_grad": conv2d_weight_grad} if available else {}
+    {f.__name__: f for f in (conv2d, conv2d_input_grad, conv2d_weight_grad, max_pool2d_index, avg_pool2d, avg_pool2d_grad)}
+    if available else {}
 )
 """Op name -> function on arrays, to be merged into the table of the C backend."""
