@@ -99,6 +99,11 @@ struct mg_conv_kernels {
     void (*single)(const struct mg_single *s);
     void (*copy_rows)(int64_t rows, int64_t n, const void *src, int64_t rss, int64_t step, void *dst, int64_t rsd);
     void (*place_rows)(int64_t rows, int64_t n, const void *src, int64_t rss, void *dst, int64_t rsd, int64_t step);
+    /* see conv/transform.h */
+    void (*winograd_in)(int64_t tiles, const void *src, int64_t width, void *dst, int64_t rsd, int64_t apart);
+    int (*winograd_out)(int64_t tiles, const void *src, int64_t rss, int64_t apart, const void *bias, int act, void *dst,
+                        int64_t width);
+    void (*winograd_weights)(const void *src, int turned, void *dst, int64_t apart);
 };
 
 struct mg_pool_kernels {   /* see conv/pool2d.h */

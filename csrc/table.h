@@ -17,6 +17,7 @@
 #include "gemm/pack.h"
 #include "conv/stencil.h"
 #include "conv/pool2d.h"
+#include "conv/transform.h"
 #undef REAL
 #undef TYPE
 #undef FN
@@ -33,6 +34,7 @@
 #include "gemm/pack.h"
 #include "conv/stencil.h"
 #include "conv/pool2d.h"
+#include "conv/transform.h"
 #undef REAL
 #undef TYPE
 #undef FN
@@ -52,7 +54,8 @@ static int supported(void) { return MG_TABLE_SUPPORTED; }
 #define CONV_KERNELS(T) {                                                                                          \
     .registers = MR * NV, .outer_rows = OUTER_ROWS, .stencil = stencils_##T, .outer = outers_##T,                    \
     .dots = dots_kernels_##T, .sum_partials = sum_partials_##T,                               \
-    .single = single_##T, .copy_rows = copy_rows_##T, .place_rows = place_rows_##T}
+    .single = single_##T, .copy_rows = copy_rows_##T, .place_rows = place_rows_##T,                                     \
+    .winograd_in = winograd_in_##T, .winograd_out = winograd_out_##T, .winograd_weights = winograd_weights_##T}
 
 #define POOL_KERNELS(T) {                                                                                          \
     .max_start = max_start_##T, .max_row = max_row_##T, .add_row = add_row_##T, .spread_row = spread_row_##T,        \

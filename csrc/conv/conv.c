@@ -22,6 +22,7 @@
 #include "../isa.h"
 #include "../pool.h"
 #include "../scratch.h"
+#include "winograd.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -35,6 +36,8 @@ enum {
     TASKS_PER_THREAD = 4,
     DOTS_MOST = 64,                 /* weight gradient: taps * channels up to which vectors of pixels are better */
     PIXELS = 512,                   /* weight gradient: pixels between two visits to the sums */
+    WINOGRAD_CHANNELS = 32,         /* of a group, on both sides, from which Winograd's path is quicker */
+    WINOGRAD_PIXELS = 7,            /* and the size of the image; below, a tile of four is mostly border */
     PARTIALS = 8                    /* weight gradient: parts of the batch with sums of their own */
 };
 
@@ -405,6 +408,16 @@ static int is_product(const struct mg_conv *c) {
            !(c->pad[0] | c->pad[1] | c->pad[2] | c->pad[3]);
 }
 
+/* Winograd's path pays for three by three kernels with many channels on both sides, and enough tiles to fill its products. */
+static int takes_winograd(const struct mg_conv *c) {
+    if (c->algorithm == MG_CONV_DIRECT || c->kh != 3 || c->kw != 3 || c->stride[0] != 1 || c->stride[1] != 1 ||
+        c->dilation[0] != 1 || c->dilation[1] != 1)
+        return 0;
+    if (c->algorithm == MG_CONV_WINOGRAD) return c->ci > 0;
+    return least(c->ci, c->co) / c->groups >= WINOGRAD_CHANNELS && least(c->oh, c->ow) >= WINOGRAD_PIXELS &&
+           least(c->h, c->w) >= WINOGRAD_PIXELS;
+}
+
 /* --- forward ------------------------------------------------------------------------------------------------------ */
 
 int mg_conv2d(const struct mg_conv *c, const void *x, const void *w, const void *bias, void *y) {
@@ -420,6 +433,14 @@ int mg_conv2d(const struct mg_conv *c, const void *x, const void *w, const void 
         return mg_gemm(&g);
     }
     const int64_t taps = c->kh * c->kw;
+    if (takes_winograd(c)) {
+        const struct mg_winograd k = {
+            .type = c->type, .act = c->act, .images = c->n, .groups = c->groups, .channels = ci, .height = c->h, .width = c->w,
+            .out_channels = co, .out_height = c->oh, .out_width = c->ow, .top = c->pad[0], .left = c->pad[2], .wo = 9 * ci,
+            .wc = 9, .wg = 9 * ci * co, .x = x, .w = w, .bias = bias, .y = y};
+        status = mg_winograd(&k);
+        if (status != MG_NOT_FINITE) return status;
+    }
     struct tap *tap = malloc((size_t)taps * (sizeof *tap + sizeof(int64_t[2])));
     if (tap == NULL) return MG_ENOMEM;
     struct piece piece = {.rows = c->oh, .columns = c->ow, .taps = taps};
@@ -457,6 +478,14 @@ int mg_conv2d_input_grad(const struct mg_conv *c, const void *g, const void *w, 
             .rsc = pixels, .csc = 1, .alpha = 1, .batch_rank = 2, .batch = {c->n, c->groups}, .batch_a = {0, co * ci},
             .batch_b = {c->co * pixels, co * pixels}, .batch_c = {c->ci * pixels, ci * pixels}};
         return mg_gemm(&p);
+    }
+    if (takes_winograd(c)) {   /* at stride 1, the forward direction with the kernel turned round */
+        const struct mg_winograd k = {
+            .type = c->type, .turned = 1, .images = c->n, .groups = c->groups, .channels = co, .height = c->oh, .width = c->ow,
+            .out_channels = ci, .out_height = c->h, .out_width = c->w, .top = 2 - c->pad[0], .left = 2 - c->pad[2], .wo = 9,
+            .wc = 9 * ci, .wg = 9 * ci * co, .x = g, .w = w, .y = x};
+        status = mg_winograd(&k);
+        if (status != MG_NOT_FINITE) return status;
     }
     /* Pixels of x in phase (ry, rx) of the stride see the taps with (r + pad - k * dilation) a multiple of the stride. */
     const int64_t sy = c->stride[0], sx = c->stride[1], ny = least(sy, c->h), nx = least(sx, c->w);

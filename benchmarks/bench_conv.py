@@ -1,0 +1,195 @@
+"""Convolution in its three directions, and pooling, against torch in its default layout and with channels last.
+
+    python benchmarks/bench_conv.py                 float32, at 1 and 2 threads
+    python benchmarks/bench_conv.py --only 3x3      cases whose label contains this
+    python benchmarks/bench_conv.py --direct        without Winograd's path
+    python benchmarks/bench_conv.py --memory        peak memory of forward + backward
+    python benchmarks/bench_conv.py --crossover     where the kernels begin to beat numpy
+
+minigrad's arrays are (batch, channels, height, width), always: whatever it rearranges inside is in its time. torch's
+"channels last" engine gets inputs that lie that way already, and its results stay so. All engines get memory for their
+results from an allocator that keeps what was freed (glibc, by environment), so that nobody pays for fresh pages.
+
+"ratio" is the best of the torch engines; below the table stands the ratio to torch's default layout alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import timeit
+from pathlib import Path
+from typing import Any
+
+import _harness as harness
+import numpy as np
+
+KEEP = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "68719476736", "MALLOC_TOP_PAD_": "268435456"}
+
+#: label: batch, channels, size, out channels, kernel, stride, padding, groups
+SHAPES = {
+    "3x3 64ch 32x32": (32, 64, 32, 64, 3, 1, 1, 1),
+    "3x3 256ch 14x14": (32, 256, 14, 256, 3, 1, 1, 1),
+    "3x3 1->32 28x28": (64, 1, 28, 32, 3, 1, 1, 1),
+    "7x7/2 3->64 112x112": (16, 3, 112, 64, 7, 2, 3, 1),
+    "1x1 64->256 32x32": (32, 64, 32, 256, 1, 1, 0, 1),
+    "3x3 depthwise 128 28x28": (32, 128, 28, 128, 3, 1, 1, 128),
+}
+DIRECTIONS = ("forward", "input", "weight")
+
+
+def all_cases() -> list[harness.Case]:
+    return [
+        {"label": f"{label} {direction}", "shape": shape, "direction": direction}
+        for label, shape in SHAPES.items()
+        for direction in DIRECTIONS
+    ]
+
+
+def flops(case: harness.Case) -> float:
+    n, c, size, o, k, s, p, groups = case["shape"]
+    places = (size + 2 * p - k) // s + 1
+    return 2.0 * n * o * places**2 * (c // groups) * k * k
+
+
+def operands(shape: Any) -> tuple[Any, Any, Any]:
+    """x, w and a cotangent of y."""
+    n, c, size, o, k, s, p, groups = shape
+    rng = np.random.default_rng(0)
+    places = (size + 2 * p - k) // s + 1
+    shapes = (n, c, size, size), (o, c // groups, k, k), (n, o, places, places)
+    x, w, g = (rng.standard_normal(s).astype(np.float32) for s in shapes)
+    return x, w, g
+
+
+class Torch(harness.Torch):
+    layout = "contiguous_format"
+
+    def environment(self, threads: int) -> dict[str, str]:
+        return KEEP
+
+    def prepare(self, case: harness.Case) -> harness.Call:
+        torch = self.torch
+        *_, s, p, groups = case["shape"]
+        layout = getattr(torch, self.layout)
+        x, w, g = (torch.from_numpy(a).contiguous(memory_format=layout) for a in operands(case["shape"]))
+        if case["direction"] == "forward":
+            return lambda: torch.nn.functional.conv2d(x, w, None, s, p, 1, groups)
+        mask = [case["direction"] == d for d in ("input", "weight")] + [False]
+        which = mask.index(True)
+        backward = torch.ops.aten.convolution_backward
+        return lambda: backward(g, x, w, None, [s, s], [p, p], [1, 1], False, [0, 0], groups, mask)[which]
+
+
+class TorchChannelsLast(Torch):
+    name = "torch-cl"
+    layout = "channels_last"
+
+
+class Minigrad(harness.Minigrad):
+    algorithm = "auto"
+
+    def environment(self, threads: int) -> dict[str, str]:
+        return KEEP
+
+    def start(self, threads: int) -> None:
+        super().start(threads)
+        from minigrad.backends import c, conv
+
+        c.set_num_threads(threads)
+        self.conv = conv
+
+    def prepare(self, case: harness.Case) -> harness.Call:
+        conv, algorithm = self.conv, self.algorithm
+        *_, s, p, groups = case["shape"]
+        x, w, g = operands(case["shape"])
+        rest = (s, s), (p, p, p, p), (1, 1), groups
+        if case["direction"] == "forward":
+            return lambda: conv.conv2d(x, w, *rest, algorithm=algorithm)
+        if case["direction"] == "input":
+            return lambda: conv.conv2d_input_grad(g, w, x.shape[2:], *rest, algorithm=algorithm)
+        return lambda: conv.conv2d_weight_grad(x, g, w.shape[2:], *rest, algorithm=algorithm)
+
+
+class MinigradDirect(Minigrad):
+    algorithm = "direct"
+
+
+def memory_of(engine: harness.Engine, label: str) -> None:
+    """Print by how much forward + backward raised the peak of this process, in bytes."""
+    engine.start(2)
+    tiny: Any = {"shape": (1, 8, 8, 8, 3, 1, 1, 1)}
+    for direction in DIRECTIONS:
+        engine.prepare(tiny | {"direction": direction})()   # what the libraries load on first use
+    calls = [engine.prepare({"shape": SHAPES[label], "direction": d}) for d in DIRECTIONS]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    now = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    results = [call() for call in calls]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps(max(peak, before * 1024) - now if results else 0))
+
+
+def memory(engines: list[harness.Engine]) -> None:
+    print(f"{'MB above the operands':<26}" + "".join(f"{e.name:>14}" for e in engines))
+    for label in SHAPES:
+        row = []
+        for engine in engines:
+            command = [sys.executable, __file__, "--memory-of", engine.name, "--case", label]
+            row.append(json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout) / 1e6)
+        print(f"{label:<26}" + "".join(f"{m:>14.1f}" for m in row), flush=True)
+
+
+def crossover() -> None:
+    """Eager convolutions by the C kernel and by numpy, one thread, growing images."""
+    from minigrad.backends import c, conv
+    from minigrad.record import OPS
+
+    c.set_num_threads(1)
+    print(f"{'multiply-adds':>14}{'numpy us':>10}{'C us':>10}")
+    for channels, size, k in ((1, 1, 1), (1, 3, 2), (1, 5, 3), (2, 6, 3), (4, 8, 3), (8, 14, 3)):
+        rng = np.random.default_rng(0)
+        x = rng.standard_normal((1, channels, size, size)).astype(np.float32)
+        w = rng.standard_normal((channels, channels, k, k)).astype(np.float32)
+        rest = (1, 1), (0, 0, 0, 0), (1, 1), 1
+        best = [
+            min(timeit.repeat(lambda f=f: f(x, w, *rest), number=200, repeat=9)) / 200 * 1e6
+            for f in (OPS["conv2d"].kernel, conv.conv2d)
+        ]
+        print(f"{channels**2 * k**2 * (size - k + 1) ** 2:>14}{best[0]:>10.2f}{best[1]:>10.2f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--direct", action="store_true")
+    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--crossover", action="store_true")
+    parser.add_argument("--memory-of", help=argparse.SUPPRESS)
+    parser.add_argument("--case", help=argparse.SUPPRESS)
+    options, _ = parser.parse_known_args()
+    engines: list[harness.Engine] = [MinigradDirect() if options.direct else Minigrad(), Torch(), TorchChannelsLast()]
+    if options.memory_of:
+        return memory_of(next(e for e in engines if e.name == options.memory_of), options.case)
+    if options.memory:
+        return memory(engines)
+    if options.crossover:
+        return crossover()
+    with tempfile.TemporaryDirectory() as folder:
+        if "--json" not in sys.argv:
+            sys.argv += ["--json", str(Path(folder) / "report.json")]
+        report = Path(sys.argv[sys.argv.index("--json") + 1])
+        harness.main(__file__, engines, all_cases(), parser=parser, tolerance=1e-4, flops=flops)
+        if "--worker" in sys.argv:
+            return
+        for run in json.loads(report.read_text())["runs"]:
+            ratios = [r["seconds"]["torch"] / r["seconds"]["minigrad"] for r in run["rows"] if "torch" in r["seconds"]]
+            if ratios:
+                print(f"{run['threads']} thread(s): geometric mean of torch's default layout / minigrad: "
+                      f"{harness.geometric_mean(ratios):.2f}x")
+
+
+if __name__ == "__main__":
+    main()

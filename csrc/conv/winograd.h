@@ -1,0 +1,24 @@
+/* Convolution by Winograd's minimal filtering, for three by three kernels at stride 1; see winograd.c. */
+#ifndef MG_WINOGRAD_H
+#define MG_WINOGRAD_H
+#include "../isa.h"
+
+/* y[n, g, o] = act(bias + sum over c, i, j of w[g, o, c, i, j] * x[n, g, c, . + i - top, . + j - left]), sizes of a group. With
+ * `turned`, the kernel is read backwards. */
+struct mg_winograd {
+    int type, act, turned;
+    int64_t images, groups, channels, height, width;       /* x */
+    int64_t out_channels, out_height, out_width;            /* y */
+    int64_t top, left;
+    int64_t wo, wc, wg;                                     /* strides of w: output channel, input channel, group */
+    const void *x, *w, *bias;
+    void *y;
+};
+
+enum { MG_NOT_FINITE = -1 };
+
+/* MG_OK, a code, or MG_NOT_FINITE: somewhere a NaN or an infinity came out, and y must be computed in another way, as the
+ * transforms carry it to places where it does not belong. */
+int mg_winograd(const struct mg_winograd *p);
+
+#endif
