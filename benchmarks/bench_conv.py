@@ -1,4 +1,4 @@
-"""Convolution in its three directions, and pooling, against torch in its default layout and with channels last.
+"""Convolution in its three directions against torch, in torch's default layout and with channels last.
 
     python benchmarks/bench_conv.py                 float32, at 1 and 2 threads
     python benchmarks/bench_conv.py --only 3x3      cases whose label contains this
@@ -6,22 +6,25 @@
     python benchmarks/bench_conv.py --memory        peak memory of forward + backward
     python benchmarks/bench_conv.py --crossover     where the kernels begin to beat numpy
 
-minigrad's arrays are (batch, channels, height, width), always: whatever it rearranges inside is in its time. torch's
-"channels last" engine gets inputs that lie that way already, and its results stay so. All engines get memory for their
-results from an allocator that keeps what was freed (glibc, by environment), so that nobody pays for fresh pages.
+minigrad's arrays are (batch, channels, height, width), always: whatever it rearranges inside is in its
+time. torch's "channels last" engine gets inputs that lie that way already, and its results stay so. All
+engines get memory for their results from an allocator that keeps what was freed (glibc, by environment),
+so that nobody pays for fresh pages.
 
-"ratio" is the best of the torch engines; below the table stands the ratio to torch's default layout alone.
+"ratio" is to the best of the torch engines; below the table stands the ratio to torch's default layout.
+"of peak" counts the multiply-adds of the definition: Winograd's path may pass 100 %.
 """
 
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
-import resource
 import subprocess
 import sys
 import tempfile
 import timeit
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -124,13 +127,20 @@ def memory_of(engine: harness.Engine, label: str) -> None:
     engine.start(2)
     tiny: Any = {"shape": (1, 8, 8, 8, 3, 1, 1, 1)}
     for direction in DIRECTIONS:
-        engine.prepare(tiny | {"direction": direction})()   # what the libraries load on first use
+        engine.prepare(tiny | {"direction": direction})()  # what the libraries load on first use
     calls = [engine.prepare({"shape": SHAPES[label], "direction": d}) for d in DIRECTIONS]
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    now = int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+    ctypes.CDLL(None).malloc_trim(0)  # what was freed before must not hide what is taken now
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
+    before = _resident("VmRSS")
     results = [call() for call in calls]
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps(max(peak, before * 1024) - now if results else 0))
+    print(json.dumps(_resident("VmHWM") - before))
+    del results
+
+
+def _resident(field: str) -> float:
+    """A line of /proc/self/status, in bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return float(next(line for line in lines if line.startswith(field)).split()[1]) * 1024
 
 
 def memory(engines: list[harness.Engine]) -> None:
@@ -139,7 +149,9 @@ def memory(engines: list[harness.Engine]) -> None:
         row = []
         for engine in engines:
             command = [sys.executable, __file__, "--memory-of", engine.name, "--case", label]
-            row.append(json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout) / 1e6)
+            row.append(
+                json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout) / 1e6
+            )
         print(f"{label:<26}" + "".join(f"{m:>14.1f}" for m in row), flush=True)
 
 
@@ -156,21 +168,27 @@ def crossover() -> None:
         w = rng.standard_normal((channels, channels, k, k)).astype(np.float32)
         rest = (1, 1), (0, 0, 0, 0), (1, 1), 1
         best = [
-            min(timeit.repeat(lambda f=f: f(x, w, *rest), number=200, repeat=9)) / 200 * 1e6
+            min(timeit.repeat(partial(f, x, w, *rest), number=200, repeat=9)) / 200 * 1e6
             for f in (OPS["conv2d"].kernel, conv.conv2d)
         ]
         print(f"{channels**2 * k**2 * (size - k + 1) ** 2:>14}{best[0]:>10.2f}{best[1]:>10.2f}")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--direct", action="store_true")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--crossover", action="store_true")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     parser.add_argument("--case", help=argparse.SUPPRESS)
     options, _ = parser.parse_known_args()
-    engines: list[harness.Engine] = [MinigradDirect() if options.direct else Minigrad(), Torch(), TorchChannelsLast()]
+    engines: list[harness.Engine] = [
+        MinigradDirect() if options.direct else Minigrad(),
+        Torch(),
+        TorchChannelsLast(),
+    ]
     if options.memory_of:
         return memory_of(next(e for e in engines if e.name == options.memory_of), options.case)
     if options.memory:
@@ -185,10 +203,16 @@ def main() -> None:
         if "--worker" in sys.argv:
             return
         for run in json.loads(report.read_text())["runs"]:
-            ratios = [r["seconds"]["torch"] / r["seconds"]["minigrad"] for r in run["rows"] if "torch" in r["seconds"]]
+            ratios = [
+                r["seconds"]["torch"] / r["seconds"]["minigrad"]
+                for r in run["rows"]
+                if "torch" in r["seconds"]
+            ]
             if ratios:
-                print(f"{run['threads']} thread(s): geometric mean of torch's default layout / minigrad: "
-                      f"{harness.geometric_mean(ratios):.2f}x")
+                print(
+                    f"{run['threads']} thread(s): geometric mean of torch's default layout / minigrad: "
+                    f"{harness.geometric_mean(ratios):.2f}x"
+                )
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@
 #include <stdatomic.h>
 #include <string.h>
 
-enum { ELEMENTS = 36, TILES = 64, STEPS = 384, CHUNKS_PER_THREAD = 4 };
+enum { ELEMENTS = 36, TILES = 32, STEPS = 384, CHUNKS_PER_THREAD = 4 };
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }

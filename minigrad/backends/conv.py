@@ -1,9 +1,13 @@
 """Convolution and pooling by the C kernels: the functions of `ops/convolution.py`, on arrays.
 
-Same names, same attributes, same conventions as the records there: images (n, c, h, w), weights (o, c / groups, kh, kw),
-padding of a convolution as (above, below, left, right), of a pooling as a pair. A function here computes float32 and
-float64; for other types, for sizes that do not fit together (which its record words) and for arrays so small that numpy
-is quicker, it calls the record's own numpy kernel.
+Same names, same attributes, same conventions as the records there: images (n, c, h, w), weights
+(o, c / groups, kh, kw), padding of a convolution as (above, below, left, right), of a pooling as a pair. A
+function here computes float32 and float64; for other types, and for sizes that do not fit together (which its
+record words), it calls the record's own numpy kernel.
+
+A convolution has two algorithms with errors of their own, see csrc/conv/conv.c and winograd.c: "direct", and
+for 3 x 3 kernels at stride 1 "winograd", about ten times less exact and two to three times quicker. "auto"
+takes the second from 32 channels on; `CONV_ALGORITHM` is what calls without an opinion get.
 
 >>> import numpy as np
 >>> x, w = np.ones((1, 1, 3, 3), np.float32), np.ones((1, 1, 2, 2), np.float32)
@@ -24,8 +28,19 @@ from ..record import OPS
 from .c import _check, available, ffi, lib
 
 __all__ = [
-    "ALGORITHMS", "CONV_CROSSOVER", "KERNELS", "POOL_CROSSOVER", "avg_pool2d", "avg_pool2d_grad", "conv2d",
-    "conv2d_input_grad", "conv2d_weight_grad", "max_pool2d", "max_pool2d_grad", "max_pool2d_index",
+    "ALGORITHMS",
+    "CONV_ALGORITHM",
+    "CONV_CROSSOVER",
+    "KERNELS",
+    "POOL_CROSSOVER",
+    "avg_pool2d",
+    "avg_pool2d_grad",
+    "conv2d",
+    "conv2d_input_grad",
+    "conv2d_weight_grad",
+    "max_pool2d",
+    "max_pool2d_grad",
+    "max_pool2d_index",
 ]
 
 Array = np.ndarray[Any, Any]
@@ -33,12 +48,16 @@ Pair = tuple[int, int]
 Borders = tuple[int, int, int, int]
 
 CONV_CROSSOVER = 0
-"""Multiply-adds below which numpy is quicker than the call into C."""
+"""Multiply-adds below which numpy is quicker than the call into C: there are none, a single one takes numpy 8.3 us
+and C 6.1 (`python benchmarks/bench_conv.py --crossover`)."""
 
 POOL_CROSSOVER = 0
-"""Elements of the output of a pooling below which numpy is quicker than the call into C."""
+"""Likewise for a pooling, in elements of its output."""
 
 ALGORITHMS = {"auto": 0, "direct": 1, "winograd": 2}
+
+CONV_ALGORITHM = "auto"
+"""The algorithm of calls that name none."""
 
 _TYPES = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}
 
@@ -59,8 +78,15 @@ def _call(function: Any, geometry: Any, result: Array, *arrays: Array | None) ->
 
 
 def _geometry(
-    x: tuple[int, ...], w: tuple[int, ...], y: tuple[int, ...], dtype: Any, stride: Pair, padding: Borders, dilation: Pair,
-    groups: int, algorithm: str,
+    x: tuple[int, ...],
+    w: tuple[int, ...],
+    y: tuple[int, ...],
+    dtype: Any,
+    stride: Pair,
+    padding: Borders,
+    dilation: Pair,
+    groups: int,
+    algorithm: str | None,
 ) -> Any | None:
     """The descriptor of the ABI, or None where C has nothing to offer or the sizes do not fit together."""
     kind = _TYPES.get(dtype)
@@ -69,11 +95,19 @@ def _geometry(
     places = tuple(
         _out(x[2 + d], w[2 + d], stride[d], padding[2 * d], padding[2 * d + 1], dilation[d]) for d in (0, 1)
     )
-    if (x[0] != y[0] or w[0] != y[1] or w[1] * groups != x[1] or w[0] % groups or y[2:] != places or min(places) < 1
-            or min(w[2:]) < 1 or math.prod(y) * math.prod(w[1:]) < CONV_CROSSOVER):
+    if (
+        x[0] != y[0]
+        or w[0] != y[1]
+        or w[1] * groups != x[1]
+        or w[0] % groups
+        or y[2:] != places
+        or min(places) < 1
+        or min(w[2:]) < 1
+        or math.prod(y) * math.prod(w[1:]) < CONV_CROSSOVER
+    ):
         return None
     c = ffi.new("struct mg_conv *")
-    c.type, c.algorithm = kind, ALGORITHMS[algorithm]
+    c.type, c.algorithm = kind, ALGORITHMS[algorithm or CONV_ALGORITHM]
     c.n, c.ci, c.h, c.w = x
     c.co, _, c.kh, c.kw = w
     c.oh, c.ow = places
@@ -83,14 +117,22 @@ def _geometry(
 
 
 def conv2d(
-    x: Array, w: Array, stride: Pair, padding: Borders, dilation: Pair, groups: int,
-    bias: Array | None = None, relu: bool = False, algorithm: str = "auto",
+    x: Array,
+    w: Array,
+    stride: Pair,
+    padding: Borders,
+    dilation: Pair,
+    groups: int,
+    bias: Array | None = None,
+    relu: bool = False,
+    algorithm: str | None = None,
 ) -> Array:
     """The products of weights with every patch, summed; then, if wanted, a bias per channel and max(y, 0)."""
     c = None
     if x.dtype == w.dtype and len(x.shape) == len(w.shape) == 4:
         places = tuple(
-            _out(x.shape[2 + d], w.shape[2 + d], stride[d], padding[2 * d], padding[2 * d + 1], dilation[d]) for d in (0, 1)
+            _out(x.shape[2 + d], w.shape[2 + d], stride[d], padding[2 * d], padding[2 * d + 1], dilation[d])
+            for d in (0, 1)
         )
         shape = (x.shape[0], w.shape[0], *places)
         c = _geometry(x.shape, w.shape, shape, x.dtype, stride, padding, dilation, groups, algorithm)
@@ -100,11 +142,25 @@ def conv2d(
             y = y + bias.reshape(-1, 1, 1)
         return np.maximum(y, 0) if relu else y
     c.act = 1 if relu else 0
-    return _call(lib.mg_conv2d, c, np.empty(shape, x.dtype), _dense(x), _dense(w), None if bias is None else _dense(bias))
+    return _call(
+        lib.mg_conv2d,
+        c,
+        np.empty(shape, x.dtype),
+        _dense(x),
+        _dense(w),
+        None if bias is None else _dense(bias),
+    )
 
 
 def conv2d_input_grad(
-    g: Array, w: Array, size: Pair, stride: Pair, padding: Borders, dilation: Pair, groups: int, algorithm: str = "auto"
+    g: Array,
+    w: Array,
+    size: Pair,
+    stride: Pair,
+    padding: Borders,
+    dilation: Pair,
+    groups: int,
+    algorithm: str | None = None,
 ) -> Array:
     """The transpose of `conv2d` in its input, an image of `size`."""
     c = None
@@ -118,7 +174,14 @@ def conv2d_input_grad(
 
 
 def conv2d_weight_grad(
-    x: Array, g: Array, kernel: Pair, stride: Pair, padding: Borders, dilation: Pair, groups: int, algorithm: str = "auto"
+    x: Array,
+    g: Array,
+    kernel: Pair,
+    stride: Pair,
+    padding: Borders,
+    dilation: Pair,
+    groups: int,
+    algorithm: str | None = None,
 ) -> Array:
     """The transpose of `conv2d` in its weight, a kernel of the given size."""
     c = None
@@ -150,7 +213,9 @@ def _pooling(
         if n < 1 or 2 * p > k or size < 1:
             return None
         # Every window needs an element of its own: the first and the last are the ones that may lack it.
-        if any(not any(0 <= i * s - p + u * d < size for u in range(k)) for i in (0, *range(max(n - 2, 0), n))):
+        if any(
+            not any(0 <= i * s - p + u * d < size for u in range(k)) for i in (0, *range(max(n - 2, 0), n))
+        ):
             return None
         out.append(n)
     if math.prod(x[:2]) * math.prod(out) < POOL_CROSSOVER:
@@ -164,7 +229,9 @@ def _pooling(
     return c
 
 
-def max_pool2d_index(x: Array, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool) -> Array:
+def max_pool2d_index(
+    x: Array, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool
+) -> Array:
     """Where the first largest element of each window is, as a position in the flattened image."""
     c = _pooling(x.shape, x.dtype, kernel, stride, padding, dilation, ceil_mode)
     if c is None:
@@ -195,9 +262,11 @@ def max_pool2d(
 def max_pool2d_grad(g: Array, index: Array, size: Pair) -> Array:
     """Every element of g added to the position it came from, in images of `size`."""
     if g.shape != index.shape or g.ndim != 4:
-        raise ValueError(f"max_pool2d_grad: shapes {g.shape} and {index.shape} must be the same four-dimensional one")
+        raise ValueError(
+            f"max_pool2d_grad: shapes {g.shape} and {index.shape} must be the same four-dimensional one"
+        )
     pixels = size[0] * size[1]
-    if index.size and not (0 <= int(index.min()) and int(index.max()) < pixels):
+    if index.size and not (int(index.min()) >= 0 and int(index.max()) < pixels):
         raise ValueError(f"max_pool2d_grad: an index outside an image of {size[0]}x{size[1]}")
     x = np.zeros((*g.shape[:2], *size), g.dtype)
     kind = _TYPES.get(g.dtype)
@@ -214,12 +283,20 @@ def max_pool2d_grad(g: Array, index: Array, size: Pair) -> Array:
     # The geometry of the windows does not matter here, but must be one that exists.
     c.pad = (max(0, c.oh - c.h), max(0, c.ow - c.w))
     g, index = _dense(g), np.ascontiguousarray(index, np.int64)
-    _check(lib.mg_max_pool2d_grad(c, ffi.from_buffer(g), ffi.from_buffer("int64_t[]", index), ffi.from_buffer(x)))
+    _check(
+        lib.mg_max_pool2d_grad(c, ffi.from_buffer(g), ffi.from_buffer("int64_t[]", index), ffi.from_buffer(x))
+    )
     return x
 
 
 def avg_pool2d(
-    x: Array, kernel: Pair, stride: Pair, padding: Pair, ceil_mode: bool, count_include_pad: bool, divisor: int | None
+    x: Array,
+    kernel: Pair,
+    stride: Pair,
+    padding: Pair,
+    ceil_mode: bool,
+    count_include_pad: bool,
+    divisor: int | None,
 ) -> Array:
     """The mean of every window."""
     c = _pooling(x.shape, x.dtype, kernel, stride, padding, (1, 1), ceil_mode)
@@ -231,7 +308,13 @@ def avg_pool2d(
 
 
 def avg_pool2d_grad(
-    g: Array, size: Pair, kernel: Pair, stride: Pair, padding: Pair, ceil_mode: bool, count_include_pad: bool,
+    g: Array,
+    size: Pair,
+    kernel: Pair,
+    stride: Pair,
+    padding: Pair,
+    ceil_mode: bool,
+    count_include_pad: bool,
     divisor: int | None,
 ) -> Array:
     """The transpose of `avg_pool2d`, an image of `size`."""
@@ -239,14 +322,27 @@ def avg_pool2d_grad(
     if g.ndim == 4:
         c = _pooling((*g.shape[:2], *size), g.dtype, kernel, stride, padding, (1, 1), ceil_mode)
     if c is None or (c.oh, c.ow) != g.shape[2:]:
-        y: Array = OPS["avg_pool2d_grad"].kernel(g, size, kernel, stride, padding, ceil_mode, count_include_pad, divisor)
+        y: Array = OPS["avg_pool2d_grad"].kernel(
+            g, size, kernel, stride, padding, ceil_mode, count_include_pad, divisor
+        )
         return y
     c.count_include_pad, c.divisor = count_include_pad, divisor or 0
     return _call(lib.mg_avg_pool2d_grad, c, np.empty((*g.shape[:2], *size), g.dtype), _dense(g))
 
 
 KERNELS: dict[str, Callable[..., Array]] = (
-    {f.__name__: f for f in (conv2d, conv2d_input_grad, conv2d_weight_grad, max_pool2d_index, avg_pool2d, avg_pool2d_grad)}
-    if available else {}
+    {
+        f.__name__: f
+        for f in (
+            conv2d,
+            conv2d_input_grad,
+            conv2d_weight_grad,
+            max_pool2d_index,
+            avg_pool2d,
+            avg_pool2d_grad,
+        )
+    }
+    if available
+    else {}
 )
 """Op name -> function on arrays, to be merged into the table of the C backend."""

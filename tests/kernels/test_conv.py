@@ -45,7 +45,8 @@ def naive(x, w, stride, padding, dilation, groups):
     """The definition in float64; what lies outside the image does not take part."""
     x, w = x.astype(np.float64), w.astype(np.float64)
     out = tuple(
-        conv._out(x.shape[2 + d], w.shape[2 + d], stride[d], padding[2 * d], padding[2 * d + 1], dilation[d]) for d in (0, 1)
+        conv._out(x.shape[2 + d], w.shape[2 + d], stride[d], padding[2 * d], padding[2 * d + 1], dilation[d])
+        for d in (0, 1)
     )
     y = np.zeros((x.shape[0], groups, w.shape[0] // groups, *out))
     xg, wg = grouped(x, groups), w.reshape(groups, -1, *w.shape[1:])
@@ -82,10 +83,16 @@ def check(x, w, *attrs, algorithm="direct", seed=0):
     steps = w[0].size, w.shape[0] * kernel[0] * kernel[1], g.shape[0] * g.shape[2] * g.shape[3]
     results = (
         (conv.conv2d(x, w, *attrs, algorithm=algorithm), y, naive(a[0], a[1], *attrs)),
-        (conv.conv2d_input_grad(g, w, size, *attrs, algorithm=algorithm), naive_input_grad(g, w, size, *attrs),
-         naive_input_grad(a[2], a[1], size, *attrs)),
-        (conv.conv2d_weight_grad(x, g, kernel, *attrs), naive_weight_grad(x, g, kernel, *attrs),
-         naive_weight_grad(a[0], a[2], kernel, *attrs)),
+        (
+            conv.conv2d_input_grad(g, w, size, *attrs, algorithm=algorithm),
+            naive_input_grad(g, w, size, *attrs),
+            naive_input_grad(a[2], a[1], size, *attrs),
+        ),
+        (
+            conv.conv2d_weight_grad(x, g, kernel, *attrs),
+            naive_weight_grad(x, g, kernel, *attrs),
+            naive_weight_grad(a[0], a[2], kernel, *attrs),
+        ),
     )
     for direction, ((result, exact, magnitude), n) in enumerate(zip(results, steps, strict=True)):
         assert result.dtype == dtype
@@ -93,7 +100,13 @@ def check(x, w, *attrs, algorithm="direct", seed=0):
         bound = (n + 16) * u * magnitude
         if algorithm == "winograd" and direction < 2:
             channels = w.shape[1] if direction == 0 else w.shape[0]
-            bound = 2304 * (channels + 20) * u * a[0 if direction == 0 else 2].max(initial=0) * a[1].max(initial=0)
+            bound = (
+                2304
+                * (channels + 20)
+                * u
+                * a[0 if direction == 0 else 2].max(initial=0)
+                * a[1].max(initial=0)
+            )
         assert np.all(abs(result - exact) <= bound + 1e-300), (direction, abs(result - exact).max())
 
 
@@ -102,7 +115,10 @@ def cases(draw):
     groups = draw(st.sampled_from([1, 1, 1, 2, 3, 5]))
     each_in, each_out = draw(st.integers(1, 7)), draw(st.sampled_from([1, 2, 3, 5, 13, 15, 17, 33]))
     kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
-    stride, dilation = draw(st.tuples(st.integers(1, 3), st.integers(1, 3))), draw(st.tuples(st.integers(1, 2), st.integers(1, 2)))
+    stride, dilation = (
+        draw(st.tuples(st.integers(1, 3), st.integers(1, 3))),
+        draw(st.tuples(st.integers(1, 2), st.integers(1, 2))),
+    )
     padding = draw(st.tuples(*[st.integers(0, 3)] * 4))
     size = tuple(
         draw(st.integers(max(1, (k - 1) * d + 1 - p - q), 36))
@@ -110,7 +126,15 @@ def cases(draw):
     )
     n = draw(st.integers(1, 3))
     dtype = draw(st.sampled_from([np.float32, np.float64]))
-    return (n, groups * each_in, *size), (groups * each_out, each_in, *kernel), stride, padding, dilation, groups, dtype
+    return (
+        (n, groups * each_in, *size),
+        (groups * each_out, each_in, *kernel),
+        stride,
+        padding,
+        dilation,
+        groups,
+        dtype,
+    )
 
 
 def arrays(x, w, dtype, seed=0):
@@ -181,7 +205,7 @@ def test_winograd_on_normal_numbers(isa):
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_what_is_not_finite_stays_where_it_belongs(value, isa):
-    for channels in (3, 40):   # direct and Winograd
+    for channels in (3, 40):  # direct and Winograd
         x, w = arrays((1, channels, 13, 12), (40, channels, 3, 3), np.float32)
         attrs = ONE, (1, 1, 1, 1), ONE, 1
         x[0, 1, 6, 5] = value
@@ -193,10 +217,14 @@ def test_what_is_not_finite_stays_where_it_belongs(value, isa):
             g = np.ascontiguousarray(arrays(y.shape, (1,), np.float32)[0])
             g[0, 2, 7, 3] = value
             x = conv.conv2d_input_grad(g, w, (13, 12), *attrs)
-            np.testing.assert_array_equal(np.isfinite(x), np.isfinite(naive_input_grad(g, w, (13, 12), *attrs)))
+            np.testing.assert_array_equal(
+                np.isfinite(x), np.isfinite(naive_input_grad(g, w, (13, 12), *attrs))
+            )
             x[...] = 1
             dw = conv.conv2d_weight_grad(x, g, (3, 3), *attrs)
-            np.testing.assert_array_equal(np.isfinite(dw), np.isfinite(naive_weight_grad(x, g, (3, 3), *attrs)))
+            np.testing.assert_array_equal(
+                np.isfinite(dw), np.isfinite(naive_weight_grad(x, g, (3, 3), *attrs))
+            )
 
 
 @pytest.mark.parametrize("name", [*NAMED, "winograd"])
@@ -208,8 +236,13 @@ def test_threads_do_not_change_a_bit(name, isa):
         for threads in (1, 2, 3):
             c.set_num_threads(threads)
             y = conv.conv2d(x, w, *attrs)
-            results.append([y.tobytes(), conv.conv2d_input_grad(y, w, x.shape[2:], *attrs).tobytes(),
-                            conv.conv2d_weight_grad(x, y, w.shape[2:], *attrs).tobytes()])
+            results.append(
+                [
+                    y.tobytes(),
+                    conv.conv2d_input_grad(y, w, x.shape[2:], *attrs).tobytes(),
+                    conv.conv2d_weight_grad(x, y, w.shape[2:], *attrs).tobytes(),
+                ]
+            )
     finally:
         c.set_num_threads(before)
     assert results[0] == results[1] == results[2]
@@ -224,10 +257,22 @@ def test_bias_and_relu(algorithm, isa):
         attrs = ONE, (1, 1, 1, 1), ONE, groups
         y = conv.conv2d(x, w, *attrs, algorithm=algorithm)
         want = y + bias[:, None, None]
-        np.testing.assert_allclose(conv.conv2d(x, w, *attrs, bias, algorithm=algorithm), want, rtol=1e-6, atol=2e-4 if algorithm == "winograd" else 1e-5)
-        np.testing.assert_allclose(conv.conv2d(x, w, *attrs, bias, True, algorithm), np.maximum(want, 0), rtol=1e-6, atol=2e-4 if algorithm == "winograd" else 1e-5)
+        np.testing.assert_allclose(
+            conv.conv2d(x, w, *attrs, bias, algorithm=algorithm),
+            want,
+            rtol=1e-6,
+            atol=2e-4 if algorithm == "winograd" else 1e-5,
+        )
+        np.testing.assert_allclose(
+            conv.conv2d(x, w, *attrs, bias, True, algorithm),
+            np.maximum(want, 0),
+            rtol=1e-6,
+            atol=2e-4 if algorithm == "winograd" else 1e-5,
+        )
     one = conv.conv2d(x[:, :, :1, :1], w[:, :, :1, :1], *attrs[:1], (0, 0, 0, 0), ONE, groups, bias)
-    np.testing.assert_allclose(one, x[:, :, :1, :1] * w[:, 0, 0, 0, None, None] + bias[:, None, None], rtol=1e-5)
+    np.testing.assert_allclose(
+        one, x[:, :, :1, :1] * w[:, 0, 0, 0, None, None] + bias[:, None, None], rtol=1e-5
+    )
 
 
 def test_layouts_and_read_only_inputs(isa):
@@ -261,7 +306,9 @@ def test_empty(dtype, isa):
 
 def test_other_types_and_wrong_sizes_are_left_to_numpy():
     x, w = np.arange(18).reshape(1, 2, 3, 3), np.ones((1, 2, 2, 2), int)
-    np.testing.assert_array_equal(conv.conv2d(x, w, ONE, (0, 0, 0, 0), ONE, 1), naive(x, w, ONE, (0, 0, 0, 0), ONE, 1))
+    np.testing.assert_array_equal(
+        conv.conv2d(x, w, ONE, (0, 0, 0, 0), ONE, 1), naive(x, w, ONE, (0, 0, 0, 0), ONE, 1)
+    )
     for shapes in (((1, 2, 3, 3), (1, 3, 2, 2)), ((1, 2, 3, 3), (1, 2, 4, 2)), ((2, 3, 3), (1, 2, 2, 2))):
         with pytest.raises(Exception, match=r"."):
             conv.conv2d(*arrays(*shapes, np.float32), ONE, (0, 0, 0, 0), ONE, 1)
@@ -286,7 +333,7 @@ def test_the_abi_refuses_what_cannot_be():
 
 
 def test_no_memory_is_a_memory_error():
-    """Scratch that cannot be had. The images are empty in memory (stride 0) but not for the kernel's arithmetic."""
+    """Scratch that cannot be had, asked for before an image is touched."""
     g = c.ffi.new("struct mg_conv *")
     g.groups, g.stride, g.dilation = 1, ONE, ONE
     g.n = g.ci = g.co = 1

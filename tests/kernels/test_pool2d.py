@@ -29,7 +29,14 @@ def cases(draw):
     stride = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))
     padding = tuple(draw(st.integers(0, k // 2)) for k in kernel)
     size = draw(st.tuples(st.integers(1, 20), st.integers(1, 40)))
-    return (2, 2, *size), kernel, stride, padding, draw(st.booleans()), draw(st.sampled_from([np.float32, np.float64]))
+    return (
+        (2, 2, *size),
+        kernel,
+        stride,
+        padding,
+        draw(st.booleans()),
+        draw(st.sampled_from([np.float32, np.float64])),
+    )
 
 
 def on(name, f):
@@ -49,7 +56,7 @@ tables = st.sampled_from(c.isas() or ("none",))
 def test_maximum(case, dilation, specials, table):
     shape, kernel, stride, padding, ceil_mode, dtype = case
     rng = np.random.default_rng(specials)
-    x = rng.integers(-3, 3, shape).astype(dtype)   # many ties
+    x = rng.integers(-3, 3, shape).astype(dtype)  # many ties
     for value in (np.nan, np.inf, -np.inf)[:specials]:
         x[rng.random(shape) < 0.1] = value
     attrs = kernel, stride, padding, dilation, ceil_mode
@@ -63,7 +70,9 @@ def test_maximum(case, dilation, specials, table):
     y, again = on(table, lambda: conv.max_pool2d(x, *attrs))
     np.testing.assert_array_equal(again, exact)
     flat = x.reshape(*x.shape[:2], -1)
-    np.testing.assert_array_equal(y, np.take_along_axis(flat, exact.reshape(2, 2, -1), 2).reshape(exact.shape))
+    np.testing.assert_array_equal(
+        y, np.take_along_axis(flat, exact.reshape(2, 2, -1), 2).reshape(exact.shape)
+    )
     g = rng.normal(size=exact.shape).astype(dtype)
     gx = on(table, lambda: conv.max_pool2d_grad(g, exact, shape[2:]))
     want = np.zeros((4, shape[2] * shape[3]), dtype)
@@ -99,7 +108,7 @@ def test_special_values(isa):
     x = np.array([[[[np.nan, 1, -np.inf, -np.inf], [np.nan, 2, -np.inf, -np.inf]]]], np.float32)
     y, index = conv.max_pool2d(x, (2, 2), (2, 2), (0, 0), (1, 1), False)
     assert np.isnan(y[0, 0, 0, 0])
-    assert index.tolist() == [[[[4, 2]]]]   # of several NaN the last; of equal ones the first
+    assert index.tolist() == [[[[4, 2]]]]  # of several NaN the last; of equal ones the first
     assert y[0, 0, 0, 1] == -np.inf
     mean = conv.avg_pool2d(x, (2, 2), (2, 2), (0, 0), False, True, None)
     assert np.isnan(mean[0, 0, 0, 0])
@@ -114,9 +123,18 @@ def test_threads_do_not_change_a_bit(isa):
             c.set_num_threads(threads)
             y, index = conv.max_pool2d(x, (3, 3), (2, 2), (1, 1), (1, 1), False)
             mean = conv.avg_pool2d(x, (3, 3), (2, 2), (1, 1), False, True, None)
-            results.append([a.tobytes() for a in (
-                y, index, mean, conv.max_pool2d_grad(y, index, (30, 31)),
-                conv.avg_pool2d_grad(mean, (30, 31), (3, 3), (2, 2), (1, 1), False, True, None))])
+            results.append(
+                [
+                    a.tobytes()
+                    for a in (
+                        y,
+                        index,
+                        mean,
+                        conv.max_pool2d_grad(y, index, (30, 31)),
+                        conv.avg_pool2d_grad(mean, (30, 31), (3, 3), (2, 2), (1, 1), False, True, None),
+                    )
+                ]
+            )
     finally:
         c.set_num_threads(before)
     assert results[0] == results[1] == results[2]
@@ -125,8 +143,10 @@ def test_threads_do_not_change_a_bit(isa):
 def test_empty_and_views():
     x = np.random.default_rng(0).normal(size=(3, 2, 8, 9)).astype(np.float32)
     for a, b in itertools.pairwise((x, np.asfortranarray(x), np.flip(np.flip(x, 2).copy(), 2))):
-        np.testing.assert_array_equal(conv.max_pool2d_index(a, (2, 2), (2, 2), (0, 0), (1, 1), False),
-                                      conv.max_pool2d_index(b, (2, 2), (2, 2), (0, 0), (1, 1), False))
+        np.testing.assert_array_equal(
+            conv.max_pool2d_index(a, (2, 2), (2, 2), (0, 0), (1, 1), False),
+            conv.max_pool2d_index(b, (2, 2), (2, 2), (0, 0), (1, 1), False),
+        )
     assert conv.max_pool2d_index(x[:0], (2, 2), (2, 2), (0, 0), (1, 1), False).shape == (0, 2, 4, 4)
     assert conv.avg_pool2d(x[:0], (2, 2), (2, 2), (0, 0), False, True, None).shape == (0, 2, 4, 4)
 
