@@ -34,9 +34,10 @@ enum {
     BAND_BYTES = 384 << 10,         /* a copied band of rows, beside them */
     PARALLEL_FLOPS = 500000,        /* below this, waking another thread costs more than it saves */
     TASKS_PER_THREAD = 4,
-    DOTS_MOST = 64,                 /* weight gradient: taps * channels up to which vectors of pixels are better */
+    DOTS_MOST = 64,                 /* weight gradient: taps * channels up to which vectors of pixels may be better */
     PIXELS = 512,                   /* weight gradient: pixels between two visits to the sums */
     WINOGRAD_CHANNELS = 32,         /* of a group, on both sides, from which Winograd's path is quicker */
+    WINOGRAD_TILES = 64,            /* and tiles of the batch: fewer do not repay the transform of the weights */
     WINOGRAD_PIXELS = 7,            /* and the size of the image; below, a tile of four is mostly border */
     PARTIALS = 8                    /* weight gradient: parts of the batch with sums of their own */
 };
@@ -414,6 +415,8 @@ static int takes_winograd(const struct mg_conv *c) {
         c->dilation[0] != 1 || c->dilation[1] != 1)
         return 0;
     if (c->algorithm == MG_CONV_WINOGRAD) return c->ci > 0;
+    const int64_t tiles = least(ceil_div(c->oh, 4) * ceil_div(c->ow, 4), ceil_div(c->h, 4) * ceil_div(c->w, 4));
+    if (tiles < ceil_div(WINOGRAD_TILES, c->n)) return 0;
     return least(c->ci, c->co) / c->groups >= WINOGRAD_CHANNELS && least(c->oh, c->ow) >= WINOGRAD_PIXELS &&
            least(c->h, c->w) >= WINOGRAD_PIXELS;
 }

@@ -48,8 +48,8 @@ Pair = tuple[int, int]
 Borders = tuple[int, int, int, int]
 
 CONV_CROSSOVER = 0
-"""Multiply-adds below which numpy is quicker than the call into C: there are none, a single one takes numpy 8.3 us
-and C 6.1 (`python benchmarks/bench_conv.py --crossover`)."""
+"""Multiply-adds below which numpy is quicker than the call into C. There are none: a single one takes
+numpy 8.3 us and C 6.1 (`python benchmarks/bench_conv.py --crossover`)."""
 
 POOL_CROSSOVER = 0
 """Likewise for a pooling, in elements of its output."""
@@ -194,13 +194,13 @@ def conv2d_weight_grad(
     return _call(lib.mg_conv2d_weight_grad, c, np.empty(shape, x.dtype), _dense(x), _dense(g))
 
 
-# --- pooling --------------------------------------------------------------------------------------------------------
+# --- pooling ------------------------------------------------------------------------------------------
 
 
 def _pooling(
     x: tuple[int, ...], dtype: Any, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool
 ) -> Any | None:
-    """The descriptor of the ABI with the sizes that `ceil_mode` implies, or None where numpy has to answer."""
+    """The descriptor of the ABI with the sizes that `ceil_mode` implies; None where numpy has to answer."""
     kind = _TYPES.get(dtype)
     if kind is None or not available or len(x) != 4:
         return None
@@ -212,10 +212,9 @@ def _pooling(
             n -= 1
         if n < 1 or 2 * p > k or size < 1:
             return None
-        # Every window needs an element of its own: the first and the last are the ones that may lack it.
-        if any(
-            not any(0 <= i * s - p + u * d < size for u in range(k)) for i in (0, *range(max(n - 2, 0), n))
-        ):
+        # Every window needs an element of its own; those that begin outside the image may lack it.
+        outside = (*range(min(n, -(-p // s))), n - 1)
+        if any(not any(0 <= i * s - p + u * d < size for u in range(k)) for i in outside):
             return None
         out.append(n)
     if math.prod(x[:2]) * math.prod(out) < POOL_CROSSOVER:
@@ -246,7 +245,7 @@ def max_pool2d_index(
 def max_pool2d(
     x: Array, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil_mode: bool
 ) -> tuple[Array, Array]:
-    """Values and positions in one pass: what a plan runs for max_pool2d_index and the gather that follows it."""
+    """Values and positions in one pass: what a plan runs for max_pool2d_index and the gather after it."""
     c = _pooling(x.shape, x.dtype, kernel, stride, padding, dilation, ceil_mode)
     if c is None:
         index = OPS["max_pool2d_index"].kernel(x, kernel, stride, padding, dilation, ceil_mode)

@@ -206,7 +206,7 @@ def test_winograd_on_normal_numbers(isa):
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_what_is_not_finite_stays_where_it_belongs(value, isa):
     for channels in (3, 40):  # direct and Winograd
-        x, w = arrays((1, channels, 13, 12), (40, channels, 3, 3), np.float32)
+        x, w = arrays((8, channels, 13, 12), (40, channels, 3, 3), np.float32)
         attrs = ONE, (1, 1, 1, 1), ONE, 1
         x[0, 1, 6, 5] = value
         with np.errstate(invalid="ignore"):
