@@ -60,6 +60,39 @@ int mg_random_bits(uint64_t key, uint64_t block, int64_t n, uint32_t *out);
 int mg_random_uniform_f32(uint64_t key, uint64_t block, int64_t n, float *out);    /* one word each, in [0, 1) */
 int mg_random_uniform_f64(uint64_t key, uint64_t block, int64_t n, double *out);   /* two words each, in [0, 1) */
 
+/* --- elementwise programs ------------------------------------------------------------------------------------ */
+/* A program is a straight list of steps on values. Values 0 .. inputs-1 are the inputs, the next `outputs` values are the
+ * outputs, the rest is temporary; a step may overwrite any of them but an input. An output may be read again after it
+ * was written. Names: _K has the constant k for its last operand, R.._K for its first.
+ *
+ *     FMA a*b+c   FMS a*b-c   FNMA c-a*b   FMA_K a*k+b   FMS_K a*k-b   FMAK a*b+k   AFFINE a*k+k2
+ *     WHERE a ? b : c   SIGMOID 1/(1+exp(-a))   SILU a/(1+exp(-a))   GATE a/(1+exp(b))
+ *
+ * CONST steps at the head of a program run once, and their values must not be overwritten. */
+enum {
+    MG_OP_CONST, MG_OP_COPY, MG_OP_NEG, MG_OP_ABS, MG_OP_SIGN, MG_OP_SQUARE, MG_OP_SQRT, MG_OP_EXP, MG_OP_EXPM1,
+    MG_OP_LOG, MG_OP_LOG1P, MG_OP_TANH, MG_OP_ERF, MG_OP_SIN, MG_OP_COS, MG_OP_FLOOR, MG_OP_CEIL, MG_OP_RINT,
+    MG_OP_TRUNC, MG_OP_ISNAN, MG_OP_ISFINITE, MG_OP_NOT, MG_OP_SIGMOID, MG_OP_SILU, MG_OP_GATE, MG_OP_ADD, MG_OP_SUB,
+    MG_OP_MUL, MG_OP_DIV, MG_OP_MAX, MG_OP_MIN, MG_OP_POW, MG_OP_LT, MG_OP_LE, MG_OP_EQ, MG_OP_NE, MG_OP_AND,
+    MG_OP_OR, MG_OP_ADD_K, MG_OP_MUL_K, MG_OP_RSUB_K, MG_OP_DIV_K, MG_OP_RDIV_K, MG_OP_MAX_K, MG_OP_MIN_K,
+    MG_OP_POW_K, MG_OP_LT_K, MG_OP_LE_K, MG_OP_GT_K, MG_OP_GE_K, MG_OP_EQ_K, MG_OP_NE_K, MG_OP_FMA, MG_OP_FMS,
+    MG_OP_FNMA, MG_OP_FMA_K, MG_OP_FMS_K, MG_OP_FMAK, MG_OP_AFFINE, MG_OP_WHERE, MG_OPS
+};
+enum { MG_MAX_RANK = 8, MG_MAX_INPUTS = 24, MG_MAX_OUTPUTS = 8, MG_MAX_VALUES = 64, MG_TILE_BYTES = 1024 };
+struct mg_step {
+    int32_t op, dst, a, b, c;      /* operands that an op does not have are 0 */
+    double k, k2;
+};
+struct mg_program {
+    int type, inputs, outputs, values, steps;
+    const struct mg_step *code;
+    uint8_t is_bool[32];           /* for each input, then for each output: one byte an element instead of a number */
+};
+/* Run over arrays that broadcast to `shape`. strides: inputs x rank, 0 where an input is broadcast. The outputs are
+ * row-major and must overlap nothing. MG_EARG for a malformed program. */
+int mg_run(const struct mg_program *p, int rank, const int64_t *shape, const void *const *in, const int64_t *strides,
+           void *const *out);
+
 /* --- what this machine can do, for the benchmarks ------------------------------------------------------------ */
 double mg_probe_fma(int type, double seconds);                           /* FLOP/s on all threads, registers only */
 double mg_probe_copy(void *dst, const void *src, int64_t bytes, int repeat);   /* bytes/s, read plus written */

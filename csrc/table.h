@@ -37,6 +37,36 @@
 
 #include "random/philox.h"
 
+/* Elementwise maths, float64 first: some float32 functions pass through it. */
+#define REAL double
+#define TYPE f64
+#define FN(name) PASTE(name, f64)
+#define REAL_IS_FLOAT 0
+#define VL (VBYTES / 8)
+#include "elementwise/maths.h"
+#include "elementwise/steps.h"
+#undef REAL
+#undef TYPE
+#undef FN
+#undef REAL_IS_FLOAT
+#undef VL
+
+#define REAL float
+#define TYPE f32
+#define FN(name) PASTE(name, f32)
+#define REAL_IS_FLOAT 1
+#define VL (VBYTES / 4)
+#include "elementwise/maths.h"
+#include "elementwise/steps.h"
+#undef REAL
+#undef TYPE
+#undef FN
+#undef REAL_IS_FLOAT
+#undef VL
+
+#define ELEMENTWISE_KERNELS(T)                                                                                     \
+    {.steps = steps_##T, .from_bool = from_bool_##T, .to_bool = to_bool_##T, .stream = stream_##T}
+
 static int supported(void) { return MG_TABLE_SUPPORTED; }
 
 #define GEMM_KERNELS(T, REAL) {                                                                                    \
@@ -52,4 +82,5 @@ const struct mg_isa MG_TABLE = {
     .philox = philox,
     .uniform_f32 = uniform_f32,
     .uniform_f64 = uniform_f64,
+    .elementwise = {ELEMENTWISE_KERNELS(f32), ELEMENTWISE_KERNELS(f64)},
 };
