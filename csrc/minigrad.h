@@ -93,6 +93,39 @@ struct mg_program {
 int mg_run(const struct mg_program *p, int rank, const int64_t *shape, const void *const *in, const int64_t *strides,
            void *const *out);
 
+/* --- reductions over one dimension of a row-major array (outer, n, inner) -------------------------------------- */
+enum { MG_SUM = 0, MG_MAX = 1, MG_MIN = 2 };
+int mg_reduce(int type, int op, int64_t outer, int64_t n, int64_t inner, const void *x, void *y);   /* y: (outer, inner) */
+int mg_arg(int type, int op, int64_t outer, int64_t n, int64_t inner, const void *x, int64_t *y);   /* the first; n > 0 */
+
+/* Softmax and log-softmax write y; MG_LOGSUMEXP writes lse (outer, inner) and wants y == NULL. The gradients take the
+ * result y of the forward. No overlap of inputs and outputs. */
+enum { MG_SOFTMAX = 0, MG_LOG_SOFTMAX = 1, MG_LOGSUMEXP = 2 };
+int mg_softmax(int type, int what, int64_t outer, int64_t n, int64_t inner, const void *x, void *y, void *lse);
+int mg_softmax_grad(int type, int what, int64_t outer, int64_t n, int64_t inner, const void *g, const void *y, void *gx);
+
+/* loss[i] = logsumexp(x[i]) - x[i][target[i]], 0 where target[i] == ignore; and, unless gx is NULL, in the same pass
+ * gx = scale * d(sum of loss)/dx. loss may be NULL. MG_EARG for a target out of range. The _grad takes a g per row. */
+int mg_cross_entropy(int type, int64_t rows, int64_t n, const void *x, const int64_t *target, int64_t ignore, void *loss,
+                     double scale, void *gx);
+int mg_cross_entropy_grad(int type, int64_t rows, int64_t n, const void *g, const void *x, const int64_t *target,
+                          int64_t ignore, void *gx);
+
+/* Groups of elements that are standardised together: `segments` runs of `length` elements each. w and b (either may be
+ * NULL) have `length` elements if per_element, which needs segments == 1, else one element a group. */
+struct mg_groups {
+    int type, per_element;
+    int64_t groups, segments, length, group_stride, segment_stride;
+};
+/* y = (x - mean) * rstd * w + b with rstd = 1 / sqrt(var + eps), in y laid out like x; mean and rstd have one element a
+ * group. Each of the three outputs may be NULL. */
+int mg_standardize(const struct mg_groups *s, const void *x, const void *w, const void *b, double eps, void *y, void *mean,
+                   void *rstd);
+/* The mean of each group and the sum of squared deviations from it. */
+int mg_moments(const struct mg_groups *s, const void *x, void *mean, void *m2);
+int mg_standardize_grad(const struct mg_groups *s, const void *g, const void *x, const void *mean, const void *rstd,
+                        const void *w, void *gx, void *gw, void *gb);
+
 /* --- what this machine can do, for the benchmarks ------------------------------------------------------------ */
 double mg_probe_fma(int type, double seconds);                           /* FLOP/s on all threads, registers only */
 double mg_probe_copy(void *dst, const void *src, int64_t bytes, int repeat);   /* bytes/s, read plus written */

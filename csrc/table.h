@@ -45,6 +45,7 @@
 #define VL (VBYTES / 8)
 #include "elementwise/maths.h"
 #include "elementwise/steps.h"
+#include "reduce/rows.h"
 #undef REAL
 #undef TYPE
 #undef FN
@@ -58,6 +59,7 @@
 #define VL (VBYTES / 4)
 #include "elementwise/maths.h"
 #include "elementwise/steps.h"
+#include "reduce/rows.h"
 #undef REAL
 #undef TYPE
 #undef FN
@@ -66,6 +68,13 @@
 
 #define ELEMENTWISE_KERNELS(T)                                                                                     \
     {.steps = steps_##T, .from_bool = from_bool_##T, .to_bool = to_bool_##T, .stream = stream_##T}
+
+#define REDUCE_KERNELS(T) {                                                                                        \
+    .sum = row_sum_##T, .max = row_max_##T, .min = row_min_##T, .find = row_find_##T, .columns = row_columns_##T,     \
+    .softmax = row_softmax_##T, .log_softmax = row_log_softmax_##T, .softmax_grad = row_softmax_grad_##T,             \
+    .log_softmax_grad = row_log_softmax_grad_##T, .scale = row_scale_##T, .softmax_columns = softmax_columns_##T,     \
+    .softmax_grad_columns = softmax_grad_columns_##T, .moments = row_moments_##T, .normalize = row_normalize_##T,     \
+    .normalize_sums = row_normalize_sums_##T, .normalize_grad = row_normalize_grad_##T}
 
 static int supported(void) { return MG_TABLE_SUPPORTED; }
 
@@ -83,4 +92,5 @@ const struct mg_isa MG_TABLE = {
     .uniform_f32 = uniform_f32,
     .uniform_f64 = uniform_f64,
     .elementwise = {ELEMENTWISE_KERNELS(f32), ELEMENTWISE_KERNELS(f64)},
+    .reduce = {REDUCE_KERNELS(f32), REDUCE_KERNELS(f64)},
 };

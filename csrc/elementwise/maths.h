@@ -181,7 +181,7 @@ ALWAYS_INLINE V FN(expm1)(V x) {
     V p = FN(reduced_expm1)(FN(at_least)(FN(at_most)(x, REAL_IS_FLOAT ? 89 : 710), REAL_IS_FLOAT ? -18 : -40), &number, &n);
     V half = FN(power_of_two)(n - 1);
     V y = (half * p + (half - (REAL)0.5)) * 2;
-    return FN(select)(n == 0, p, y);
+    return FN(select)(x == 0, x, FN(select)(n == 0, p, y));   /* -0 stays -0 */
 }
 
 /* tanh |x| = (e^2|x| - 1) / (e^2|x| + 1). */
@@ -376,7 +376,7 @@ ALWAYS_INLINE V FN(sin_quarter)(V x, int quarter) {   /* sin(x + quarter pi/2) *
     }
     return y;
 }
-ALWAYS_INLINE V FN(sin)(V x) { return FN(sin_quarter)(x, 0); }
+ALWAYS_INLINE V FN(sin)(V x) { return FN(select)(x == 0, x, FN(sin_quarter)(x, 0)); }   /* sin(-0) is -0 */
 ALWAYS_INLINE V FN(cos)(V x) { return FN(sin_quarter)(x, 1); }
 
 /* --- powers ------------------------------------------------------------------------------------------------------ */

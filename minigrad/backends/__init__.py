@@ -27,6 +27,8 @@ from ..mode import Switch, set_default_backend
 from ..philox import philox
 from ..record import Op
 from . import c as _c
+from . import elementwise as _elementwise
+from . import reduce as _reduce
 
 Kernel = Callable[..., Any]
 
@@ -60,7 +62,7 @@ _BACKENDS: dict[str, Backend] = {"numpy": Backend("numpy", {})}
 _UNAVAILABLE: dict[str, str] = {}
 
 if _c.available:
-    _BACKENDS["c"] = Backend("c", _c.KERNELS)
+    _BACKENDS["c"] = Backend("c", {**_reduce.KERNELS, **_c.KERNELS}, _elementwise.kernel)
 else:
     _UNAVAILABLE["c"] = _c.reason
 
