@@ -126,6 +126,42 @@ int mg_moments(const struct mg_groups *s, const void *x, void *mean, void *m2);
 int mg_standardize_grad(const struct mg_groups *s, const void *g, const void *x, const void *mean, const void *rstd,
                         const void *w, void *gx, void *gw, void *gb);
 
+/* --- optimizers: one step for a list of tensors ----------------------------------------------------------------- */
+struct mg_parameter {
+    void *p;                       /* n parameters */
+    const void *g;                 /* their gradient */
+    void *m, *v, *top;             /* first moment (or momentum), second moment, its maximum; NULL where not used */
+    int64_t n;
+};
+/* g += weight_decay p; m = first ? g : momentum m + (1 - dampening) g; p -= lr (nesterov ? g + momentum m : m), or
+ * p -= lr g where m is NULL. maximize: of -g. */
+struct mg_sgd {
+    double lr, momentum, dampening, weight_decay;
+    int nesterov, maximize, first;
+};
+int mg_sgd(int type, int count, const struct mg_parameter *t, const struct mg_sgd *o);
+/* Adam with its bias corrections at step t = 1, 2, ...; decoupled: AdamW, p *= 1 - lr weight_decay, instead of adding
+ * weight_decay p to g. With `top`, the largest v so far is used (AMSGrad). */
+struct mg_adam {
+    double lr, beta1, beta2, eps, weight_decay;
+    int64_t step;
+    int decoupled, maximize;
+};
+int mg_adam(int type, int count, const struct mg_parameter *t, const struct mg_adam *o);
+
+/* --- sparse matrices (CSR) and rows by index --------------------------------------------------------------------- */
+/* Row r has the nonzeros starts[r] .. starts[r+1]-1; wide: indices are int64, else int32. mg_spmm trusts the matrix:
+ * mg_csr_check it once (MG_EARG if it is malformed). values == NULL: all ones. x is (columns, features), y = A x. */
+int mg_csr_check(int wide, int64_t rows, int64_t columns, int64_t nonzeros, const void *starts, const void *index);
+int mg_spmm(int type, int wide, int64_t rows, int64_t features, const void *starts, const void *columns, const void *values,
+            const void *x, void *y);
+int mg_csr_transpose(int type, int wide, int64_t rows, int64_t columns, const void *starts, const void *index,
+                     const void *values, void *t_starts, void *t_index, void *t_values);
+/* y[i] = x[index[i]], rows of `bytes` bytes; y[index[i]] += x[i], in the order of i. MG_EARG if an index is not in
+ * 0 .. rows-1; nothing was written then. */
+int mg_gather_rows(int64_t n, int64_t rows, int64_t bytes, const int64_t *index, const void *x, void *y);
+int mg_scatter_add_rows(int type, int64_t n, int64_t rows, int64_t width, const int64_t *index, const void *x, void *y);
+
 /* --- what this machine can do, for the benchmarks ------------------------------------------------------------ */
 double mg_probe_fma(int type, double seconds);                           /* FLOP/s on all threads, registers only */
 double mg_probe_copy(void *dst, const void *src, int64_t bytes, int repeat);   /* bytes/s, read plus written */

@@ -46,6 +46,8 @@
 #include "elementwise/maths.h"
 #include "elementwise/steps.h"
 #include "reduce/rows.h"
+#include "optimizer/updates.h"
+#include "sparse/rows.h"
 #undef REAL
 #undef TYPE
 #undef FN
@@ -60,6 +62,8 @@
 #include "elementwise/maths.h"
 #include "elementwise/steps.h"
 #include "reduce/rows.h"
+#include "optimizer/updates.h"
+#include "sparse/rows.h"
 #undef REAL
 #undef TYPE
 #undef FN
@@ -93,4 +97,6 @@ const struct mg_isa MG_TABLE = {
     .uniform_f64 = uniform_f64,
     .elementwise = {ELEMENTWISE_KERNELS(f32), ELEMENTWISE_KERNELS(f64)},
     .reduce = {REDUCE_KERNELS(f32), REDUCE_KERNELS(f64)},
+    .update = {{sgd_f32, adam_f32}, {sgd_f64, adam_f64}},
+    .sparse = {{spmm_f32, row_add_f32}, {spmm_f64, row_add_f64}},
 };
