@@ -29,6 +29,7 @@ from ..record import Op
 from . import c as _c
 from . import elementwise as _elementwise
 from . import reduce as _reduce
+from . import sparse as _sparse
 
 Kernel = Callable[..., Any]
 
@@ -62,7 +63,14 @@ _BACKENDS: dict[str, Backend] = {"numpy": Backend("numpy", {})}
 _UNAVAILABLE: dict[str, str] = {}
 
 if _c.available:
-    _BACKENDS["c"] = Backend("c", {**_reduce.KERNELS, **_c.KERNELS}, _elementwise.kernel)
+    _WRAPPERS = {**_reduce.WRAPPERS, **_sparse.WRAPPERS}
+
+    def _build(op: Op) -> Kernel | None:
+        """A kernel made from the record: its own kernel with C for what is large, or its formula in C."""
+        wrapper = _WRAPPERS.get(op.name)
+        return wrapper(op.kernel) if wrapper else _elementwise.kernel(op)
+
+    _BACKENDS["c"] = Backend("c", {**_reduce.KERNELS, **_c.KERNELS}, _build)
 else:
     _UNAVAILABLE["c"] = _c.reason
 

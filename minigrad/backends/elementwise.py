@@ -31,6 +31,7 @@ CROSSOVER = {
     "reduction": 8192,
     "softmax": 512,
     "standardize": 512,
+    "rows": 4096,  # elements picked by index
 }
 
 _QUICK = frozenset(

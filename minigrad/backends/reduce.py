@@ -396,6 +396,35 @@ def _numpy_standardize(
     return y, m, rstd
 
 
+def _wrap_standardize(fallback: Callable[..., Array]) -> Callable[..., Array]:
+    def kernel(input: Array, dims: Dims, eps: float) -> Array:
+        groups = _groups(input, dims) if _usable(input, "standardize") else None
+        if groups is None:
+            return fallback(input, dims, eps)
+        y, null = np.empty(input.shape, input.dtype), _c.ffi.NULL
+        _c._check(_c.lib.mg_standardize(groups, _c.from_buffer(input), null, null, eps, _c.from_buffer(y), null, null))
+        return y
+
+    return kernel
+
+
+def _wrap_rstd(fallback: Callable[..., Array]) -> Callable[..., Array]:
+    def kernel(input: Array, dims: Dims, eps: float) -> Array:
+        groups = _groups(input, dims) if _usable(input, "standardize") else None
+        if groups is None:
+            return fallback(input, dims, eps)
+        y, null = np.empty(_left(input.shape, dims, True), input.dtype), _c.ffi.NULL
+        _c._check(_c.lib.mg_standardize(groups, _c.from_buffer(input), null, null, eps, null, null, _c.from_buffer(y)))
+        return y
+
+    return kernel
+
+
+#: Op name -> (the record's kernel) -> the kernel to use: where small arrays are best left to the record.
+WRAPPERS: dict[str, Callable[[Callable[..., Array]], Callable[..., Array]]] = (
+    {"standardize": _wrap_standardize, "rstd": _wrap_rstd} if _c.available else {}
+)
+
 KERNELS: dict[str, Callable[..., Array]] = (
     {
         "sum": sum,
