@@ -420,9 +420,20 @@ def _wrap_rstd(fallback: Callable[..., Array]) -> Callable[..., Array]:
     return kernel
 
 
+def _wrap_sum_to(fallback: Callable[..., Array]) -> Callable[..., Array]:
+    def kernel(input: Array, shape: Dims) -> Array:
+        if not _usable(input, "reduction"):
+            return fallback(input, shape)
+        new = input.ndim - len(shape)
+        dims = tuple(d for d in range(input.ndim) if d < new or (shape[d - new] == 1 and input.shape[d] != 1))
+        return _reduce(_SUM, input, dims, True).reshape(shape) if dims else fallback(input, shape)
+
+    return kernel
+
+
 #: Op name -> (the record's kernel) -> the kernel to use: where small arrays are best left to the record.
 WRAPPERS: dict[str, Callable[[Callable[..., Array]], Callable[..., Array]]] = (
-    {"standardize": _wrap_standardize, "rstd": _wrap_rstd} if _c.available else {}
+    {"standardize": _wrap_standardize, "rstd": _wrap_rstd, "sum_to": _wrap_sum_to} if _c.available else {}
 )
 
 KERNELS: dict[str, Callable[..., Array]] = (

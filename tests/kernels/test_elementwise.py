@@ -6,9 +6,11 @@ import math
 
 import numpy as np
 import pytest
+from laws import checks
 
-from minigrad.backends import c
+from minigrad.backends import c, elementwise, get_backend
 from minigrad.formula import VOCABULARY, Formula
+from minigrad.ops import OPS
 
 pytestmark = pytest.mark.skipif(not c.available, reason=c.reason)
 
@@ -283,6 +285,23 @@ def test_malformed_programs_are_refused():
     for fields in ({"op": lib.MG_OPS}, {"op": -1}, {"dst": 0}, {"dst": 2}, {"a": 2}, {"b": -1}, {"c": 9}, {"type": 5},
                    {"inputs": 99}, {"outputs": 0}, {"values": 1000}, {"steps": 0}):  # fmt: skip
         assert status(**fields) == lib.MG_EARG, fields
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_every_formula_of_the_library(isa, monkeypatch, dtype):
+    """The kernels that the backend makes from records, on the records' own samples, whatever their size."""
+    monkeypatch.setattr(elementwise, "CROSSOVER", dict.fromkeys(elementwise.CROSSOVER, 0))
+    numpy, seen = get_backend("numpy"), 0
+    for op in OPS.values():
+        kernel = elementwise.kernel(op)
+        if kernel is None or op.formula is None:
+            continue
+        seen += 1
+        for inputs, attrs in checks.samples(op):
+            arrays = checks.as_dtype(inputs, dtype)
+            with np.errstate(all="ignore"):
+                checks.assert_close(op, kernel(*arrays, *attrs), numpy[op](*arrays, *attrs), arrays, "tile machine", 2.0)
+    assert seen > 30
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
