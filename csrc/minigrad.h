@@ -89,9 +89,10 @@ struct mg_program {
     uint8_t is_bool[32];           /* for each input, then for each output: one byte an element instead of a number */
 };
 /* Run over arrays that broadcast to `shape`. strides: inputs x rank, 0 where an input is broadcast. The outputs are
- * row-major and must overlap nothing. MG_EARG for a malformed program. */
+ * row-major and must overlap nothing. kept may be NULL; else output o is summed over all but its last kept[o] dimensions,
+ * unless kept[o] < 0. MG_EARG for a malformed program. */
 int mg_run(const struct mg_program *p, int rank, const int64_t *shape, const void *const *in, const int64_t *strides,
-           void *const *out);
+           void *const *out, const int *kept);
 
 /* --- reductions over one dimension of a row-major array (outer, n, inner) -------------------------------------- */
 enum { MG_SUM = 0, MG_MAX = 1, MG_MIN = 2 };

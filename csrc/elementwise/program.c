@@ -4,7 +4,8 @@
  *             each tile the machine finds the block of every input (a pointer into the array where its elements lie side by
  *             side, else a gathered copy), runs the steps over blocks, and leaves the results in place. So an intermediate
  *             value never leaves L1, however long the program is. Every element is computed on its own: the result does not
- *             depend on threads or on where tiles are cut.
+ *             depend on threads or on where tiles are cut. Outputs that are sums are collected per chunk, column by column,
+ *             and the chunks (their number depends on the shape alone) are added in order, in double.
  * Source.     Vectorised interpretation: Boncz, Zukowski, Nes, "MonetDB/X100: Hyper-Pipelining Query Execution", CIDR 2005;
  *             numexpr does the same with larger blocks.
  * Budget.     A tile is 1 KB (256 floats): a dozen live values take a quarter of L1, and the call of a step, about 2 ns, is
@@ -13,6 +14,7 @@
 #include "elementwise/kernels.h"
 #include "isa.h"
 #include "pool.h"
+#include "scratch.h"
 
 #include <string.h>
 #if defined(__SSE2__)
@@ -22,7 +24,7 @@
 #define fence() ((void)0)
 #endif
 
-enum { TILES_PER_CHUNK = 64, STREAM_BYTES = 24 << 20, LINE = 64 };
+enum { TILES_PER_CHUNK = 64, STREAM_BYTES = 24 << 20, LINE = 64, SUM_CHUNKS = 32 };
 
 struct view {                      /* one input, after dimensions were merged */
     const char *data;
@@ -37,7 +39,12 @@ struct run {
     const struct mg_elementwise_kernels *kernels;
     int size, tile;                /* bytes per number, numbers per tile */
     int rank, constants;
-    int64_t shape[MG_MAX_RANK], n, shift, tiles, tiles_per_chunk;
+    int64_t shape[MG_MAX_RANK], n;
+    int64_t shift, chunk;          /* elements by which tiles, and chunks, begin early; elements per chunk */
+    int64_t chunk_shift;
+    void (*add)(int64_t n, const void *x, void *y);
+    int64_t lanes[MG_MAX_OUTPUTS]; /* of an output that is a sum: how many sums run side by side; else 0 */
+    char *sums[MG_MAX_OUTPUTS];    /* [chunks][lanes] */
     struct view in[MG_MAX_INPUTS];
     char *out[MG_MAX_OUTPUTS];
     int stream[MG_MAX_OUTPUTS];
@@ -109,12 +116,13 @@ static void run_chunk(void *arg, int chunk, int chunks) {
         }
     }
 
-    int64_t first = chunk * r->tiles_per_chunk, end = first + r->tiles_per_chunk;
-    if (end > r->tiles) end = r->tiles;
-    for (int64_t t = first; t < end; t++) {
-        int64_t start = t * r->tile - r->shift, stop = start + r->tile;
-        if (start < 0) start = 0;
-        if (stop > r->n) stop = r->n;
+    const int64_t first = chunk * r->chunk - r->chunk_shift, after = first + r->chunk;
+    const int64_t end = after < r->n ? after : r->n;
+    for (int o = 0; o < outputs; o++)
+        if (r->lanes[o]) memset(r->sums[o] + chunk * r->lanes[o] * size, 0, (size_t)(r->lanes[o] * size));
+    for (int64_t start = first > 0 ? first : 0, stop; start < end; start = stop) {
+        stop = ((start + r->shift) / r->tile + 1) * r->tile - r->shift;
+        if (stop > end) stop = end;
         const int n = (int)(stop - start), whole = n == r->tile;
         const size_t missing = (size_t)(r->tile - n) * (size_t)size;
 
@@ -158,8 +166,8 @@ static void run_chunk(void *arg, int chunk, int chunks) {
             value[i] = blocks[i];
         }
         for (int o = 0; o < outputs; o++)
-            value[inputs + o] = whole && !p->is_bool[inputs + o] && !r->stream[o] ? r->out[o] + start * size
-                                                                                  : blocks[inputs + o];
+            value[inputs + o] = whole && !p->is_bool[inputs + o] && !r->stream[o] && !r->lanes[o]
+                                    ? r->out[o] + start * size : blocks[inputs + o];
 
         const int padded = (n + LINE / 4 - 1) / (LINE / 4) * (LINE / 4);   /* whole vectors of any table */
         for (int s = r->constants; s < p->steps; s++) {
@@ -169,7 +177,13 @@ static void run_chunk(void *arg, int chunk, int chunks) {
 
         for (int o = 0; o < outputs; o++) {
             const char *block = blocks[inputs + o];
-            if (p->is_bool[inputs + o]) r->kernels->to_bool(n, block, (uint8_t *)r->out[o] + start);
+            if (r->lanes[o]) {
+                char *sums = r->sums[o] + chunk * r->lanes[o] * size;
+                for (int64_t i = 0, lane = start % r->lanes[o], m; i < n; i += m, lane = 0) {
+                    m = r->lanes[o] - lane < n - i ? r->lanes[o] - lane : n - i;
+                    r->add(m, block + i * size, sums + lane * size);
+                }
+            } else if (p->is_bool[inputs + o]) r->kernels->to_bool(n, block, (uint8_t *)r->out[o] + start);
             else if (!whole) memcpy(r->out[o] + start * size, block, (size_t)n * (size_t)size);
             else if (r->stream[o]) r->kernels->stream(n, block, r->out[o] + start * size);
         }
@@ -216,8 +230,31 @@ static int valid(const struct mg_program *p) {
     return 1;
 }
 
+static double lane_sum(const struct run *r, int o, int chunks, int64_t lane) {
+    double total = 0;
+    for (int c = 0; c < chunks; c++) {
+        const int64_t at = c * r->lanes[o] + lane;
+        total += r->size == 4 ? (double)((const float *)r->sums[o])[at] : ((const double *)r->sums[o])[at];
+    }
+    return total;
+}
+
+/* Add up the chunks of an output that is a sum; and its lanes, if it is a single number. */
+static void finish(const struct run *r, int o, int chunks, int single) {
+    double total = 0;
+    for (int64_t lane = 0; lane < r->lanes[o]; lane++) {
+        const double sum = lane_sum(r, o, chunks, lane);
+        total += sum;
+        if (single) continue;
+        if (r->size == 4) ((float *)r->out[o])[lane] = (float)sum;
+        else ((double *)r->out[o])[lane] = sum;
+    }
+    if (single && r->size == 4) *(float *)r->out[o] = (float)total;
+    else if (single) *(double *)r->out[o] = total;
+}
+
 int mg_run(const struct mg_program *p, int rank, const int64_t *shape, const void *const *in, const int64_t *strides,
-           void *const *out) {
+           void *const *out, const int *kept) {
     if (!valid(p)) return MG_EARG;
     if (rank < 0 || rank > MG_MAX_RANK) return MG_ESIZE;
     struct run r = {.p = p, .kernels = &mg_table()->elementwise[p->type]};
@@ -228,7 +265,7 @@ int mg_run(const struct mg_program *p, int rank, const int64_t *shape, const voi
         if (shape[d] < 0 || __builtin_mul_overflow(r.n, shape[d], &r.n)) return MG_ESIZE;
     }
     if (r.n > INT64_MAX / 16) return MG_ESIZE;
-    if (r.n == 0) return MG_OK;
+    if (r.n == 0) return kept ? MG_EARG : MG_OK;   /* an empty sum is the caller's */
     while (r.constants < p->steps && p->code[r.constants].op == MG_OP_CONST && p->code[r.constants].dst >= p->inputs + p->outputs)
         r.constants++;
     for (int i = 0; i < p->inputs; i++) {
@@ -240,15 +277,36 @@ int mg_run(const struct mg_program *p, int rank, const int64_t *shape, const voi
     merge(&r, rank, shape, strides);
 
     const int line = LINE / r.size;
-    r.shift = p->is_bool[p->inputs] ? 0 : (int64_t)((uintptr_t)out[0] / (uintptr_t)r.size) % line;
+    int sums = 0;
+    for (int o = 0; o < p->outputs; o++) {
+        if (!kept || kept[o] < 0) continue;
+        if (kept[o] > rank || p->is_bool[p->inputs + o]) return MG_EARG;
+        r.lanes[o] = kept[o] == 0 ? r.tile : 1;
+        for (int d = rank - kept[o]; d < rank; d++) r.lanes[o] *= shape[d];
+        sums++;
+    }
+    r.shift = p->is_bool[p->inputs] || r.lanes[0] ? 0 : (int64_t)((uintptr_t)out[0] / (uintptr_t)r.size) % line;
     for (int o = 0; o < p->outputs; o++) {
         const uintptr_t begins = (uintptr_t)out[o] - (uintptr_t)(r.shift * r.size);
-        r.stream[o] = !p->is_bool[p->inputs + o] && r.n * r.size > STREAM_BYTES && begins % LINE == 0;
+        r.stream[o] = !p->is_bool[p->inputs + o] && !r.lanes[o] && r.n * r.size > STREAM_BYTES && begins % LINE == 0;
     }
-    r.tiles = (r.n + r.shift + r.tile - 1) / r.tile;
-    /* Enough chunks to share out small work, few enough to count in an int. */
-    r.tiles_per_chunk = TILES_PER_CHUNK;
-    while ((r.tiles + r.tiles_per_chunk - 1) / r.tiles_per_chunk > 1 << 16) r.tiles_per_chunk *= 2;
-    mg_parallel(run_chunk, &r, (int)((r.tiles + r.tiles_per_chunk - 1) / r.tiles_per_chunk));
+    r.chunk_shift = sums ? 0 : r.shift;      /* where a sum is cut must not depend on an address */
+    r.chunk = TILES_PER_CHUNK * r.tile;      /* enough chunks to share out, few enough to count in an int */
+    while ((r.n + r.chunk_shift) / r.chunk >= (sums ? SUM_CHUNKS : 1 << 16)) r.chunk *= 2;
+    const int chunks = (int)((r.n + r.chunk_shift + r.chunk - 1) / r.chunk);
+    if (sums) {
+        r.add = mg_table()->sparse[p->type].add;
+        size_t bytes = 0;
+        for (int o = 0; o < p->outputs; o++) bytes += (size_t)(chunks * r.lanes[o] * r.size);
+        char *memory = mg_scratch(bytes);
+        if (memory == NULL) return MG_ENOMEM;
+        for (int o = 0; o < p->outputs; o++) {
+            r.sums[o] = memory;
+            memory += chunks * r.lanes[o] * r.size;
+        }
+    }
+    mg_parallel(run_chunk, &r, chunks);
+    for (int o = 0; o < p->outputs; o++)
+        if (r.lanes[o]) finish(&r, o, chunks, kept[o] == 0);
     return MG_OK;
 }

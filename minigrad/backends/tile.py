@@ -168,9 +168,18 @@ class Program:
         if self.bools[value]:
             raise Unsupported(f"{what} of a truth value")
 
-    def build(self, *outputs: int) -> Compiled:
-        """The program as something that runs; calling it returns one array for each of `outputs`."""
-        return _build(self, outputs)
+    def build(self, *outputs: int, sums: Mapping[int, int] | None = None) -> Compiled:
+        """The program as something that runs; calling it returns one array for each of `outputs`.
+
+        Outputs whose position is in `sums` are summed over all but that many of their last dimensions: with
+        `sums={1: 0}` the second output is one number, with `{1: 1}` it is a row, such as the gradient of a bias.
+
+            >>> p = Program(np.float32, inputs=1)
+            >>> squares = p.step("SQUARE", p.inputs[0])
+            >>> [r.tolist() for r in p.build(squares, squares, sums={0: 0, 1: 1})(np.ones((4, 2), np.float32))]
+            [8.0, [4.0, 4.0]]
+        """
+        return _build(self, outputs, sums or {})
 
 
 def _fold(operator: type[ast.AST], a: float, b: float) -> float:
@@ -276,7 +285,7 @@ def _fuse(program: Program, outputs: Sequence[int]) -> dict[int, _Step]:
     return steps
 
 
-def _build(program: Program, outputs: Sequence[int]) -> Compiled:
+def _build(program: Program, outputs: Sequence[int], sums: Mapping[int, int]) -> Compiled:
     inputs = len(program.inputs)
     chosen = list(outputs)
     copies: list[tuple[int, int]] = []  # (output position, value): outputs that are inputs, constants or repeated
@@ -320,7 +329,7 @@ def _build(program: Program, outputs: Sequence[int]) -> Compiled:
     for position, value in copies:
         code.append(("COPY", inputs + position, (register[value],), 0.0, 0.0))
     bools = program.bools[:inputs] + [program.bools[v] for v in chosen]
-    return Compiled(program.dtype, inputs, len(chosen), top, code, bools)
+    return Compiled(program.dtype, inputs, len(chosen), top, code, bools, sums)
 
 
 class Compiled:
@@ -338,6 +347,7 @@ class Compiled:
         values: int,
         code: Sequence[_Code],
         bools: Sequence[bool],
+        sums: Mapping[int, int],
     ) -> None:
         lib, ffi = _c.lib, _c.ffi
         if inputs > lib.MG_MAX_INPUTS or outputs > lib.MG_MAX_OUTPUTS or values > lib.MG_MAX_VALUES:
@@ -346,7 +356,10 @@ class Compiled:
         self.code = tuple(code)
         self.in_types = [_BOOL if b else dtype for b in bools[:inputs]]
         self.out_types = [_BOOL if b else dtype for b in bools[inputs:]]
-        self._plain = not any(bools)
+        self.sums = dict(sums)
+        if any(not 0 <= o < outputs or bools[inputs + o] or keep < 0 for o, keep in sums.items()):
+            raise Unsupported(f"sums {self.sums} of {outputs} outputs; truth values cannot be summed")
+        self._kept = ffi.new("int[]", [sums.get(o, -1) for o in range(outputs)]) if sums else ffi.NULL
         steps = ffi.new("struct mg_step[]", max(len(code), 1))
         for step, (name, dst, sources, k, k2) in zip(steps, code, strict=False):
             step.op, step.dst, step.k, step.k2 = getattr(lib, "MG_OP_" + name), dst, k, k2
@@ -384,12 +397,19 @@ class Compiled:
                 raise TypeError(f"the program takes {', '.join(map(str, self.in_types))}, not {x.dtype}")
             if x.shape != shape or not x.flags.c_contiguous or not x.flags.aligned:
                 return self._general(arrays, out)
+        if self.sums:
+            return self._general(arrays, out)
         return self._flat(arrays, shape, out)
 
-    def _outputs(self, shape: tuple[int, ...], out: Sequence[Array] | None, arrays: Sequence[Array]) -> list[Array]:
+    def _outputs(self, full: tuple[int, ...], out: Sequence[Array] | None, arrays: Sequence[Array]) -> list[Array]:
+        shapes = [full] * len(self.out_types)
+        for o, keep in self.sums.items():
+            if keep > len(full):
+                raise ValueError(f"the last {keep} dimensions of shape {full}")
+            shapes[o] = full[len(full) - keep :]
         if out is None:
-            return [np.empty(shape, dtype) for dtype in self.out_types]
-        for i, (x, dtype) in enumerate(zip(out, self.out_types, strict=True)):
+            return [np.empty(shape, dtype) for shape, dtype in zip(shapes, self.out_types, strict=True)]
+        for i, (x, shape, dtype) in enumerate(zip(out, shapes, self.out_types, strict=True)):
             if x.shape != shape or x.dtype != dtype:
                 raise ValueError(f"out must be {dtype} of shape {shape}, not {x.dtype} of shape {x.shape}")
             if not x.flags.writeable or not x.flags.c_contiguous:
@@ -404,7 +424,9 @@ class Compiled:
         targets = [_c.from_buffer(x) for x in results]
         size = _c.ffi.new("int64_t *", results[0].size)
         _c._check(
-            _c.lib.mg_run(self._program, 1, size, _c.ffi.new(self._in, buffers), self._one, _c.ffi.new(self._out, targets))
+            _c.lib.mg_run(
+                self._program, 1, size, _c.ffi.new(self._in, buffers), self._one, _c.ffi.new(self._out, targets), _c.ffi.NULL
+            )
         )
         return results[0] if len(results) == 1 else tuple(results)
 
@@ -414,7 +436,14 @@ class Compiled:
             x if x.flags.aligned and all(s % x.itemsize == 0 for s in x.strides) else x.copy() for x in arrays
         ]
         shape = np.broadcast_shapes(*(x.shape for x in arrays))
+        if self.sums and 0 in shape:
+            results = self._outputs(shape, out, arrays)
+            for o in self.sums:
+                results[o][...] = 0
+            return results[0] if len(results) == 1 else tuple(results)
         if len(shape) > _c.lib.MG_MAX_RANK:
+            if self.sums:
+                raise Unsupported(f"a sum over {len(shape)} dimensions")
             arrays = [np.broadcast_to(x, shape).reshape(-1) for x in arrays]
             flat = None if out is None else [x.reshape(-1) for x in out]
             results = self._general(arrays, flat)
@@ -423,7 +452,7 @@ class Compiled:
             return shaped[0] if len(shaped) == 1 else shaped
         views = [np.broadcast_to(x, shape) for x in arrays]
         order = tuple(range(len(shape)))
-        if out is None and len(shape) > 1:
+        if out is None and len(shape) > 1 and not self.sums:
             for x in arrays:
                 if x.shape == shape and not x.flags.c_contiguous:
                     order = tuple(sorted(order, key=lambda d, x=x: -abs(x.strides[d])))  # type: ignore[misc]
@@ -438,10 +467,11 @@ class Compiled:
             _c.lib.mg_run(
                 self._program,
                 len(shape),
-                ffi.new("int64_t[]", list(results[0].shape)),
+                ffi.new("int64_t[]", [shape[d] for d in order]),
                 ffi.new(self._in, [ffi.cast("void *", v.__array_interface__["data"][0]) for v in views]),
                 ffi.new("int64_t[]", strides),
                 ffi.new(self._out, [_c.from_buffer(r) for r in results]),
+                self._kept,
             )
         )
         if not ordered:

@@ -238,6 +238,28 @@ def test_programs_with_several_outputs(isa, threads):
     np.testing.assert_array_equal(chain.build(value)(np.zeros(300)), np.full(300, 500.0))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(1,), (7,), (5, 3), (300, 10), (3, 400), (2, 3, 5, 7), (900, 1000), (0, 4), (20, 30000)])
+def test_sums_inside_a_program(isa, threads, dtype, shape):
+    rng = np.random.default_rng(8)
+    x, y = rng.normal(size=(2, *shape)).astype(dtype)
+    results = []
+    for n, offset in ((1, 0), (2, 3)):  # neither threads nor addresses change a bit
+        threads(n)
+        p = Program(dtype, 2)
+        product = p.step("MUL", *p.inputs)
+        run = p.build(product, product, p.step("EXP", product), sums={1: 0, 2: len(shape) - 1})
+        out = [np.empty(x.size + 3, dtype)[offset : offset + x.size].reshape(shape), np.empty((), dtype), np.empty(shape[1:], dtype)]
+        results.append(run(x, y, out=out))
+    for a, b in zip(*results, strict=True):
+        np.testing.assert_array_equal(a, b)
+    eps = np.finfo(dtype).eps
+    wide = x.astype(np.float64) * y
+    np.testing.assert_array_equal(results[0][0], x * y)
+    np.testing.assert_allclose(results[0][1], wide.sum(), atol=4 * eps * np.abs(wide).sum())
+    np.testing.assert_allclose(results[0][2], np.exp(wide).sum(axis=0), rtol=60 * eps)
+
+
 def test_too_large_programs_are_refused():
     p = Program(np.float32, 1)
     values = [p.step("ADD", p.inputs[0], float(i)) for i in range(80)]
@@ -280,7 +302,7 @@ def test_malformed_programs_are_refused():
         for name, value in fields.items():
             target = code[0] if name in ("op", "dst", "a", "b", "c") else program
             setattr(target, name, value)
-        return lib.mg_run(program, 1, shape, pointers, strides, ffi.new("void *[]", [ffi.new("float[]", 4)]))
+        return lib.mg_run(program, 1, shape, pointers, strides, ffi.new("void *[]", [ffi.new("float[]", 4)]), ffi.NULL)
 
     for fields in ({"op": lib.MG_OPS}, {"op": -1}, {"dst": 0}, {"dst": 2}, {"a": 2}, {"b": -1}, {"c": 9}, {"type": 5},
                    {"inputs": 99}, {"outputs": 0}, {"values": 1000}, {"steps": 0}):  # fmt: skip
