@@ -61,9 +61,23 @@ ALWAYS_INLINE V FN(copysign)(V size, V sign) { return (V)(((M)size & ~FN(sign_bi
 ALWAYS_INLINE V FN(max)(V a, V b) { return FN(select)((a > b) | (a != a), a, b); }
 ALWAYS_INLINE V FN(min)(V a, V b) { return FN(select)((a < b) | (a != a), a, b); }
 
-/* x limited from one side; NaN stays. */
+/* x limited from one side; NaN stays. (The instructions give their second operand if one is NaN.) */
+#if defined(MG_AVX512) && REAL_IS_FLOAT
+ALWAYS_INLINE V FN(at_most)(V x, REAL k) { return (V)_mm512_min_ps(_mm512_set1_ps(k), (__m512)x); }
+ALWAYS_INLINE V FN(at_least)(V x, REAL k) { return (V)_mm512_max_ps(_mm512_set1_ps(k), (__m512)x); }
+#elif defined(MG_AVX512)
+ALWAYS_INLINE V FN(at_most)(V x, REAL k) { return (V)_mm512_min_pd(_mm512_set1_pd(k), (__m512d)x); }
+ALWAYS_INLINE V FN(at_least)(V x, REAL k) { return (V)_mm512_max_pd(_mm512_set1_pd(k), (__m512d)x); }
+#elif defined(MG_AVX2) && REAL_IS_FLOAT
+ALWAYS_INLINE V FN(at_most)(V x, REAL k) { return (V)_mm256_min_ps(_mm256_set1_ps(k), (__m256)x); }
+ALWAYS_INLINE V FN(at_least)(V x, REAL k) { return (V)_mm256_max_ps(_mm256_set1_ps(k), (__m256)x); }
+#elif defined(MG_AVX2)
+ALWAYS_INLINE V FN(at_most)(V x, REAL k) { return (V)_mm256_min_pd(_mm256_set1_pd(k), (__m256d)x); }
+ALWAYS_INLINE V FN(at_least)(V x, REAL k) { return (V)_mm256_max_pd(_mm256_set1_pd(k), (__m256d)x); }
+#else
 ALWAYS_INLINE V FN(at_most)(V x, REAL k) { return FN(select)(x > k, FN(splat)(k), x); }
 ALWAYS_INLINE V FN(at_least)(V x, REAL k) { return FN(select)(x < k, FN(splat)(k), x); }
+#endif
 
 /* 1 where the mask holds, else 0. */
 ALWAYS_INLINE V FN(one_if)(M mask) { return (V)((M)FN(splat)(1) & mask); }

@@ -104,7 +104,7 @@ class Program:
             if isinstance(b, float) and not isinstance(a, float):
                 if name == "SUB":
                     return self._append("ADD_K", (a,), -b)
-                if name in _LAST:
+                if name in _LAST and not (b != b and name in ("MAX", "MIN")):
                     return self._append(_LAST[name], (a,), b)
             elif isinstance(a, float) and not isinstance(b, float):
                 if name in _FIRST:
@@ -257,16 +257,39 @@ def _fuse(program: Program, outputs: Sequence[int]) -> dict[int, _Step]:
             replace(value, "FMAK", steps[args[0]][1], [args[0]], k)
         elif name == "ADD_K" and once(args[0], "MUL_K"):
             replace(value, "AFFINE", steps[args[0]][1], [args[0]], steps[args[0]][2], k)
+        elif name == "MUL_K" and once(args[0], "FMA_K"):  # k (u + c u^3) -> u (k c u^2 + k)
+            _, (cube, u), c, _ = steps[args[0]]
+            product = once(cube, "MUL")
+            square = steps.get(next((a for a in product[1] if a != u), u)) if product and u in product[1] else None
+            if product and square and square[0] == "MUL" and square[1] == (u, u):
+                at = next(a for a in product[1] if a != u)
+                uses[at] -= 1
+                replace(value, "CUBIC", (u,), [args[0], cube] + ([at] if uses[at] == 0 else []), k * c, k)
         elif name == "MUL":
+            for x, y in (args, args[::-1]):  # u (k u^2 + k2)
+                affine = once(y, "AFFINE")
+                square = steps.get(affine[1][0]) if affine else None
+                if affine and square and square[1] in ((x, x), (x,)) and square[0] in ("MUL", "SQUARE"):
+                    at = affine[1][0]
+                    uses[at] -= 1
+                    replace(value, "CUBIC", (x,), [y] + ([at] if uses[at] == 0 else []), affine[2], affine[3])
+                    break
+            if steps[value][0] == "CUBIC":
+                continue
             for x, y in (args, args[::-1]):  # (x/2) (1 + tanh u) = x / (1 + exp(-2u))
                 half, plus = once(x, "MUL_K"), once(y, "ADD_K")
                 curve = once(plus[1][0], "TANH") if plus and plus[2] == 1.0 and half and half[2] == 0.5 else None
                 if half and plus and curve:
                     u, inner = curve[1][0], plus[1][0]
                     scaled = once(u, "MUL_K")
-                    steps[u if scaled else inner] = (
-                        ("MUL_K", scaled[1], scaled[2] * -2.0, 0.0) if scaled else ("MUL_K", (u,), -2.0, 0.0)
-                    )
+                    cubic = once(u, "CUBIC")
+                    if cubic:
+                        steps[u] = ("CUBIC", cubic[1], cubic[2] * -2.0, cubic[3] * -2.0)
+                        scaled = cubic
+                    elif scaled:
+                        steps[u] = ("MUL_K", scaled[1], scaled[2] * -2.0, 0.0)
+                    else:
+                        steps[inner] = ("MUL_K", (u,), -2.0, 0.0)
                     replace(value, "GATE", (half[1][0], u if scaled else inner), [x, y] + ([inner] if scaled else []))
                     break
         elif name == "DIV" or (name == "RDIV_K" and k == 1.0):
@@ -380,9 +403,9 @@ class Compiled:
         lines = []
         for name, dst, sources, k, k2 in self.code:
             operands = [f"v{s}" for s in sources]
-            if name.endswith("_K") or name in ("CONST", "FMAK", "AFFINE"):
+            if name.endswith("_K") or name in ("CONST", "FMAK", "AFFINE", "CUBIC"):
                 operands.append(f"{k:g}")
-            if name == "AFFINE":
+            if name in ("AFFINE", "CUBIC"):
                 operands.append(f"{k2:g}")
             lines.append(f"v{dst} = {name.lower()}({', '.join(operands)})")
         return "\n".join(lines)
@@ -430,6 +453,41 @@ class Compiled:
         )
         return results[0] if len(results) == 1 else tuple(results)
 
+    def bind(self, *arrays: Array, out: Sequence[Array]) -> Callable[[], None]:
+        """A call on these very arrays, for plans: all checks are done now, running it is one foreign call.
+
+        The inputs must have strides that are whole numbers of elements; the outputs are as for a call.
+        """
+        shape = np.broadcast_shapes(*(x.shape for x in arrays))
+        for x, dtype in zip(arrays, self.in_types, strict=True):
+            if x.dtype != dtype or not x.flags.aligned or any(s % x.itemsize for s in x.strides):
+                raise ValueError(f"the program takes aligned {dtype}, not {x.dtype} with strides {x.strides}")
+        if 0 in shape or len(shape) > _c.lib.MG_MAX_RANK:
+            raise ValueError(f"a program cannot be bound to shape {shape}")
+        results = self._outputs(shape, out, arrays)
+        arguments = self._arguments([np.broadcast_to(x, shape) for x in arrays], shape, results)
+        run, check, keep = _c.lib.mg_run, _c._check, (arrays, results)
+
+        def call() -> None:
+            check(run(*arguments))
+
+        call.keep = keep  # type: ignore[attr-defined]
+        return call
+
+    def _arguments(self, views: Sequence[Array], shape: tuple[int, ...], results: Sequence[Array]) -> tuple[Any, ...]:
+        """What mg_run takes, for inputs of one shape."""
+        ffi = _c.ffi
+        strides = [s // v.itemsize if n != 1 else 0 for v in views for n, s in zip(v.shape, v.strides, strict=True)]
+        return (
+            self._program,
+            len(shape),
+            ffi.new("int64_t[]", shape),
+            ffi.new(self._in, [ffi.cast("void *", v.__array_interface__["data"][0]) for v in views]),
+            ffi.new("int64_t[]", strides),
+            ffi.new(self._out, [ffi.cast("void *", r.__array_interface__["data"][0]) for r in results]),
+            self._kept,
+        )
+
     def _general(self, arrays: Sequence[Array], out: Sequence[Array] | None) -> Any:
         """Broadcast and strided inputs.  The output is laid out like the inputs, as numpy's would be."""
         arrays = [
@@ -460,20 +518,9 @@ class Compiled:
         ordered = order == tuple(range(len(shape)))
         if not ordered:
             views = [v.transpose(order) for v in views]
-        results = self._outputs(tuple(shape[d] for d in order), out, arrays)
-        strides = [s // v.itemsize if n != 1 else 0 for v in views for n, s in zip(v.shape, v.strides, strict=True)]
-        ffi = _c.ffi
-        _c._check(
-            _c.lib.mg_run(
-                self._program,
-                len(shape),
-                ffi.new("int64_t[]", [shape[d] for d in order]),
-                ffi.new(self._in, [ffi.cast("void *", v.__array_interface__["data"][0]) for v in views]),
-                ffi.new("int64_t[]", strides),
-                ffi.new(self._out, [_c.from_buffer(r) for r in results]),
-                self._kept,
-            )
-        )
+        shape = tuple(shape[d] for d in order)
+        results = self._outputs(shape, out, arrays)
+        _c._check(_c.lib.mg_run(*self._arguments(views, shape, results)))
         if not ordered:
             back = tuple(order.index(d) for d in range(len(shape)))
             results = [r.transpose(back) for r in results]
