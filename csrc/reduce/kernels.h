@@ -29,9 +29,11 @@ struct mg_reduce_kernels {
     void (*normalize)(int64_t n, const void *x, double mean, double rstd, const void *w, const void *b, int step, void *y);
     /* adds to sums[0], sums[1] the sums of h and of h * xh, with h = g * w, xh = (x - mean) * rstd; w is an array or NULL */
     void (*normalize_sums)(int64_t n, const void *g, const void *x, double mean, double rstd, const void *w, double *sums);
-    /* gx = rstd * w1 * (h - a - xh * c), w1 a number; if gw: gw[j] += g * xh, gb[j] += g */
-    void (*normalize_grad)(int64_t n, const void *g, const void *x, double mean, double rstd, const void *w, double w1,
-                           double a, double c, void *gx, void *gw, void *gb);
+    /* gx = rstd * w1 * (h - sums[0] / count - xh * sums[1] / count), w1 a number, for up to 4 rows, `stride` apart, each
+     * with its mean, rstd and two sums; gx may be NULL. If gw: gw[j] += g * xh, gb[j] += g */
+    void (*normalize_grad)(int rows, int64_t n, int64_t stride, const void *g, const void *x, const double *mean,
+                           const double *rstd, const void *w, double w1, const double *sums, double count, void *gx, void *gw,
+                           void *gb);
 };
 
 #endif

@@ -97,7 +97,7 @@ int mg_reduce(int type, int op, int64_t outer, int64_t n, int64_t inner, const v
 /* --- positions ---------------------------------------------------------------------------------------------------- */
 
 static int64_t first_extreme(const struct job *j, const char *x) {   /* the best block so far, then the place in it */
-    enum { BLOCK = 4096 };
+    enum { BLOCK = 512 };
     const int size = size_of(j->type);
     double best = 0;
     int64_t where = 0;

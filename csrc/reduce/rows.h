@@ -331,26 +331,65 @@ static void FN(row_normalize_sums)(int64_t n, const void *g, const void *x, doub
     const REAL m = (REAL)mean, r = (REAL)rstd;
     for (int64_t begin = 0; begin < n; begin += MG_ROW_BLOCK) {
         const int64_t size = n - begin < MG_ROW_BLOCK ? n - begin : MG_ROW_BLOCK;
-        V s = {0}, t = {0};
-        for (int64_t at = begin, left = size; left > 0; at += VL, left -= VL) {
-            V h = w ? LOAD(g) * LOAD(w) : LOAD(g);      /* 0 in lanes that do not exist */
-            s += h;
-            t += h * ((LOAD(x) - m) * r);
+        V s[4] = {{0}, {0}, {0}, {0}}, t[4] = {{0}, {0}, {0}, {0}};
+        for (int64_t at = begin, left = size; left > 0;) {
+            const int many = left >= 4 * VL ? 4 : 1;
+            if (many == 4) {
+                UNROLL for (int u = 0; u < 4; u++) {
+                    V h = FN(load)((const REAL *)g + at + u * VL);
+                    if (w) h *= FN(load)((const REAL *)w + at + u * VL);
+                    s[u] += h;
+                    t[u] += h * ((FN(load)((const REAL *)x + at + u * VL) - m) * r);
+                }
+            } else {
+                V h = w ? LOAD(g) * LOAD(w) : LOAD(g);      /* 0 in lanes that do not exist */
+                s[0] += h;
+                t[0] += h * ((LOAD(x) - m) * r);
+            }
+            at += many * VL;
+            left -= many * VL;
         }
-        sums[0] += (double)FN(sum_lanes)(s);
-        sums[1] += (double)FN(sum_lanes)(t);
+        sums[0] += (double)FN(sum_lanes)((s[0] + s[1]) + (s[2] + s[3]));
+        sums[1] += (double)FN(sum_lanes)((t[0] + t[1]) + (t[2] + t[3]));
     }
 }
 
-static void FN(row_normalize_grad)(int64_t n, const void *g, const void *x, double mean, double rstd, const void *w,
-                                   double w1, double a, double c, void *gx, void *gw, void *gb) {
-    const REAL m = (REAL)mean, r = (REAL)rstd, scale = (REAL)(rstd * w1), A = (REAL)a, C = (REAL)c;
-    for VECTORS(n) {
-        V G = LOAD(g), xh = (LOAD(x) - m) * r, h = w ? G * LOAD(w) : G;
-        if (gx) STORE(gx, (h - A - xh * C) * scale);
-        if (gw) STORE(gw, LOAD(gw) + G * xh);
-        if (gb) STORE(gb, LOAD(gb) + G);
+/* Four rows at once, so that gw and gb are read and written once for all of them. */
+ALWAYS_INLINE void FN(normalize_grad_rows)(const int rows, int64_t n, int64_t stride, const REAL *g, const REAL *x,
+                                           const double *mean, const double *rstd, const REAL *w, double w1,
+                                           const double *sums, double count, REAL *gx, REAL *gw, REAL *gb) {
+    REAL m[4], r[4], scale[4], a[4], c[4];
+    for (int i = 0; i < rows; i++) {
+        m[i] = (REAL)mean[i];
+        r[i] = (REAL)rstd[i];
+        scale[i] = (REAL)(rstd[i] * w1);
+        a[i] = (REAL)(sums[2 * i] / count);
+        c[i] = (REAL)(sums[2 * i + 1] / count);
     }
+    for VECTORS(n) {
+        const V weight = w ? LOAD(w) : (V){0};
+        V gweight = {0}, gbias = {0};
+        UNROLL for (int i = 0; i < rows; i++) {
+            const V G = LOAD(g + i * stride), xh = (LOAD(x + i * stride) - m[i]) * r[i], h = w ? G * weight : G;
+            gweight += G * xh;
+            gbias += G;
+            if (gx) STORE(gx + i * stride, (h - a[i] - xh * c[i]) * scale[i]);
+        }
+        if (gw) {
+            STORE(gw, LOAD(gw) + gweight);
+            STORE(gb, LOAD(gb) + gbias);
+        }
+    }
+}
+
+static void FN(row_normalize_grad)(int rows, int64_t n, int64_t stride, const void *g, const void *x, const double *mean,
+                                   const double *rstd, const void *w, double w1, const double *sums, double count, void *gx,
+                                   void *gw, void *gb) {
+    if (rows == 4) FN(normalize_grad_rows)(4, n, stride, g, x, mean, rstd, w, w1, sums, count, gx, gw, gb);
+    else
+        for (int i = 0; i < rows; i++)
+            FN(normalize_grad_rows)(1, n, 0, (const REAL *)g + i * stride, (const REAL *)x + i * stride, mean + i, rstd + i, w, w1,
+                                    sums + 2 * i, count, gx ? (REAL *)gx + i * stride : NULL, gw, gb);
 }
 
 #undef V

@@ -72,20 +72,26 @@ static void backward(void *arg, int c, int chunks) {
     }
     const char *w = s->per_element ? j->w : NULL;
     const double n = (double)s->segments * (double)s->length;
-    for (int64_t i = s->groups * c / chunks; i < s->groups * (c + 1) / chunks; i++) {
-        const double mean = get(j, j->mean, i), rstd = get(j, j->rstd, i);
-        double sums[2] = {0, 0};
-        for (int64_t r = 0; r < s->segments; r++) {
-            const int64_t offset = i * s->group_stride + r * s->segment_stride;
-            j->k->normalize_sums(s->length, at(j->g, offset, j->size), at(j->x, offset, j->size), mean, rstd, w, sums);
+    const int64_t end = s->groups * (c + 1) / chunks;
+    for (int64_t i = s->groups * c / chunks, many; i < end; i += many) {
+        many = s->per_element ? least(4, end - i) : 1;      /* rows of a layer norm go four at a time */
+        double mean[4], rstd[4], sums[8] = {0};
+        for (int64_t k = 0; k < many; k++) {
+            mean[k] = get(j, j->mean, i + k);
+            rstd[k] = get(j, j->rstd, i + k);
+            for (int64_t r = 0; r < s->segments; r++) {
+                const int64_t offset = (i + k) * s->group_stride + r * s->segment_stride;
+                j->k->normalize_sums(s->length, at(j->g, offset, j->size), at(j->x, offset, j->size), mean[k], rstd[k], w,
+                                     sums + 2 * k);
+            }
+            put(j, j->gw, i + k, sums[2 * k + 1]);
+            put(j, j->gb, i + k, sums[2 * k]);
         }
-        put(j, j->gw, i, sums[1]);
-        put(j, j->gb, i, sums[0]);
         const double w1 = j->w && !s->per_element ? get(j, j->w, i) : 1;
         for (int64_t r = 0; r < s->segments && (j->y || gw); r++) {
             const int64_t offset = i * s->group_stride + r * s->segment_stride;
-            j->k->normalize_grad(s->length, at(j->g, offset, j->size), at(j->x, offset, j->size), mean, rstd, w, w1, sums[0] / n,
-                                 sums[1] / n, j->y ? j->y + offset * j->size : NULL, gw, gb);
+            j->k->normalize_grad((int)many, s->length, s->group_stride, at(j->g, offset, j->size), at(j->x, offset, j->size),
+                                 mean, rstd, w, w1, sums, n, j->y ? j->y + offset * j->size : NULL, gw, gb);
         }
     }
 }
