@@ -4,9 +4,10 @@
     python benchmarks/bench_elementwise.py --functions    exp, log, tanh, ... beside numpy and torch
     python benchmarks/bench_elementwise.py --crossover    from how many elements on C beats numpy
 
-x is (rows, 1024); w and b are rows that are broadcast. The gradient case computes y and, for a given cotangent of y, the
-gradients of x, w and b. minigrad writes into outputs that exist, as a captured program does; the other engines run with
-an allocator that keeps its memory, so that none of them pays for page faults (`KEEP_MEMORY`).
+x is (rows, 1024); w and b are rows that are broadcast. The gradient case computes y and, for a
+given cotangent of y, the gradients of x, w and b. minigrad writes into outputs that exist, as a
+captured program does; the other engines run with an allocator that keeps its memory, so that none
+of them pays for page faults (`KEEP_MEMORY`).
 """
 
 from __future__ import annotations
@@ -25,7 +26,11 @@ import numpy as np
 WIDTH = 1024
 C1, C2 = 0.7978845608028654, 0.044715
 
-KEEP_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "68719476736", "MALLOC_TOP_PAD_": "268435456"}
+KEEP_MEMORY = {
+    "MALLOC_MMAP_MAX_": "0",
+    "MALLOC_TRIM_THRESHOLD_": "68719476736",
+    "MALLOC_TOP_PAD_": "268435456",
+}
 
 
 def cases() -> list[harness.Case]:
@@ -176,7 +181,9 @@ class Jax(harness.Engine):
     def start(self, threads: int) -> None:
         import os
 
-        if hasattr(os, "sched_setaffinity") and threads == 1:  # jax takes as many threads as there are processors
+        if (
+            hasattr(os, "sched_setaffinity") and threads == 1
+        ):  # jax takes as many threads as there are processors
             os.sched_setaffinity(0, {sorted(os.sched_getaffinity(0))[0]})
         self.jax = importlib.import_module("jax")
 
@@ -209,7 +216,9 @@ class Minigrad(harness.Minigrad):
         x, w, b, g = operands(case)
         program = forward_program(self.tile) if not case["backward"] else both_program(self.tile)
         arrays = [x, w, b] + ([g] if case["backward"] else [])
-        out = [np.zeros_like(x)] + ([np.zeros_like(x), np.zeros_like(w), np.zeros_like(b)] if case["backward"] else [])
+        out = [np.zeros_like(x)] + (
+            [np.zeros_like(x), np.zeros_like(w), np.zeros_like(b)] if case["backward"] else []
+        )
         run = program.bind(*arrays, out=out)
         result = Results(*out) if case["backward"] else out[0]
 
@@ -221,12 +230,13 @@ class Minigrad(harness.Minigrad):
 
 
 def forward_program(tile: Any) -> Any:
-    formula = tile.Formula(f"0.5 * (x * w + b) * (1.0 + tanh({C1} * ((x * w + b) + {C2} * ((x * w + b) * (x * w + b) * (x * w + b))))) + x")
+    u = "(x * w + b)"
+    formula = tile.Formula(f"0.5 * {u} * (1.0 + tanh({C1} * ({u} + {C2} * ({u} * {u} * {u})))) + x")
     return tile.compile_formula(formula, np.float32, ("x", "w", "b"))
 
 
 def both_program(tile: Any) -> Any:
-    """y = u s(z) + x with u = x w + b and s(z) the logistic function of z = 2 c1 (u + c2 u^3): gelu with its tanh
+    """y = u s(z) + x, u = x w + b, s the logistic function and z = 2 c1 (u + c2 u^3): gelu with its tanh
     written as a logistic function, which forward and backward share. dy/du = s + u s (1 - s) dz/du."""
     p = tile.Program(np.float32, 4)
     x, w, b, g = p.inputs
@@ -247,7 +257,7 @@ def moved(case: harness.Case) -> float:
     return float(case["n"] * 4 * (4 if case["backward"] else 2))
 
 
-FUNCTIONS = "exp expm1 log log1p tanh erf sin cos sqrt rint abs".split()
+FUNCTIONS = ["exp", "expm1", "log", "log1p", "tanh", "erf", "sin", "cos", "sqrt", "rint", "abs"]
 
 
 def functions() -> None:
@@ -267,16 +277,26 @@ def functions() -> None:
         calls = [tile.compile_formula(tile.Formula(f"{name}(x)"), np.float32).bind(x, out=[out])]
         calls.append(partial(getattr(np, name), x, out=out) if hasattr(np, name) else None)
         t = None if torch is None else torch.from_numpy(x)
-        calls.append(partial({"rint": torch.round}.get(name) or getattr(torch, name), t, out=torch.from_numpy(out)) if torch else None)
-        times = [min(timeit.repeat(c, number=100, repeat=9)) / 100 / x.size * 1e9 if c else float("nan") for c in calls]
+        calls.append(
+            partial({"rint": torch.round}.get(name) or getattr(torch, name), t, out=torch.from_numpy(out))
+            if torch
+            else None
+        )
+        times = [
+            min(timeit.repeat(c, number=100, repeat=9)) / 100 / x.size * 1e9 if c else float("nan")
+            for c in calls
+        ]
         print(f"{name:<14}" + "".join(f"{t:>10.3f}" for t in times))
 
 
 def crossover() -> None:
-    """Microseconds of the numpy kernel and of the tile machine, through the same Python interface, on one thread."""
+    """Microseconds of numpy's kernel and of the tile machine, from Python, on one thread."""
     backends = importlib.import_module("minigrad.backends")
     backends._c.set_num_threads(1)
-    elementwise, ops = importlib.import_module("minigrad.backends.elementwise"), importlib.import_module("minigrad.ops").OPS
+    elementwise, ops = (
+        importlib.import_module("minigrad.backends.elementwise"),
+        importlib.import_module("minigrad.ops").OPS,
+    )
     elementwise.CROSSOVER = dict.fromkeys(elementwise.CROSSOVER, 0)
     for name in ("add", "mul", "exp", "tanh", "sigmoid", "gelu_tanh"):
         op = ops[name]
@@ -284,9 +304,14 @@ def crossover() -> None:
         print(f"{name:<10}" + "".join(f"{n:>16}" for n in (256, 1024, 4096, 16384, 65536, 262144)))
         row = []
         for n in (256, 1024, 4096, 16384, 65536, 262144):
-            arrays = [np.random.default_rng(i).uniform(0.1, 1, n).astype(np.float32) for i in range(len(op.inputs))]
+            arrays = [
+                np.random.default_rng(i).uniform(0.1, 1, n).astype(np.float32) for i in range(len(op.inputs))
+            ]
             count = max(3, 200_000 // n)
-            best = [min(timeit.repeat(partial(f, *arrays), number=count, repeat=9)) / count * 1e6 for f in (op.kernel, kernel)]
+            best = [
+                min(timeit.repeat(partial(f, *arrays), number=count, repeat=9)) / count * 1e6
+                for f in (op.kernel, kernel)
+            ]
             row.append(f"{best[0]:>8.1f}{best[1]:>7.1f}{'*' if best[1] < best[0] else ' '}")
         print(f"{'':<10}" + "".join(row))
 

@@ -2,8 +2,9 @@
 
     python benchmarks/bench_optimizer.py               at 1 and 2 threads
 
-torch runs its fused implementations, jax the same formulas in one jitted function with donated buffers. Before timing, each
-engine takes the same steps from the same start and the parameters are compared.
+torch runs its fused implementations, jax the same formulas in one jitted function with donated
+buffers. Before timing, each engine takes the same steps from the same start and the parameters are
+compared.
 """
 
 from __future__ import annotations
@@ -102,7 +103,9 @@ class Minigrad(harness.Minigrad):
         params, grads = operands()
         kind = case["kind"]
         m, v = ([np.zeros_like(p) for p in params] for _ in range(2))
-        update = self.update.Update(params, grads, None if kind == "sgd" else m, v if kind.startswith("adam") else None)
+        update = self.update.Update(
+            params, grads, None if kind == "sgd" else m, v if kind.startswith("adam") else None
+        )
         result, step = Results(*params), [0]
 
         def call() -> Any:
@@ -112,7 +115,9 @@ class Minigrad(harness.Minigrad):
             elif kind == "momentum":
                 update.sgd(LR, 0.9, first=step[0] == 1)
             else:
-                update.adam(step[0], LR, weight_decay=DECAY if kind == "adamw" else 0.0, decoupled=kind == "adamw")
+                update.adam(
+                    step[0], LR, weight_decay=DECAY if kind == "adamw" else 0.0, decoupled=kind == "adamw"
+                )
             return result
 
         return call

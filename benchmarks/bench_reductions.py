@@ -3,9 +3,9 @@
     python benchmarks/bench_reductions.py              at 1 and 2 threads
     python benchmarks/bench_reductions.py --only norm
 
-"both" is forward and backward: for a given cotangent, the gradients of the input and, for norms, of weight and bias; the
-gradient of a mean loss for cross-entropy. minigrad writes into outputs that exist, as a captured program does; the
-other engines run with an allocator that keeps its memory.
+"both" is forward and backward: for a given cotangent, the gradients of the input and, for norms, of
+weight and bias; the gradient of a mean loss for cross-entropy. minigrad writes into outputs that
+exist, as a captured program does; the other engines run with an allocator that keeps its memory.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ def operands(case: harness.Case) -> dict[str, Any]:
         data["t"] = rng.integers(0, shape[1], shape[0])
     if case["kind"] in ("ln", "bn"):
         data["g"] = rng.standard_normal(shape, dtype=np.float32)
-        data["w"], data["b"] = rng.standard_normal((2, shape[-1 if case["kind"] == "ln" else 1]), dtype=np.float32)
+        data["w"], data["b"] = rng.standard_normal(
+            (2, shape[-1 if case["kind"] == "ln" else 1]), dtype=np.float32
+        )
     return data
 
 
@@ -130,7 +132,9 @@ class Jax(JaxStart):
         d = {name: jnp.asarray(a) for name, a in operands(case).items()}
         x = d["x"]
         if kind in ("sum", "max", "argmax", "softmax"):
-            f = jax.jit(jax.nn.softmax if kind == "softmax" else lambda x: getattr(jnp, kind)(x, axis=case["axis"]))
+            f = jax.jit(
+                jax.nn.softmax if kind == "softmax" else lambda x: getattr(jnp, kind)(x, axis=case["axis"])
+            )
             return lambda: f(x).block_until_ready()
         if kind == "xent":
 

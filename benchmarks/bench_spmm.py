@@ -2,8 +2,8 @@
 
     python benchmarks/bench_spmm.py                    at 1 and 2 threads
 
-The transposed product is the one of the backward pass; every engine may store the transposed matrix beforehand.
-scipy has one thread.
+The transposed product is the one of the backward pass; every engine may store the transposed matrix
+beforehand. scipy has one thread.
 """
 
 from __future__ import annotations
@@ -20,7 +20,12 @@ from bench_elementwise import KEEP_MEMORY
 
 GRAPHS = {"cora": (2708, 13264), "100k": (100_000, 1_000_000)}
 CASES: list[harness.Case] = [
-    {"label": f"{graph} {features}{' transposed' if t else ''}", "graph": graph, "features": features, "transposed": t}
+    {
+        "label": f"{graph} {features}{' transposed' if t else ''}",
+        "graph": graph,
+        "features": features,
+        "transposed": t,
+    }
     for graph in GRAPHS
     for t in (False, True)
     for features in (16, 64, 128)
@@ -28,7 +33,7 @@ CASES: list[harness.Case] = [
 
 
 def operands(case: harness.Case) -> tuple[Any, Any, Any, Any]:
-    """starts, index and values of a normalised adjacency matrix with a few heavy nodes; and the dense matrix."""
+    """starts, index and values of a random graph with a few heavy nodes; and the dense matrix."""
     nodes, edges = GRAPHS[case["graph"]]
     rng = np.random.default_rng(0)
     rows = np.sort((rng.random(edges) ** 1.5 * nodes).astype(np.int64))

@@ -1,8 +1,8 @@
 """Elementwise operations in C: any record with a formula, by the tile machine.
 
-`kernel(record)` gives the function that the C backend uses for a record.  Small arrays stay on numpy, as do integers and
-mixed dtypes: `CROSSOVER` says from how many elements on C pays, measured with
-`python benchmarks/bench_elementwise.py --crossover`.
+`kernel(record)` gives the function that the C backend uses for a record.  Small arrays stay on
+numpy, as do integers and mixed dtypes: `CROSSOVER` says from how many elements on C pays, measured
+with `python benchmarks/bench_elementwise.py --crossover`.
 
     >>> import numpy as np
     >>> from minigrad.ops import OPS
@@ -14,6 +14,7 @@ mixed dtypes: `CROSSOVER` says from how many elements on C pays, measured with
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import FunctionType
 from typing import Any
 
 import numpy as np
@@ -26,8 +27,9 @@ Array = Any
 
 #: Elements below which numpy is quicker than the call into C.
 CROSSOVER = {
-    "arithmetic": 32768,  # one or two quick steps: numpy is as good until threads pay
-    "function": 2048,  # exp and its like, or several steps
+    "arithmetic": 1 << 20,  # one quick step: numpy is as good until threads pay
+    "function": 1 << 16,  # exp and its like, which numpy has vectorised too
+    "formula": 4096,  # several steps: numpy goes over memory once for each
     "reduction": 8192,
     "softmax": 512,
     "standardize": 512,
@@ -35,15 +37,55 @@ CROSSOVER = {
 }
 
 _QUICK = frozenset(
-    "NEG ABS SIGN SQUARE FLOOR CEIL RINT TRUNC ISNAN ISFINITE NOT ADD SUB MUL DIV MAX MIN LT LE EQ NE AND OR WHERE SQRT"
-    " ADD_K MUL_K RSUB_K DIV_K RDIV_K MAX_K MIN_K LT_K LE_K GT_K GE_K EQ_K NE_K COPY CONST".split()
+    [
+        "NEG",
+        "ABS",
+        "SIGN",
+        "SQUARE",
+        "FLOOR",
+        "CEIL",
+        "RINT",
+        "TRUNC",
+        "ISNAN",
+        "ISFINITE",
+        "NOT",
+        "ADD",
+        "SUB",
+        "MUL",
+        "DIV",
+        "MAX",
+        "MIN",
+        "LT",
+        "LE",
+        "EQ",
+        "NE",
+        "AND",
+        "OR",
+        "WHERE",
+        "SQRT",
+        "ADD_K",
+        "MUL_K",
+        "RSUB_K",
+        "DIV_K",
+        "RDIV_K",
+        "MAX_K",
+        "MIN_K",
+        "LT_K",
+        "LE_K",
+        "GT_K",
+        "GE_K",
+        "EQ_K",
+        "NE_K",
+        "COPY",
+        "CONST",
+    ]
 )
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 _BOOL = np.dtype(np.bool_)
 
 
 def kernel(op: Op) -> Callable[..., Array] | None:
-    """The function `(*arrays, *attrs) -> array` for a record, or None if the tile machine cannot run its formula."""
+    """The function `(*arrays, *attrs) -> array` for a record; None if the tile machine cannot run it."""
     if not _c.available or op.formula is None or op.kind != "elementwise":
         return None
     formula, names, attrs, fallback = op.formula, op.inputs, op.attrs, op.kernel
@@ -52,8 +94,10 @@ def kernel(op: Op) -> Callable[..., Array] | None:
         sample = compile_formula(formula, _FLOATS[0], names, bools=bools, numbers=dict.fromkeys(attrs, 1.5))
     except Unsupported:
         return None
-    quick = len(sample.code) <= 2 and all(step[0] in _QUICK for step in sample.code)  # type: ignore[attr-defined]
-    crossover = CROSSOVER["arithmetic" if quick else "function"]
+    quick = len(sample.code) <= 2 and all(step[0] in _QUICK for step in sample.code)
+    crossover = CROSSOVER[
+        "arithmetic" if quick else "formula" if isinstance(fallback, FunctionType) else "function"
+    ]
     programs: dict[Any, Compiled] = {}
     last = len(names) - 1
 
@@ -69,35 +113,25 @@ def kernel(op: Op) -> Callable[..., Array] | None:
         program = programs.get(key)
         if program is None:
             numbers = {name: float(v) for name, v in zip(attrs, values, strict=True)}
-            program = compile_formula(formula, dtype, names, bools=bools, numbers=numbers)  # type: ignore[assignment]
+            program = compile_formula(formula, dtype, names, bools=bools, numbers=numbers)
             if len(programs) < 64:
-                programs[key] = program  # type: ignore[assignment]
-        return program(*arrays)  # type: ignore[misc]
+                programs[key] = program
+        return program(*arrays)
+
+    def with_attrs(*args: Any) -> Array:
+        if args[0].size < crossover:
+            return fallback(*args)
+        return general(args[: last + 1], args[last + 1 :])
+
+    def unary(x: Array) -> Array:
+        return fallback(x) if x.size < crossover else general((x,), ())
+
+    def binary(x: Array, y: Array) -> Array:
+        return fallback(x, y) if x.size < crossover and y.size < crossover else general((x, y), ())
+
+    def any_number(*args: Any) -> Array:
+        return fallback(*args) if max(x.size for x in args) < crossover else general(args, ())
 
     if attrs:
-
-        def run(*args: Any) -> Array:
-            if args[0].size < crossover:
-                return fallback(*args)
-            return general(args[: last + 1], args[last + 1 :])
-
-    elif last == 0:
-
-        def run(x: Array) -> Array:
-            return fallback(x) if x.size < crossover else general((x,), ())
-
-    elif last == 1:
-
-        def run(x: Array, y: Array) -> Array:
-            if x.size < crossover and y.size < crossover:
-                return fallback(x, y)
-            return general((x, y), ())
-
-    else:
-
-        def run(*args: Any) -> Array:
-            if max(x.size for x in args) < crossover:
-                return fallback(*args)
-            return general(args, ())
-
-    return run
+        return with_attrs
+    return (unary, binary)[last] if last < 2 else any_number

@@ -1,8 +1,9 @@
 """Reductions, softmax, losses and standardisation on the C kernels: numpy arrays in, numpy arrays out.
 
-Every kernel works on a row-major array seen as (outer, n, inner) and reduces n.  Dimensions that lie side by side are one
-dimension; dimensions that do not (as the 0, 2 and 3 of a batch norm) are reduced one group after the other.  What the
-kernels do not take, integers, other layouts, empty arrays, sizes below the crossover, numpy computes.
+Every kernel works on a row-major array seen as (outer, n, inner) and reduces n.  Dimensions that
+lie side by side are one dimension; dimensions that do not (as the 0, 2 and 3 of a batch norm) are
+reduced one group after the other.  What the kernels do not take, integers, other layouts, empty
+arrays, sizes below the crossover, numpy computes.
 
     >>> import numpy as np
     >>> x = np.ones((3, 1000, 2), np.float32)
@@ -63,31 +64,38 @@ def _reduce(op: int, x: Array, dims: Dims, keepdim: bool) -> Array:
     return x.reshape(result_shape)
 
 
-def _reducer(op: int, fallback: Callable[[Array, Dims, bool], Array]) -> Callable[[Array, Dims, bool], Array]:
-    def kernel(input: Array, dims: Dims, keepdim: bool) -> Array:
-        if _usable(input, "reduction") and any(input.shape[d] > 1 for d in dims):
-            return _reduce(op, input, dims, keepdim)
-        return fallback(input, dims, keepdim)
-
-    return kernel
+def _worth(x: Array, dims: Dims) -> bool:
+    return _usable(x, "reduction") and any(x.shape[d] > 1 for d in dims)
 
 
-def _numpy_mean(x: Array, dims: Dims, keepdim: bool) -> Array:
-    count = math.prod(x.shape[d] for d in dims)
-    return np.add.reduce(x, axis=dims, keepdims=keepdim) / x.dtype.type(count)
+def sum(input: Array, dims: Dims, keepdim: bool) -> Array:
+    """The sum over dimensions."""
+    if _worth(input, dims):
+        return _reduce(_SUM, input, dims, keepdim)
+    return np.add.reduce(input, axis=dims, keepdims=keepdim, dtype=input.dtype)  # type: ignore[call-overload]
 
 
-sum = _reducer(_SUM, lambda x, dims, keepdim: np.add.reduce(x, axis=dims, keepdims=keepdim, dtype=x.dtype))
-amax = _reducer(_MAX, lambda x, dims, keepdim: np.maximum.reduce(x, axis=dims, keepdims=keepdim))
-amin = _reducer(_MIN, lambda x, dims, keepdim: np.minimum.reduce(x, axis=dims, keepdims=keepdim))
+def amax(input: Array, dims: Dims, keepdim: bool) -> Array:
+    """The largest element over dimensions; NaN if there is one."""
+    if _worth(input, dims):
+        return _reduce(_MAX, input, dims, keepdim)
+    return np.maximum.reduce(input, axis=dims, keepdims=keepdim)  # type: ignore[call-overload]
+
+
+def amin(input: Array, dims: Dims, keepdim: bool) -> Array:
+    """The smallest element over dimensions; NaN if there is one."""
+    if _worth(input, dims):
+        return _reduce(_MIN, input, dims, keepdim)
+    return np.minimum.reduce(input, axis=dims, keepdims=keepdim)  # type: ignore[call-overload]
 
 
 def mean(input: Array, dims: Dims, keepdim: bool) -> Array:
     """The mean over dimensions."""
-    if _usable(input, "reduction") and any(input.shape[d] > 1 for d in dims):
+    count = input.dtype.type(math.prod(input.shape[d] for d in dims))
+    if _worth(input, dims):
         y = _reduce(_SUM, input, dims, keepdim)
-        return np.divide(y, input.dtype.type(math.prod(input.shape[d] for d in dims)), out=y)
-    return _numpy_mean(input, dims, keepdim)
+        return np.divide(y, count, out=y)
+    return np.add.reduce(input, axis=dims, keepdims=keepdim) / count  # type: ignore[call-overload]
 
 
 def var(input: Array, dims: Dims, correction: float, keepdim: bool) -> Array:
@@ -103,25 +111,27 @@ def var(input: Array, dims: Dims, correction: float, keepdim: bool) -> Array:
         return np.divide(m2, input.dtype.type(max(count, 0)), out=m2)
 
 
-def _position(op: int, function: Any) -> Callable[[Array, int | None, bool], Array]:
-    def kernel(input: Array, dim: int | None, keepdim: bool) -> Array:
-        if not input.ndim:
-            return np.zeros((), np.int64)
-        if not _usable(input, "reduction"):
-            return function(input, axis=dim, keepdims=keepdim).astype(np.int64)
-        dims = tuple(range(input.ndim)) if dim is None else (dim,)
-        y = np.empty(_left(input.shape, dims, keepdim), np.int64)
-        outer, n, inner = _three(input.shape, dims[0], dims[-1])
-        _c._check(
-            _c.lib.mg_arg(_TYPE[input.dtype], op, outer, n, inner, _c.from_buffer(input), _c.ffi.from_buffer("int64_t[]", y))
-        )
-        return y
-
-    return kernel
+def _position(op: int, function: Any, x: Array, dim: int | None, keepdim: bool) -> Array:
+    if not x.ndim:
+        return np.zeros((), np.int64)
+    if not _usable(x, "reduction"):
+        return function(x, axis=dim, keepdims=keepdim).astype(np.int64)
+    dims = tuple(range(x.ndim)) if dim is None else (dim,)
+    y = np.empty(_left(x.shape, dims, keepdim), np.int64)
+    outer, n, inner = _three(x.shape, dims[0], dims[-1])
+    places = _c.ffi.from_buffer("int64_t[]", y)
+    _c._check(_c.lib.mg_arg(_TYPE[x.dtype], op, outer, n, inner, _c.from_buffer(x), places))
+    return y
 
 
-argmax = _position(_MAX, np.argmax)
-argmin = _position(_MIN, np.argmin)
+def argmax(input: Array, dim: int | None, keepdim: bool) -> Array:
+    """The position of the first largest element."""
+    return _position(_MAX, np.argmax, input, dim, keepdim)
+
+
+def argmin(input: Array, dim: int | None, keepdim: bool) -> Array:
+    """The position of the first smallest element."""
+    return _position(_MIN, np.argmin, input, dim, keepdim)
 
 
 # -- softmax and its like ------------------------------------------------------------------------------
@@ -144,7 +154,14 @@ def logsumexp(input: Array, dims: Dims, keepdim: bool) -> Array:
         null = _c.ffi.NULL
         _c._check(
             _c.lib.mg_softmax(
-                _TYPE[input.dtype], _LOGSUMEXP, outer, n, inner, _c.from_buffer(input), null, _c.from_buffer(y)
+                _TYPE[input.dtype],
+                _LOGSUMEXP,
+                outer,
+                n,
+                inner,
+                _c.from_buffer(input),
+                null,
+                _c.from_buffer(y),
             )
         )
         return y
@@ -161,43 +178,55 @@ def _numpy_log_softmax(x: Array, dim: int) -> Array:
     return z - np.log(np.add.reduce(np.exp(z), axis=dim, keepdims=True))
 
 
-def _softmax(what: int, fallback: Callable[[Array, int], Array]) -> Callable[[Array, int], Array]:
-    def kernel(input: Array, dim: int) -> Array:
-        if not input.ndim or not _usable(input, "softmax"):
-            return fallback(input, dim)
-        dim %= input.ndim
-        y = np.empty(input.shape, input.dtype)
-        shape = _three(input.shape, dim, dim)
-        _c._check(
-            _c.lib.mg_softmax(_TYPE[input.dtype], what, *shape, _c.from_buffer(input), _c.from_buffer(y), _c.ffi.NULL)
-        )
-        return y
-
-    return kernel
+def _softmax(what: int, x: Array, dim: int) -> Array:
+    dim %= x.ndim
+    y = np.empty(x.shape, x.dtype)
+    shape = _three(x.shape, dim, dim)
+    _c._check(
+        _c.lib.mg_softmax(_TYPE[x.dtype], what, *shape, _c.from_buffer(x), _c.from_buffer(y), _c.ffi.NULL)
+    )
+    return y
 
 
-softmax = _softmax(_SOFTMAX, _numpy_softmax)
-log_softmax = _softmax(_LOG_SOFTMAX, _numpy_log_softmax)
+def softmax(input: Array, dim: int) -> Array:
+    """exp(input) / sum(exp(input)) along a dimension."""
+    if not input.ndim or not _usable(input, "softmax"):
+        return _numpy_softmax(input, dim)
+    return _softmax(_SOFTMAX, input, dim)
 
 
-def _softmax_grad(what: int, fallback: Callable[[Array, Array, int], Array]) -> Callable[[Array, Array, int], Array]:
-    def kernel(g: Array, y: Array, dim: int) -> Array:
-        if not y.ndim or g.shape != y.shape or g.dtype != y.dtype or not (_usable(g, "softmax") and _usable(y, "softmax")):
-            return fallback(g, y, dim)
-        dim %= y.ndim
-        gx = np.empty(y.shape, y.dtype)
-        shape = _three(y.shape, dim, dim)
-        buffers = (_c.from_buffer(g), _c.from_buffer(y), _c.from_buffer(gx))
-        _c._check(_c.lib.mg_softmax_grad(_TYPE[y.dtype], what, *shape, *buffers))
-        return gx
-
-    return kernel
+def log_softmax(input: Array, dim: int) -> Array:
+    """log(softmax(input)) along a dimension."""
+    if not input.ndim or not _usable(input, "softmax"):
+        return _numpy_log_softmax(input, dim)
+    return _softmax(_LOG_SOFTMAX, input, dim)
 
 
-softmax_grad = _softmax_grad(_SOFTMAX, lambda g, y, dim: y * (g - np.add.reduce(g * y, axis=dim, keepdims=True)))
-log_softmax_grad = _softmax_grad(
-    _LOG_SOFTMAX, lambda g, y, dim: g - np.exp(y) * np.add.reduce(g, axis=dim, keepdims=True)
-)
+def _softmax_grad(what: int, g: Array, y: Array, dim: int) -> Array | None:
+    if (
+        not y.ndim
+        or g.shape != y.shape
+        or g.dtype != y.dtype
+        or not (_usable(g, "softmax") and _usable(y, "softmax"))
+    ):
+        return None
+    dim %= y.ndim
+    gx = np.empty(y.shape, y.dtype)
+    buffers = (_c.from_buffer(g), _c.from_buffer(y), _c.from_buffer(gx))
+    _c._check(_c.lib.mg_softmax_grad(_TYPE[y.dtype], what, *_three(y.shape, dim, dim), *buffers))
+    return gx
+
+
+def softmax_grad(g: Array, y: Array, dim: int) -> Array:
+    """The gradient of softmax, from the cotangent of its result and the result."""
+    gx = _softmax_grad(_SOFTMAX, g, y, dim)
+    return y * (g - np.add.reduce(g * y, axis=dim, keepdims=True)) if gx is None else gx
+
+
+def log_softmax_grad(g: Array, y: Array, dim: int) -> Array:
+    """The gradient of log_softmax, from the cotangent of its result and the result."""
+    gx = _softmax_grad(_LOG_SOFTMAX, g, y, dim)
+    return g - np.exp(y) * np.add.reduce(g, axis=dim, keepdims=True) if gx is None else gx
 
 
 # -- cross-entropy over class indices ---------------------------------------------------------------------
@@ -205,7 +234,9 @@ log_softmax_grad = _softmax_grad(
 
 def _classes(x: Array, target: Array, ignore_index: int) -> Array:
     if x.ndim != 2 or target.shape != x.shape[:1]:
-        raise ValueError(f"cross_entropy: logits (rows, classes) and targets (rows,), not {x.shape} and {target.shape}")
+        raise ValueError(
+            f"cross_entropy: logits (rows, classes) and targets (rows,), not {x.shape} and {target.shape}"
+        )
     t = np.ascontiguousarray(target, np.int64)
     wrong = (t != ignore_index) & ((t < 0) | (t >= x.shape[1]))
     if wrong.any():
@@ -218,7 +249,9 @@ def cross_entropy(input: Array, target: Array, ignore_index: int = -100) -> Arra
     return _cross_entropy(input, target, ignore_index, None)[0]
 
 
-def cross_entropy_both(input: Array, target: Array, scale: float, ignore_index: int = -100) -> tuple[Array, Array]:
+def cross_entropy_both(
+    input: Array, target: Array, scale: float, ignore_index: int = -100
+) -> tuple[Array, Array]:
     """The losses, and `scale` times the gradient of their sum, in one pass over the logits."""
     return _cross_entropy(input, target, ignore_index, scale)
 
@@ -232,9 +265,16 @@ def _cross_entropy(x: Array, target: Array, ignore_index: int, scale: float | No
         gx = None if scale is None else np.empty(x.shape, x.dtype)
         _c._check(
             _c.lib.mg_cross_entropy(
-                _TYPE[x.dtype], rows, n, _c.from_buffer(x), _c.ffi.from_buffer("int64_t[]", t), ignore_index,
-                _c.from_buffer(loss), scale or 0.0, _c.ffi.NULL if gx is None else _c.from_buffer(gx),
-            )  # fmt: skip
+                _TYPE[x.dtype],
+                rows,
+                n,
+                _c.from_buffer(x),
+                _c.ffi.from_buffer("int64_t[]", t),
+                ignore_index,
+                _c.from_buffer(loss),
+                scale or 0.0,
+                _c.ffi.NULL if gx is None else _c.from_buffer(gx),
+            )
         )
         return loss, gx
     counts = t != ignore_index
@@ -257,9 +297,15 @@ def cross_entropy_grad(g: Array, input: Array, target: Array, ignore_index: int 
         gx = np.empty(x.shape, x.dtype)
         _c._check(
             _c.lib.mg_cross_entropy_grad(
-                _TYPE[x.dtype], rows, n, _c.from_buffer(g), _c.from_buffer(x), _c.ffi.from_buffer("int64_t[]", t),
-                ignore_index, _c.from_buffer(gx),
-            )  # fmt: skip
+                _TYPE[x.dtype],
+                rows,
+                n,
+                _c.from_buffer(g),
+                _c.from_buffer(x),
+                _c.ffi.from_buffer("int64_t[]", t),
+                ignore_index,
+                _c.from_buffer(gx),
+            )
         )
         return gx
     gx = _cross_entropy(input.astype(np.float64), t, ignore_index, 1.0)[1]
@@ -283,7 +329,11 @@ def _groups(x: Array, dims: Dims, per_element: bool = False) -> Any:
     last = kept[-1] if kept else -1
     if kept and (kept != list(range(first, last + 1))):
         return None
-    segments, groups, length = math.prod(shape[:first]), math.prod(shape[d] for d in kept), math.prod(shape[last + 1 :])
+    segments, groups, length = (
+        math.prod(shape[:first]),
+        math.prod(shape[d] for d in kept),
+        math.prod(shape[last + 1 :]),
+    )
     if segments > 1 and length < 16:  # runs this short: numpy, column by column
         return None
     s = _c.ffi.new("struct mg_groups *")
@@ -298,8 +348,8 @@ def standardize(
 ) -> tuple[Array, Array, Array]:
     """(input - mean) / sqrt(var + eps) over dimensions, times weight plus bias; returns (y, mean, rstd).
 
-    weight and bias have the shape of the reduced dimensions (layer norm) or of the others (batch norm); mean and
-    rstd keep the reduced dimensions with size 1.
+    weight and bias have the shape of the reduced dimensions (layer norm) or of the others (batch
+    norm); mean and rstd keep the reduced dimensions with size 1.
     """
     per_element, weight, bias = _affine(input, dims, weight, bias)
     groups = _groups(input, dims, per_element) if _usable(input, "standardize") else None
@@ -311,9 +361,15 @@ def standardize(
     null = _c.ffi.NULL
     _c._check(
         _c.lib.mg_standardize(
-            groups, _c.from_buffer(input), null if weight is None else _c.from_buffer(weight),
-            null if bias is None else _c.from_buffer(bias), eps, _c.from_buffer(y), _c.from_buffer(mean), _c.from_buffer(rstd),
-        )  # fmt: skip
+            groups,
+            _c.from_buffer(input),
+            null if weight is None else _c.from_buffer(weight),
+            null if bias is None else _c.from_buffer(bias),
+            eps,
+            _c.from_buffer(y),
+            _c.from_buffer(mean),
+            _c.from_buffer(rstd),
+        )
     )
     return y, mean, rstd
 
@@ -337,7 +393,9 @@ def standardize_grad(
         gw, gb = np.sum(g * xh, axis=axes, dtype=input.dtype), np.sum(g, axis=axes, dtype=input.dtype)
         if weight is not None:
             g = g * _spread(weight, input.ndim, dims, per_element)
-        gx = rstd * (g - np.mean(g, axis=dims, keepdims=True) - xh * np.mean(g * xh, axis=dims, keepdims=True))
+        gx = rstd * (
+            g - np.mean(g, axis=dims, keepdims=True) - xh * np.mean(g * xh, axis=dims, keepdims=True)
+        )
         return gx, gw.reshape(shape), gb.reshape(shape)
     gx = np.empty(input.shape, input.dtype) if out is None else _writable(out, g, input)
     gw, gb = np.empty(shape, input.dtype), np.empty(shape, input.dtype)
@@ -345,9 +403,16 @@ def standardize_grad(
     null = _c.ffi.NULL
     _c._check(
         _c.lib.mg_standardize_grad(
-            groups, _c.from_buffer(g), _c.from_buffer(input), _c.from_buffer(mean), _c.from_buffer(rstd),
-            null if weight is None else _c.from_buffer(weight), _c.from_buffer(gx), _c.from_buffer(gw), _c.from_buffer(gb),
-        )  # fmt: skip
+            groups,
+            _c.from_buffer(g),
+            _c.from_buffer(input),
+            _c.from_buffer(mean),
+            _c.from_buffer(rstd),
+            null if weight is None else _c.from_buffer(weight),
+            _c.from_buffer(gx),
+            _c.from_buffer(gw),
+            _c.from_buffer(gb),
+        )
     )
     return gx, gw, gb
 
@@ -402,7 +467,11 @@ def _wrap_standardize(fallback: Callable[..., Array]) -> Callable[..., Array]:
         if groups is None:
             return fallback(input, dims, eps)
         y, null = np.empty(input.shape, input.dtype), _c.ffi.NULL
-        _c._check(_c.lib.mg_standardize(groups, _c.from_buffer(input), null, null, eps, _c.from_buffer(y), null, null))
+        _c._check(
+            _c.lib.mg_standardize(
+                groups, _c.from_buffer(input), null, null, eps, _c.from_buffer(y), null, null
+            )
+        )
         return y
 
     return kernel
@@ -414,7 +483,11 @@ def _wrap_rstd(fallback: Callable[..., Array]) -> Callable[..., Array]:
         if groups is None:
             return fallback(input, dims, eps)
         y, null = np.empty(_left(input.shape, dims, True), input.dtype), _c.ffi.NULL
-        _c._check(_c.lib.mg_standardize(groups, _c.from_buffer(input), null, null, eps, null, null, _c.from_buffer(y)))
+        _c._check(
+            _c.lib.mg_standardize(
+                groups, _c.from_buffer(input), null, null, eps, null, null, _c.from_buffer(y)
+            )
+        )
         return y
 
     return kernel

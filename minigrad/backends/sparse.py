@@ -30,12 +30,14 @@ _INT64 = np.dtype(np.int64)
 
 
 class CSR:
-    """A sparse matrix: row r has `values[k]` in the columns `index[k]`, for k from starts[r] to starts[r + 1] - 1.
+    """A sparse matrix: row r has `values[k]` in column `index[k]`, starts[r] <= k < starts[r + 1].
 
     Indices may be int32 or int64; `values` None means ones.  Raises ValueError for a malformed matrix.
     """
 
-    def __init__(self, starts: Array, index: Array, values: Array | None, columns: int, *, check: bool = True) -> None:
+    def __init__(
+        self, starts: Array, index: Array, values: Array | None, columns: int, *, check: bool = True
+    ) -> None:
         kind = np.int64 if _INT64 in (np.asarray(starts).dtype, np.asarray(index).dtype) else np.int32
         if kind is np.int64 and max(len(index), columns, len(starts)) < 2**31:
             kind = np.int32  # half the memory to read
@@ -46,21 +48,27 @@ class CSR:
             if kind is np.int32 and any(a.size and a.max() >= 2**31 for a in (starts, index)):
                 raise ValueError("CSR: an index is out of range")
         self.starts, self.index = np.ascontiguousarray(starts, kind), np.ascontiguousarray(index, kind)
-        self.values = None if values is None else np.ascontiguousarray(values)
+        self.values: Any = None if values is None else np.ascontiguousarray(values)
         self.shape = (len(self.starts) - 1, columns)
         self.wide = kind is np.int64
-        if values is not None and (self.values.shape != self.index.shape or self.values.dtype not in _TYPE):
+        if self.values is not None and (self.values.shape != self.index.shape or self.values.dtype not in _TYPE):
             raise ValueError("CSR: values must be float32 or float64, one for each index")
         if check and (len(self.starts) < 1 or self._malformed()):
-            raise ValueError(f"CSR: starts must rise from 0 to {len(self.index)}, and indices be less than {columns}")
+            raise ValueError(
+                f"CSR: starts must rise from 0 to {len(self.index)}, and indices be less than {columns}"
+            )
 
     def _malformed(self) -> bool:
         if _c.available:
             rows, columns = self.shape
-            return bool(_c.lib.mg_csr_check(self.wide, rows, columns, len(self.index), self._starts, self._index))
+            return bool(
+                _c.lib.mg_csr_check(self.wide, rows, columns, len(self.index), self._starts, self._index)
+            )
         steps = np.diff(self.starts)
         inside = not self.index.size or (self.index.min() >= 0 and self.index.max() < self.shape[1])
-        return self.starts[0] != 0 or self.starts[-1] != len(self.index) or (steps < 0).any() or not inside
+        return bool(
+            self.starts[0] != 0 or self.starts[-1] != len(self.index) or (steps < 0).any() or not inside
+        )
 
     @cached_property
     def _starts(self) -> Any:
@@ -83,13 +91,20 @@ class CSR:
         if x.dtype not in _TYPE or not _c.available:
             y = np.zeros(shape, x.dtype)
             places = np.repeat(np.arange(rows), np.diff(self.starts))
-            terms = x[self.index] if values is None else x[self.index] * values.reshape(-1, *(1,) * (x.ndim - 1))
+            terms = (
+                x[self.index] if values is None else x[self.index] * values.reshape(-1, *(1,) * (x.ndim - 1))
+            )
             np.add.at(y, places, terms)
         else:
             x = np.ascontiguousarray(x)
             if out is None:
                 y = np.empty(shape, x.dtype)
-            elif out.shape != shape or out.dtype != x.dtype or not out.flags.c_contiguous or not out.flags.writeable:
+            elif (
+                out.shape != shape
+                or out.dtype != x.dtype
+                or not out.flags.c_contiguous
+                or not out.flags.writeable
+            ):
                 raise ValueError(f"CSR: out must be writable, contiguous, {x.dtype} and of shape {shape}")
             elif np.may_share_memory(out, x):
                 raise ValueError("CSR: out overlaps x")
@@ -97,9 +112,16 @@ class CSR:
                 y = out
             _c._check(
                 _c.lib.mg_spmm(
-                    _TYPE[x.dtype], self.wide, rows, math.prod(shape[1:]), self._starts, self._index,
-                    _c.ffi.NULL if values is None else _c.from_buffer(values), _c.from_buffer(x), _c.from_buffer(y),
-                )  # fmt: skip
+                    _TYPE[x.dtype],
+                    self.wide,
+                    rows,
+                    math.prod(shape[1:]),
+                    self._starts,
+                    self._index,
+                    _c.ffi.NULL if values is None else _c.from_buffer(values),
+                    _c.from_buffer(x),
+                    _c.from_buffer(y),
+                )
             )
             return y
         if out is not None:
@@ -121,10 +143,17 @@ class CSR:
             kind = 0 if self.values is None else _TYPE[self.values.dtype]
             _c._check(
                 _c.lib.mg_csr_transpose(
-                    kind, self.wide, rows, columns, self._starts, self._index,
-                    null if self.values is None else _c.from_buffer(self.values), _c.from_buffer(starts), _c.from_buffer(index),
+                    kind,
+                    self.wide,
+                    rows,
+                    columns,
+                    self._starts,
+                    self._index,
+                    null if self.values is None else _c.from_buffer(self.values),
+                    _c.from_buffer(starts),
+                    _c.from_buffer(index),
                     null if values is None else _c.from_buffer(values),
-                )  # fmt: skip
+                )
             )
         else:
             order = np.argsort(self.index, kind="stable")
@@ -157,12 +186,19 @@ def scatter_add_rows(y: Array, index: Array, x: Array) -> None:
     if not y.flags.writeable or not y.flags.c_contiguous or np.may_share_memory(x, y):
         raise ValueError("scatter_add_rows: y must be writable, contiguous and not overlap x")
     if x.shape != (*index.shape, *y.shape[1:]) or x.dtype != y.dtype or x.dtype not in _TYPE:
-        raise ValueError(f"scatter_add_rows: {x.dtype} {x.shape} onto {y.dtype} {y.shape} by an index {index.shape}")
+        raise ValueError(
+            f"scatter_add_rows: {x.dtype} {x.shape} onto {y.dtype} {y.shape} by an index {index.shape}"
+        )
     x = np.ascontiguousarray(x)
     status = _c.lib.mg_scatter_add_rows(
-        _TYPE[y.dtype], at.size, y.shape[0], math.prod(y.shape[1:]), _c.ffi.from_buffer("int64_t[]", at),
-        _c.from_buffer(x), _c.from_buffer(y),
-    )  # fmt: skip
+        _TYPE[y.dtype],
+        at.size,
+        y.shape[0],
+        math.prod(y.shape[1:]),
+        _c.ffi.from_buffer("int64_t[]", at),
+        _c.from_buffer(x),
+        _c.from_buffer(y),
+    )
     _range(status, y.shape[0])
 
 
@@ -176,7 +212,12 @@ def index_select(fallback: Callable[..., Array]) -> Callable[..., Array]:
     """The kernel of the record of this name: large rows of a contiguous array go through C."""
 
     def kernel(input: Array, index: Array, dim: int) -> Array:
-        if dim == 0 and input.ndim > 1 and index.size * input.shape[-1] >= CROSSOVER["rows"] and input.flags.c_contiguous:
+        if (
+            dim == 0
+            and input.ndim > 1
+            and index.size * input.shape[-1] >= CROSSOVER["rows"]
+            and input.flags.c_contiguous
+        ):
             try:
                 return gather_rows(input, index)
             except IndexError:

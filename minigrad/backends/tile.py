@@ -1,14 +1,14 @@
 """Elementwise programs in C without a compiler: formulas become steps of the tile machine.
 
-`csrc/elementwise/program.c` runs a straight list of steps, each over a block of 256 numbers that lies in the L1 cache.  This
-module writes such lists.  A `Formula` was parsed and checked when its operation was declared; here its tree is walked
-once, at first use, and every node becomes a step:
+`csrc/elementwise/program.c` runs a straight list of steps, each over a block of 256 numbers that
+lies in the L1 cache.  This module writes such lists.  A `Formula` was parsed and checked when its
+operation was declared; here its tree is walked once, at first use, and every node becomes a step:
 
     x / (1.0 + exp(-x))   ->   v1 = silu(v0)
     a * b + c             ->   v3 = fma(v0, v1, v2)
 
-So the formulas that users write run in C like those of the library, and no compiler is needed, neither when the
-package is installed nor later.
+So the formulas that users write run in C like those of the library, and no compiler is needed,
+neither when the package is installed nor later.
 
 A program may have several outputs and share values between them:
 
@@ -20,9 +20,10 @@ A program may have several outputs and share values between them:
     >>> [r.tolist() for r in both(np.zeros(2, np.float32), np.ones(2, np.float32))]
     [[1.0, 1.0], [1.0, 1.0]]
 
-What happens on the way: equal steps are computed once; numbers become immediate operands; a product that is only added
-to something becomes one fused multiply-add (rounded once, so the last bit may differ from numpy's); 1 / (1 + exp(-x)) and
-x / (1 + exp(-x)) become steps of their own, which measured 1.3x.
+What happens on the way: equal steps are computed once; numbers become immediate operands; a product
+that is only added to something becomes one fused multiply-add (rounded once, so the last bit may
+differ from numpy's); 1 / (1 + exp(-x)) and x / (1 + exp(-x)) become steps of their own, which
+measured 1.3x.
 """
 
 from __future__ import annotations
@@ -45,28 +46,92 @@ _KIND = {_F32: 0, _F64: 1}
 
 #: Vocabulary of formulas -> step.
 _CALLS = {
-    "abs": "ABS", "ceil": "CEIL", "cos": "COS", "erf": "ERF", "exp": "EXP", "expm1": "EXPM1", "floor": "FLOOR",
-    "isfinite": "ISFINITE", "isnan": "ISNAN", "log": "LOG", "log1p": "LOG1P", "logical_and": "AND",
-    "logical_not": "NOT", "logical_or": "OR", "maximum": "MAX", "minimum": "MIN", "pow": "POW", "rint": "RINT",
-    "sign": "SIGN", "sin": "SIN", "sqrt": "SQRT", "square": "SQUARE", "tanh": "TANH", "trunc": "TRUNC", "where": "WHERE",
-}  # fmt: skip
+    "abs": "ABS",
+    "ceil": "CEIL",
+    "cos": "COS",
+    "erf": "ERF",
+    "exp": "EXP",
+    "expm1": "EXPM1",
+    "floor": "FLOOR",
+    "isfinite": "ISFINITE",
+    "isnan": "ISNAN",
+    "log": "LOG",
+    "log1p": "LOG1P",
+    "logical_and": "AND",
+    "logical_not": "NOT",
+    "logical_or": "OR",
+    "maximum": "MAX",
+    "minimum": "MIN",
+    "pow": "POW",
+    "rint": "RINT",
+    "sign": "SIGN",
+    "sin": "SIN",
+    "sqrt": "SQRT",
+    "square": "SQUARE",
+    "tanh": "TANH",
+    "trunc": "TRUNC",
+    "where": "WHERE",
+}
 _OPERATORS: dict[type[ast.AST], str] = {
-    ast.Add: "ADD", ast.Sub: "SUB", ast.Mult: "MUL", ast.Div: "DIV", ast.Lt: "LT", ast.LtE: "LE", ast.Gt: "GT",
-    ast.GtE: "GE", ast.Eq: "EQ", ast.NotEq: "NE",
-}  # fmt: skip
+    ast.Add: "ADD",
+    ast.Sub: "SUB",
+    ast.Mult: "MUL",
+    ast.Div: "DIV",
+    ast.Lt: "LT",
+    ast.LtE: "LE",
+    ast.Gt: "GT",
+    ast.GtE: "GE",
+    ast.Eq: "EQ",
+    ast.NotEq: "NE",
+}
 
 #: Steps whose last operand may be a number, and what becomes of them; likewise for the first.
 _LAST = {
-    "ADD": "ADD_K", "MUL": "MUL_K", "DIV": "DIV_K", "MAX": "MAX_K", "MIN": "MIN_K", "POW": "POW_K", "LT": "LT_K",
-    "LE": "LE_K", "GT": "GT_K", "GE": "GE_K", "EQ": "EQ_K", "NE": "NE_K",
-}  # fmt: skip
+    "ADD": "ADD_K",
+    "MUL": "MUL_K",
+    "DIV": "DIV_K",
+    "MAX": "MAX_K",
+    "MIN": "MIN_K",
+    "POW": "POW_K",
+    "LT": "LT_K",
+    "LE": "LE_K",
+    "GT": "GT_K",
+    "GE": "GE_K",
+    "EQ": "EQ_K",
+    "NE": "NE_K",
+}
 _FIRST = {
-    "ADD": "ADD_K", "MUL": "MUL_K", "SUB": "RSUB_K", "DIV": "RDIV_K", "LT": "GT_K", "LE": "GE_K", "GT": "LT_K",
-    "GE": "LE_K", "EQ": "EQ_K", "NE": "NE_K",
-}  # fmt: skip
+    "ADD": "ADD_K",
+    "MUL": "MUL_K",
+    "SUB": "RSUB_K",
+    "DIV": "RDIV_K",
+    "LT": "GT_K",
+    "LE": "GE_K",
+    "GT": "LT_K",
+    "GE": "LE_K",
+    "EQ": "EQ_K",
+    "NE": "NE_K",
+}
 _TRUTH = frozenset(
-    ["LT", "LE", "GT", "GE", "EQ", "NE", "AND", "OR", "NOT", "ISNAN", "ISFINITE"]
-    + ["LT_K", "LE_K", "GT_K", "GE_K", "EQ_K", "NE_K"]
+    [
+        "LT",
+        "LE",
+        "GT",
+        "GE",
+        "EQ",
+        "NE",
+        "AND",
+        "OR",
+        "NOT",
+        "ISNAN",
+        "ISFINITE",
+        "LT_K",
+        "LE_K",
+        "GT_K",
+        "GE_K",
+        "EQ_K",
+        "NE_K",
+    ]
 )
 _COMMUTES = frozenset(["ADD", "MUL", "EQ", "NE", "AND", "OR"])
 
@@ -78,7 +143,8 @@ class Unsupported(ValueError):
 class Program:
     """A straight list of steps, written value by value; every step gives the number of a new value.
 
-    `inputs` is how many arrays the program takes, or their kinds: False for numbers of `dtype`, True for bools.
+    `inputs` is how many arrays the program takes, or their kinds: False for numbers of `dtype`,
+    True for bools.
     """
 
     def __init__(self, dtype: Any, inputs: int | Sequence[bool]) -> None:
@@ -106,9 +172,8 @@ class Program:
                     return self._append("ADD_K", (a,), -b)
                 if name in _LAST and not (b != b and name in ("MAX", "MIN")):
                     return self._append(_LAST[name], (a,), b)
-            elif isinstance(a, float) and not isinstance(b, float):
-                if name in _FIRST:
-                    return self._append(_FIRST[name], (b,), a)
+            elif isinstance(a, float) and not isinstance(b, float) and name in _FIRST:
+                return self._append(_FIRST[name], (b,), a)
         values = tuple(self._append("CONST", (), o) if isinstance(o, float) else o for o in operands)
         if name in ("GT", "GE"):
             name, values = {"GT": "LT", "GE": "LE"}[name], values[::-1]
@@ -126,7 +191,9 @@ class Program:
             found = self._known[key] = len(self.bools)
             self.steps.append((name, operands, k, 0.0))
             truth = name in _TRUTH or (name == "COPY" and self.bools[operands[0]])
-            self.bools.append(truth or (name == "WHERE" and self.bools[operands[1]] and self.bools[operands[2]]))
+            self.bools.append(
+                truth or (name == "WHERE" and self.bools[operands[1]] and self.bools[operands[2]])
+            )
         return found
 
     def formula(self, formula: Formula, arguments: Mapping[str, Operand]) -> int:
@@ -171,12 +238,14 @@ class Program:
     def build(self, *outputs: int, sums: Mapping[int, int] | None = None) -> Compiled:
         """The program as something that runs; calling it returns one array for each of `outputs`.
 
-        Outputs whose position is in `sums` are summed over all but that many of their last dimensions: with
-        `sums={1: 0}` the second output is one number, with `{1: 1}` it is a row, such as the gradient of a bias.
+        Outputs whose position is in `sums` are summed over all but that many of their last
+        dimensions: with `sums={1: 0}` the second output is one number, with `{1: 1}` it is a row,
+        such as the gradient of a bias.
 
             >>> p = Program(np.float32, inputs=1)
             >>> squares = p.step("SQUARE", p.inputs[0])
-            >>> [r.tolist() for r in p.build(squares, squares, sums={0: 0, 1: 1})(np.ones((4, 2), np.float32))]
+            >>> both = p.build(squares, squares, sums={0: 0, 1: 1})
+            >>> [r.tolist() for r in both(np.ones((4, 2), np.float32))]
             [8.0, [4.0, 4.0]]
         """
         return _build(self, outputs, sums or {})
@@ -184,8 +253,8 @@ class Program:
 
 def _fold(operator: type[ast.AST], a: float, b: float) -> float:
     with np.errstate(all="ignore"):
-        function = {ast.Add: np.add, ast.Sub: np.subtract, ast.Mult: np.multiply, ast.Div: np.true_divide}[operator]
-        return float(function(a, b))
+        functions: dict[type[ast.AST], Any] = {ast.Add: np.add, ast.Sub: np.subtract, ast.Mult: np.multiply}
+        return float(functions.get(operator, np.true_divide)(a, b))
 
 
 # -- from values to registers ----------------------------------------------------------------------
@@ -218,9 +287,15 @@ def _fuse(program: Program, outputs: Sequence[int]) -> dict[int, _Step]:
     def once(value: int, name: str) -> _Step | None:
         """The step of a value that is used nowhere else, if it is of this name."""
         found = steps.get(value)
-        return found if found is not None and uses[value] == 1 and found[0] == name and value not in outputs else None
+        return (
+            found
+            if found is not None and uses[value] == 1 and found[0] == name and value not in outputs
+            else None
+        )
 
-    def replace(value: int, name: str, args: tuple[int, ...], gone: Sequence[int], k: float = 0.0, k2: float = 0.0) -> None:
+    def replace(
+        value: int, name: str, args: tuple[int, ...], gone: Sequence[int], k: float = 0.0, k2: float = 0.0
+    ) -> None:
         steps[value] = (name, args, k, k2)
         for g in gone:
             del steps[g]
@@ -260,7 +335,9 @@ def _fuse(program: Program, outputs: Sequence[int]) -> dict[int, _Step]:
         elif name == "MUL_K" and once(args[0], "FMA_K"):  # k (u + c u^3) -> u (k c u^2 + k)
             _, (cube, u), c, _ = steps[args[0]]
             product = once(cube, "MUL")
-            square = steps.get(next((a for a in product[1] if a != u), u)) if product and u in product[1] else None
+            square = (
+                steps.get(next((a for a in product[1] if a != u), u)) if product and u in product[1] else None
+            )
             if product and square and square[0] == "MUL" and square[1] == (u, u):
                 at = next(a for a in product[1] if a != u)
                 uses[at] -= 1
@@ -278,7 +355,9 @@ def _fuse(program: Program, outputs: Sequence[int]) -> dict[int, _Step]:
                 continue
             for x, y in (args, args[::-1]):  # (x/2) (1 + tanh u) = x / (1 + exp(-2u))
                 half, plus = once(x, "MUL_K"), once(y, "ADD_K")
-                curve = once(plus[1][0], "TANH") if plus and plus[2] == 1.0 and half and half[2] == 0.5 else None
+                curve = (
+                    once(plus[1][0], "TANH") if plus and plus[2] == 1.0 and half and half[2] == 0.5 else None
+                )
                 if half and plus and curve:
                     u, inner = curve[1][0], plus[1][0]
                     scaled = once(u, "MUL_K")
@@ -290,19 +369,24 @@ def _fuse(program: Program, outputs: Sequence[int]) -> dict[int, _Step]:
                         steps[u] = ("MUL_K", scaled[1], scaled[2] * -2.0, 0.0)
                     else:
                         steps[inner] = ("MUL_K", (u,), -2.0, 0.0)
-                    replace(value, "GATE", (half[1][0], u if scaled else inner), [x, y] + ([inner] if scaled else []))
+                    replace(
+                        value,
+                        "GATE",
+                        (half[1][0], u if scaled else inner),
+                        [x, y] + ([inner] if scaled else []),
+                    )
                     break
         elif name == "DIV" or (name == "RDIV_K" and k == 1.0):
             found = logistic(args[-1])
             if found:
                 z, gone = found
                 minus = steps.get(z)
-                x = minus[1][0] if minus and minus[0] == "NEG" else None
+                negated = minus[1][0] if minus and minus[0] == "NEG" else None
                 single = [z] if uses.get(z) == 1 and z not in outputs else []
-                if name == "RDIV_K" and x is not None:
-                    replace(value, "SIGMOID", (x,), gone + single)
-                elif name == "DIV" and x is not None and x == args[0]:
-                    replace(value, "SILU", (x,), gone + single)
+                if name == "RDIV_K" and negated is not None:
+                    replace(value, "SIGMOID", (negated,), gone + single)
+                elif name == "DIV" and negated is not None and negated == args[0]:
+                    replace(value, "SILU", (negated,), gone + single)
                 elif name == "DIV":
                     replace(value, "GATE", (args[0], z), gone)
     return steps
@@ -311,7 +395,9 @@ def _fuse(program: Program, outputs: Sequence[int]) -> dict[int, _Step]:
 def _build(program: Program, outputs: Sequence[int], sums: Mapping[int, int]) -> Compiled:
     inputs = len(program.inputs)
     chosen = list(outputs)
-    copies: list[tuple[int, int]] = []  # (output position, value): outputs that are inputs, constants or repeated
+    copies: list[
+        tuple[int, int]
+    ] = []  # (output position, value): outputs that are inputs, constants or repeated
     steps = _fuse(program, chosen)
     register: dict[int, int] = {i: i for i in range(inputs)}
     for position, value in enumerate(chosen):
@@ -330,7 +416,9 @@ def _build(program: Program, outputs: Sequence[int], sums: Mapping[int, int]) ->
     top = inputs + len(chosen)
     code: list[_Code] = []
     constants = [v for v, s in steps.items() if s[0] == "CONST"]
-    for value in constants:  # first in the program, so that they are set once; their registers are theirs alone
+    for (
+        value
+    ) in constants:  # first in the program, so that they are set once; their registers are theirs alone
         register[value] = top
         top += 1
         code.append(("CONST", register[value], (), steps[value][2], 0.0))
@@ -358,8 +446,9 @@ def _build(program: Program, outputs: Sequence[int], sums: Mapping[int, int]) ->
 class Compiled:
     """A program for the tile machine; call it with arrays that broadcast.
 
-    Returns one array, or a tuple if there are several outputs.  `out` may give the outputs: writable, of the right shape
-    and dtype, overlapping none of the inputs.  `text()` lists the steps.
+    Returns one array, or a tuple if there are several outputs.  `out` may give the outputs:
+    writable, of the right shape and dtype, overlapping none of the inputs.  `text()` lists the
+    steps.
     """
 
     def __init__(
@@ -374,7 +463,9 @@ class Compiled:
     ) -> None:
         lib, ffi = _c.lib, _c.ffi
         if inputs > lib.MG_MAX_INPUTS or outputs > lib.MG_MAX_OUTPUTS or values > lib.MG_MAX_VALUES:
-            raise Unsupported(f"{inputs} inputs, {outputs} outputs, {values} values are more than the tile machine holds")
+            raise Unsupported(
+                f"{inputs} inputs, {outputs} outputs, {values} values are more than the tile machine holds"
+            )
         self.dtype, self.count = dtype, inputs
         self.code = tuple(code)
         self.in_types = [_BOOL if b else dtype for b in bools[:inputs]]
@@ -424,7 +515,9 @@ class Compiled:
             return self._general(arrays, out)
         return self._flat(arrays, shape, out)
 
-    def _outputs(self, full: tuple[int, ...], out: Sequence[Array] | None, arrays: Sequence[Array]) -> list[Array]:
+    def _outputs(
+        self, full: tuple[int, ...], out: Sequence[Array] | None, arrays: Sequence[Array]
+    ) -> list[Array]:
         shapes = [full] * len(self.out_types)
         for o, keep in self.sums.items():
             if keep > len(full):
@@ -448,7 +541,13 @@ class Compiled:
         size = _c.ffi.new("int64_t *", results[0].size)
         _c._check(
             _c.lib.mg_run(
-                self._program, 1, size, _c.ffi.new(self._in, buffers), self._one, _c.ffi.new(self._out, targets), _c.ffi.NULL
+                self._program,
+                1,
+                size,
+                _c.ffi.new(self._in, buffers),
+                self._one,
+                _c.ffi.new(self._out, targets),
+                _c.ffi.NULL,
             )
         )
         return results[0] if len(results) == 1 else tuple(results)
@@ -474,10 +573,14 @@ class Compiled:
         call.keep = keep  # type: ignore[attr-defined]
         return call
 
-    def _arguments(self, views: Sequence[Array], shape: tuple[int, ...], results: Sequence[Array]) -> tuple[Any, ...]:
+    def _arguments(
+        self, views: Sequence[Array], shape: tuple[int, ...], results: Sequence[Array]
+    ) -> tuple[Any, ...]:
         """What mg_run takes, for inputs of one shape."""
         ffi = _c.ffi
-        strides = [s // v.itemsize if n != 1 else 0 for v in views for n, s in zip(v.shape, v.strides, strict=True)]
+        strides = [
+            s // v.itemsize if n != 1 else 0 for v in views for n, s in zip(v.shape, v.strides, strict=True)
+        ]
         return (
             self._program,
             len(shape),
@@ -504,9 +607,8 @@ class Compiled:
                 raise Unsupported(f"a sum over {len(shape)} dimensions")
             arrays = [np.broadcast_to(x, shape).reshape(-1) for x in arrays]
             flat = None if out is None else [x.reshape(-1) for x in out]
-            results = self._general(arrays, flat)
-            results = results if isinstance(results, tuple) else (results,)
-            shaped = tuple(r.reshape(shape) for r in results)
+            found = self._general(arrays, flat)
+            shaped = tuple(r.reshape(shape) for r in (found if isinstance(found, tuple) else (found,)))
             return shaped[0] if len(shaped) == 1 else shaped
         views = [np.broadcast_to(x, shape) for x in arrays]
         order = tuple(range(len(shape)))
@@ -529,7 +631,11 @@ class Compiled:
 
 @lru_cache(maxsize=1024)
 def _compiled(
-    formula: Formula, dtype: Any, parameters: tuple[str, ...], bools: tuple[bool, ...], numbers: tuple[tuple[str, str], ...]
+    formula: Formula,
+    dtype: Any,
+    parameters: tuple[str, ...],
+    bools: tuple[bool, ...],
+    numbers: tuple[tuple[str, str], ...],
 ) -> Compiled:
     program = Program(dtype, bools)
     arguments: dict[str, Operand] = dict(zip(parameters, program.inputs, strict=True))
@@ -544,11 +650,12 @@ def compile_formula(
     *,
     bools: Sequence[str] = (),
     numbers: Mapping[str, float] | None = None,
-) -> Callable[..., Array]:
+) -> Compiled:
     """A formula as a function of arrays, run by the tile machine.
 
-    Its arguments come in the order of `parameters` (default: of first use); those named in `bools` are bool arrays,
-    all others have `dtype`.  `numbers` fixes names to numbers.  Raises Unsupported where the machine cannot follow numpy.
+    Its arguments come in the order of `parameters` (default: of first use); those named in `bools`
+    are bool arrays, all others have `dtype`.  `numbers` fixes names to numbers.  Raises Unsupported
+    where the machine cannot follow numpy.
 
         >>> f = compile_formula(Formula("x * w + b"), np.float32)
         >>> f(*np.ones((3, 2), np.float32)).tolist()

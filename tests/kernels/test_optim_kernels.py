@@ -61,7 +61,9 @@ def test_sgd(isa, dtype, options):
         grads = tensors(rng, dtype)
         update.sgd(params, grads, momenta, lr=0.1, first=step == 0, **options)
         for i, g in enumerate(grads):
-            exact[i], buffers[i] = sgd64(exact[i], g.astype(np.float64), buffers[i], step == 0, 0.1, **options)
+            exact[i], buffers[i] = sgd64(
+                exact[i], g.astype(np.float64), buffers[i], step == 0, 0.1, **options
+            )
     eps = np.finfo(dtype).eps
     for p, e in zip(params, exact, strict=True):
         np.testing.assert_allclose(p, e, rtol=20 * eps, atol=20 * eps)
@@ -93,7 +95,13 @@ def adam64(p, g, m, v, top, t, lr, betas, eps, weight_decay, decoupled, maximize
 )
 def test_adam(isa, dtype, options, amsgrad):
     rng = np.random.default_rng(2)
-    full = {"betas": (0.9, 0.999), "eps": 1e-8, "weight_decay": 0.0, "decoupled": False, "maximize": False} | options
+    full = {
+        "betas": (0.9, 0.999),
+        "eps": 1e-8,
+        "weight_decay": 0.0,
+        "decoupled": False,
+        "maximize": False,
+    } | options
     params = tensors(rng, dtype)
     m, v = ([np.zeros_like(p) for p in params] for _ in range(2))
     top = [np.zeros_like(p) for p in params] if amsgrad else None
@@ -131,7 +139,9 @@ def test_against_torch(isa):
             if make is torch.optim.SGD:
                 update.sgd(mine, grads, m, first=t == 1, **o)
             else:
-                update.adam(mine, grads, m, v, t, top if amsgrad else None, decoupled=make is torch.optim.AdamW, **o)
+                update.adam(
+                    mine, grads, m, v, t, top if amsgrad else None, decoupled=make is torch.optim.AdamW, **o
+                )
         for p, q in zip(mine, theirs, strict=True):
             np.testing.assert_allclose(p, q.detach().numpy(), rtol=1e-5, atol=1e-6)
 

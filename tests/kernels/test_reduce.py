@@ -33,10 +33,25 @@ def always_in_c(monkeypatch):
 
 
 SHAPES = [
-    ((1,), (0,)), ((17,), (0,)), ((1025,), (0,)), ((300000,), (0,)), ((3, 5), (1,)), ((3, 5), (0,)), ((3, 5), (0, 1)),
-    ((100, 64), (1,)), ((100, 65), (0,)), ((70, 3, 129), (1,)), ((9, 4, 33), (0, 2)), ((2, 3, 4, 5), (0, 2, 3)), ((2, 1, 4, 5), (0, 2)),
-    ((50000, 10), (0,)), ((40, 5000), (0,)), ((2, 3000, 2), (1,)), ((2, 3, 4, 5), (1, 3)), ((300, 1), (0,)),
-]  # fmt: skip
+    ((1,), (0,)),
+    ((17,), (0,)),
+    ((1025,), (0,)),
+    ((300000,), (0,)),
+    ((3, 5), (1,)),
+    ((3, 5), (0,)),
+    ((3, 5), (0, 1)),
+    ((100, 64), (1,)),
+    ((100, 65), (0,)),
+    ((70, 3, 129), (1,)),
+    ((9, 4, 33), (0, 2)),
+    ((2, 3, 4, 5), (0, 2, 3)),
+    ((2, 1, 4, 5), (0, 2)),
+    ((50000, 10), (0,)),
+    ((40, 5000), (0,)),
+    ((2, 3000, 2), (1,)),
+    ((2, 3, 4, 5), (1, 3)),
+    ((300, 1), (0,)),
+]
 DTYPES = [np.float32, np.float64]
 
 
@@ -76,7 +91,10 @@ def test_variance_of_a_large_mean():
     x = (np.random.default_rng(3).normal(size=(20, 5000)) + 1000).astype(np.float32)
     np.testing.assert_allclose(reduce.var(x, (1,), 1, False), x.astype(np.float64).var(1, ddof=1), rtol=1e-4)
     assert reduce.var(np.full((2, 100), 3.0, np.float32), (1,), 1, False).tolist() == [0.0, 0.0]
-    assert np.isinf(reduce.var(x[:, :1].copy(), (1,), 1, False)).all() or np.isnan(reduce.var(x[:, :1].copy(), (1,), 1, False)).all()
+    assert (
+        np.isinf(reduce.var(x[:, :1].copy(), (1,), 1, False)).all()
+        or np.isnan(reduce.var(x[:, :1].copy(), (1,), 1, False)).all()
+    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -101,7 +119,9 @@ def test_nan_and_infinity(isa, dtype):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", [(1,), (17,), (5000,), (100, 64), (3, 5), (7, 300), (70, 3, 129), (2, 9000)])
+@pytest.mark.parametrize(
+    "shape", [(1,), (17,), (5000,), (100, 64), (3, 5), (7, 300), (70, 3, 129), (2, 9000)]
+)
 def test_positions(isa, dtype, shape):
     x = np.random.default_rng(4).integers(0, 50, size=shape).astype(dtype)  # many ties: the first wins
     for kernel, function in ((reduce.argmax, np.argmax), (reduce.argmin, np.argmin)):
@@ -118,8 +138,20 @@ def softmax64(x, dim):
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("shape", "dim"), [((1,), 0), ((5,), 0), ((33, 10), 1), ((10, 33), 0), ((4, 1000), 1), ((3, 1025), -1), ((3, 40, 7), 1),
-                                            ((3, 40, 129), 1), ((2, 3000), 0)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("shape", "dim"),
+    [
+        ((1,), 0),
+        ((5,), 0),
+        ((33, 10), 1),
+        ((10, 33), 0),
+        ((4, 1000), 1),
+        ((3, 1025), -1),
+        ((3, 40, 7), 1),
+        ((3, 40, 129), 1),
+        ((2, 3000), 0),
+    ],
+)
 def test_softmax_and_its_gradients(isa, dtype, shape, dim):
     rng = np.random.default_rng(5)
     x = (rng.normal(size=shape) * 5).astype(dtype)
@@ -129,21 +161,37 @@ def test_softmax_and_its_gradients(isa, dtype, shape, dim):
     y, ly = reduce.softmax(x, dim), reduce.log_softmax(x, dim)
     np.testing.assert_allclose(y, p, **tolerance)
     np.testing.assert_allclose(ly, np.log(p), **tolerance)
-    np.testing.assert_allclose(reduce.logsumexp(x, (dim % x.ndim,), True), x.astype(np.float64) - np.log(p) if shape[dim] == 1 else
-                               np.log(np.exp(x.astype(np.float64)).sum(axis=dim, keepdims=True)), **tolerance)  # fmt: skip
-    np.testing.assert_allclose(reduce.softmax_grad(g, y, dim), p * (g64 - (g64 * p).sum(axis=dim, keepdims=True)), **tolerance)
+    np.testing.assert_allclose(
+        reduce.logsumexp(x, (dim % x.ndim,), True),
+        x.astype(np.float64) - np.log(p)
+        if shape[dim] == 1
+        else np.log(np.exp(x.astype(np.float64)).sum(axis=dim, keepdims=True)),
+        **tolerance,
+    )
+    np.testing.assert_allclose(
+        reduce.softmax_grad(g, y, dim), p * (g64 - (g64 * p).sum(axis=dim, keepdims=True)), **tolerance
+    )
     loose = {k: v * 50 for k, v in tolerance.items()}
-    np.testing.assert_allclose(reduce.log_softmax_grad(g, ly, dim), g64 - p * g64.sum(axis=dim, keepdims=True), **loose)
+    np.testing.assert_allclose(
+        reduce.log_softmax_grad(g, ly, dim), g64 - p * g64.sum(axis=dim, keepdims=True), **loose
+    )
 
 
 def test_softmax_of_extreme_rows(isa):
     inf, nan = np.inf, np.nan
-    rows = np.array([[1e30, 0, -1e30], [-inf, 0, 0], [nan, 0, 0], [inf, 0, 0], [-inf, -inf, -inf], [0, 0, nan]], np.float32)
+    rows = np.array(
+        [[1e30, 0, -1e30], [-inf, 0, 0], [nan, 0, 0], [inf, 0, 0], [-inf, -inf, -inf], [0, 0, nan]],
+        np.float32,
+    )
     with np.errstate(all="ignore"):
         for x, dim in ((rows, 1), (np.ascontiguousarray(rows.T), 0)):
             np.testing.assert_allclose(reduce.softmax(x, dim), reduce._numpy_softmax(x, dim), rtol=1e-6)
-            np.testing.assert_allclose(reduce.log_softmax(x, dim), reduce._numpy_log_softmax(x, dim), rtol=1e-6)
-            np.testing.assert_allclose(reduce.logsumexp(x, (dim,), False), reduce._numpy_logsumexp(x, (dim,), False), rtol=1e-6)
+            np.testing.assert_allclose(
+                reduce.log_softmax(x, dim), reduce._numpy_log_softmax(x, dim), rtol=1e-6
+            )
+            np.testing.assert_allclose(
+                reduce.logsumexp(x, (dim,), False), reduce._numpy_logsumexp(x, (dim,), False), rtol=1e-6
+            )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -158,7 +206,10 @@ def test_cross_entropy(isa, dtype, rows, n):
     counts = target != -100
     at = np.where(counts, target, 0)
     wanted = np.where(counts, -np.log(p[np.arange(rows), at]), 0)
-    tolerance = {"rtol": 1e-5 if dtype == np.float32 else 1e-13, "atol": 2e-6 if dtype == np.float32 else 1e-13}
+    tolerance = {
+        "rtol": 1e-5 if dtype == np.float32 else 1e-13,
+        "atol": 2e-6 if dtype == np.float32 else 1e-13,
+    }
     np.testing.assert_allclose(reduce.cross_entropy(x, target), wanted, **tolerance)
     gx = p.copy()
     gx[np.arange(rows), at] -= 1
@@ -169,15 +220,38 @@ def test_cross_entropy(isa, dtype, rows, n):
     np.testing.assert_allclose(reduce.cross_entropy_grad(g, x, target), gx * g[:, None], **tolerance)
     with pytest.raises(IndexError, match="class"):
         reduce.cross_entropy(x, np.full(rows, n))
-    assert c.lib.mg_cross_entropy(0, 1, 2, c.ffi.new("float[2]"), c.ffi.new("int64_t *", 2), -100, c.ffi.new("float *"), 0, c.ffi.NULL) == c.lib.MG_EARG
+    assert (
+        c.lib.mg_cross_entropy(
+            0,
+            1,
+            2,
+            c.ffi.new("float[2]"),
+            c.ffi.new("int64_t *", 2),
+            -100,
+            c.ffi.new("float *"),
+            0,
+            c.ffi.NULL,
+        )
+        == c.lib.MG_EARG
+    )
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("shape", "dims", "affine"), [
-    ((4, 10), (1,), "element"), ((33, 768), (1,), "element"), ((5, 3, 20), (1, 2), "element"), ((3, 1500), (1,), None),
-    ((4, 6, 5, 5), (0, 2, 3), "group"), ((8, 3, 70), (0, 2), "group"), ((4, 6, 5, 5), (2, 3), "none"), ((100, 7), (0,), "group"), ((6, 40), (0, 1), None),
-    ((1, 3, 40), (0, 2), "group"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("shape", "dims", "affine"),
+    [
+        ((4, 10), (1,), "element"),
+        ((33, 768), (1,), "element"),
+        ((5, 3, 20), (1, 2), "element"),
+        ((3, 1500), (1,), None),
+        ((4, 6, 5, 5), (0, 2, 3), "group"),
+        ((8, 3, 70), (0, 2), "group"),
+        ((4, 6, 5, 5), (2, 3), "none"),
+        ((100, 7), (0,), "group"),
+        ((6, 40), (0, 1), None),
+        ((1, 3, 40), (0, 2), "group"),
+    ],
+)
 def test_standardize(isa, dtype, shape, dims, affine):
     rng = np.random.default_rng(7)
     x, g = (rng.normal(size=shape) * 3 + 2).astype(dtype), rng.normal(size=shape).astype(dtype)
@@ -193,16 +267,25 @@ def test_standardize(isa, dtype, shape, dims, affine):
     mean, variance = x64.mean(axis=dims, keepdims=True), x64.var(axis=dims, keepdims=True)
     r = 1 / np.sqrt(variance + 1e-5)
     xh = (x64 - mean) * r
-    tolerance = {"rtol": 1e-4 if dtype == np.float32 else 1e-10, "atol": 2e-5 if dtype == np.float32 else 1e-11}
+    tolerance = {
+        "rtol": 1e-4 if dtype == np.float32 else 1e-10,
+        "atol": 2e-5 if dtype == np.float32 else 1e-11,
+    }
     y, m, rstd = reduce.standardize(x, dims, 1e-5, w, b)
     np.testing.assert_allclose(y, xh * w64 + b64, **tolerance)
     np.testing.assert_allclose(m, mean, **tolerance)
     np.testing.assert_allclose(rstd, r, **tolerance)
     gx, gw, gb = reduce.standardize_grad(g, x, m, rstd, dims, w)
     h = g64 * w64
-    np.testing.assert_allclose(gx, r * (h - h.mean(axis=dims, keepdims=True) - xh * (h * xh).mean(axis=dims, keepdims=True)), **tolerance)
+    np.testing.assert_allclose(
+        gx,
+        r * (h - h.mean(axis=dims, keepdims=True) - xh * (h * xh).mean(axis=dims, keepdims=True)),
+        **tolerance,
+    )
     axes = kept if affine == "element" else dims
-    np.testing.assert_allclose(gw, (g64 * xh).sum(axis=axes), rtol=1e-4, atol=1e-3 if dtype == np.float32 else 1e-10)
+    np.testing.assert_allclose(
+        gw, (g64 * xh).sum(axis=axes), rtol=1e-4, atol=1e-3 if dtype == np.float32 else 1e-10
+    )
     np.testing.assert_allclose(gb, g64.sum(axis=axes), rtol=1e-4, atol=1e-3 if dtype == np.float32 else 1e-10)
 
 
@@ -235,10 +318,19 @@ def test_same_bits_for_any_number_of_threads(threads):
     def everything():
         y, m, r = reduce.standardize(x, (1,), 1e-5, w, w)
         return [
-            reduce.sum(x, (0,), False), reduce.sum(x, (1,), False), reduce.sum(x, (0, 1), False), reduce.amax(x, (0, 1), False),
-            reduce.softmax(x, 0), reduce.softmax(x, 1), reduce.var(x, (0, 1), 1, False), y, *reduce.standardize_grad(g, x, m, r, (1,), w),
-            *reduce.cross_entropy_both(x, target, 1.0), reduce.argmax(x, 0, False), reduce.logsumexp(x, (0,), False),
-        ]  # fmt: skip
+            reduce.sum(x, (0,), False),
+            reduce.sum(x, (1,), False),
+            reduce.sum(x, (0, 1), False),
+            reduce.amax(x, (0, 1), False),
+            reduce.softmax(x, 0),
+            reduce.softmax(x, 1),
+            reduce.var(x, (0, 1), 1, False),
+            y,
+            *reduce.standardize_grad(g, x, m, r, (1,), w),
+            *reduce.cross_entropy_both(x, target, 1.0),
+            reduce.argmax(x, 0, False),
+            reduce.logsumexp(x, (0,), False),
+        ]
 
     threads(1)
     one = everything()

@@ -29,7 +29,9 @@ def threads():
 
 def matrix(rng, rows, columns, nonzeros, index=np.int32, dtype=np.float32, ones=False):
     """A random matrix, with empty rows and one heavy row, and the same as a dense array."""
-    at = np.sort(np.concatenate([rng.integers(0, rows, nonzeros - nonzeros // 4), np.full(nonzeros // 4, rows // 2)]))
+    at = np.sort(
+        np.concatenate([rng.integers(0, rows, nonzeros - nonzeros // 4), np.full(nonzeros // 4, rows // 2)])
+    )
     starts = np.searchsorted(at, np.arange(rows + 1)).astype(index)
     places = rng.integers(0, columns, nonzeros).astype(index)
     values = np.ones(nonzeros, dtype) if ones else rng.normal(size=nonzeros).astype(dtype)
@@ -43,7 +45,13 @@ def matrix(rng, rows, columns, nonzeros, index=np.int32, dtype=np.float32, ones=
 @pytest.mark.parametrize("features", [0, 1, 3, 4, 7, 8, 15, 16, 17, 31, 32, 48, 64, 65, 128, 130, 300])
 def test_products(isa, dtype, index, features):
     rng = np.random.default_rng(features)
-    for rows, columns, nonzeros, ones in [(50, 40, 400, False), (3, 200, 11, False), (400, 30, 900, True), (5, 5, 0, False), (1, 1, 1, True)]:
+    for rows, columns, nonzeros, ones in [
+        (50, 40, 400, False),
+        (3, 200, 11, False),
+        (400, 30, 900, True),
+        (5, 5, 0, False),
+        (1, 1, 1, True),
+    ]:
         a, dense = matrix(rng, rows, columns, nonzeros, index, dtype, ones)
         x = rng.normal(size=(columns, features)).astype(dtype)
         g = rng.normal(size=(rows, features)).astype(dtype)
@@ -100,10 +108,18 @@ def test_malformed_matrices_are_refused():
     good = (np.array([0, 1, 2]), np.array([0, 1]), np.ones(2, np.float32), 2)
     CSR(*good)
     for i, wrong in [
-        (0, np.array([0, 2, 1])), (0, np.array([1, 1, 2])), (0, np.array([0, 1, 3])), (0, np.array([], np.int64)),
-        (1, np.array([0, 2])), (1, np.array([0, -1])), (1, np.array([[0, 1]])), (1, np.array([0.0, 1.0])),
-        (2, np.ones(3, np.float32)), (2, np.ones(2, np.int64)), (3, 1),
-    ]:  # fmt: skip
+        (0, np.array([0, 2, 1])),
+        (0, np.array([1, 1, 2])),
+        (0, np.array([0, 1, 3])),
+        (0, np.array([], np.int64)),
+        (1, np.array([0, 2])),
+        (1, np.array([0, -1])),
+        (1, np.array([[0, 1]])),
+        (1, np.array([0.0, 1.0])),
+        (2, np.ones(3, np.float32)),
+        (2, np.ones(2, np.int64)),
+        (3, 1),
+    ]:
         with pytest.raises(ValueError, match="CSR"):
             CSR(*good[:i], wrong, *good[i + 1 :])
     a = CSR(*good)
@@ -146,6 +162,10 @@ def test_records_use_them(isa):
     backend, numpy = get_backend("c"), get_backend("numpy")
     x, index = rng.normal(size=(100, 64)).astype(np.float32), rng.integers(0, 100, 500)
     g = rng.normal(size=(500, 64)).astype(np.float32)
-    for name, arguments in (("index_select", (x, index, 0)), ("index_add", (x, index, g, 0)), ("index_select", (x, index % 64, 1))):
+    for name, arguments in (
+        ("index_select", (x, index, 0)),
+        ("index_add", (x, index, g, 0)),
+        ("index_select", (x, index % 64, 1)),
+    ):
         op = OPS[name]
         np.testing.assert_allclose(backend[op](*arguments), numpy[op](*arguments), rtol=1e-5, atol=1e-5)
