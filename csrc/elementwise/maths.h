@@ -46,6 +46,7 @@ typedef uint64_t FN(unsigned) __attribute__((vector_size(VBYTES)));
 #endif
 #define V FN(V)
 #define M FN(M)
+#define U FN(unsigned)                   /* bits again; its sums may wrap around */
 #define REDUCIBLE ((REAL)4e5)            /* beyond, sin and cos need more bits of pi than the constants below have */
 
 /* --- bits, choices ---------------------------------------------------------------------------------------------- */
@@ -53,7 +54,7 @@ typedef uint64_t FN(unsigned) __attribute__((vector_size(VBYTES)));
 ALWAYS_INLINE V FN(select)(M mask, V yes, V no) { return (V)(((M)yes & mask) | ((M)no & ~mask)); }
 ALWAYS_INLINE V FN(splat)(REAL k) { return (V){0} + k; }
 
-ALWAYS_INLINE M FN(sign_bit)(void) { return (M)((FN(unsigned)){0} + 1) << (8 * (int)sizeof(REAL) - 1); }
+ALWAYS_INLINE M FN(sign_bit)(void) { return (M)(((U){0} + 1) << (8 * (int)sizeof(REAL) - 1)); }
 ALWAYS_INLINE V FN(abs)(V x) { return (V)((M)x & ~FN(sign_bit)()); }
 ALWAYS_INLINE V FN(copysign)(V size, V sign) { return (V)(((M)size & ~FN(sign_bit)()) | ((M)sign & FN(sign_bit)())); }
 
@@ -97,7 +98,7 @@ ALWAYS_INLINE int FN(any)(M mask) {
 }
 
 /* 2^n for an integer n in the range of normal exponents. */
-ALWAYS_INLINE V FN(power_of_two)(M n) { return (V)((n + BIAS) << MANTISSA); }
+ALWAYS_INLINE V FN(power_of_two)(M n) { return (V)(((U)n + BIAS) << MANTISSA); }
 
 /* p * 2^n, rounded once more where the result is subnormal; n is given both as integer and as number. */
 ALWAYS_INLINE V FN(scale)(V p, V number, M n) {
@@ -153,7 +154,7 @@ ALWAYS_INLINE V FN(sqrt)(V x) {
 /* x = n ln 2 + r with |r| <= ln(2)/2; returns e^r - 1 = r + r^2 P(r). */
 ALWAYS_INLINE V FN(reduced_expm1)(V x, V *number, M *n) {
     V z = x * (REAL)LOG2E + ROUNDER;
-    *n = (M)z - (M)FN(splat)(ROUNDER);
+    *n = (M)((U)z - (U)FN(splat)(ROUNDER));
     z -= ROUNDER;
     *number = z;
     V r = x - z * LN2_HIGH;
@@ -193,7 +194,7 @@ ALWAYS_INLINE V FN(expm1)(V x) {
     V number;
     M n;
     V p = FN(reduced_expm1)(FN(at_least)(FN(at_most)(x, REAL_IS_FLOAT ? 89 : 710), REAL_IS_FLOAT ? -18 : -40), &number, &n);
-    V half = FN(power_of_two)(n - 1);
+    V half = FN(power_of_two)((M)((U)n - 1));
     V y = (half * p + (half - (REAL)0.5)) * 2;
     return FN(select)(x == 0, x, FN(select)(n == 0, p, y));   /* -0 stays -0 */
 }
@@ -233,12 +234,12 @@ ALWAYS_INLINE V FN(log_of)(V f, V e) {
 
 /* x = 2^e m with m between sqrt(1/2) and sqrt(2), for a normal x > 0; returns m. */
 ALWAYS_INLINE V FN(split)(V x, M *e) {
-    FN(unsigned) shifted = (FN(unsigned))((M)x - SQRT_HALF) + (((FN(unsigned)){0} + (BIAS + 1)) << MANTISSA);
+    U shifted = ((U)x - SQRT_HALF) + (((U){0} + (BIAS + 1)) << MANTISSA);
     *e = (M)(shifted >> MANTISSA) - (BIAS + 1);
-    return (V)((M)x - (*e << MANTISSA));
+    return (V)((U)x - ((U)*e << MANTISSA));
 }
 
-ALWAYS_INLINE V FN(number_of)(M n) { return (V)(n + (M)FN(splat)(ROUNDER)) - ROUNDER; }   /* a small integer as a number */
+ALWAYS_INLINE V FN(number_of)(M n) { return (V)((U)n + (U)FN(splat)(ROUNDER)) - ROUNDER; }   /* a small integer as a number */
 
 /* y where x is positive and finite; what a logarithm is elsewhere. */
 ALWAYS_INLINE V FN(log_edges)(V x, V y) {
@@ -342,7 +343,7 @@ ALWAYS_INLINE V FN(sin_of)(V r, M n) {
     V sine = a * s * r + r, half = s * (REAL)0.5, rest = 1 - half;
     V cosine = rest + ((1 - rest) - half + b * (s * s));
     V y = FN(select)((n & 1) == 0, sine, cosine);
-    return (V)((M)y ^ ((n & 2) << (8 * (int)sizeof(REAL) - 2)));
+    return (V)((U)y ^ (((U)n & 2) << (8 * (int)sizeof(REAL) - 2)));
 }
 
 static __attribute__((noinline)) void FN(sin_lanes)(REAL *y, const REAL *x, int quarter) {
@@ -375,11 +376,11 @@ ALWAYS_INLINE V FN(sin_quarter)(V x, int quarter) {   /* sin(x + quarter pi/2) *
         r.half[h] = __builtin_convertvector(FN(reduce)(__builtin_convertvector(whole.half[h], vec_f64), &k), FN(half));
         n.bits[h] = __builtin_convertvector(k, FN(half_bits));
     }
-    y = FN(sin_of)(r.whole, n.whole_bits + quarter);
+    y = FN(sin_of)(r.whole, (M)((U)n.whole_bits + (unsigned)quarter));
 #else
     M n;
     V r = FN(reduce)(x, &n);
-    y = FN(sin_of)(r, n + quarter);
+    y = FN(sin_of)(r, (M)((U)n + (unsigned)quarter));
 #endif
     if (__builtin_expect(FN(any)(~(FN(abs)(x) <= REDUCIBLE)), 0)) {
         REAL in[VL], out[VL];
@@ -420,6 +421,7 @@ ALWAYS_INLINE V FN(pow)(V x, V p) {
 
 #undef V
 #undef M
+#undef U
 #undef MANTISSA
 #undef BIAS
 #undef ROUNDER

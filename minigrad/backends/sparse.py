@@ -51,7 +51,8 @@ class CSR:
         self.values: Any = None if values is None else np.ascontiguousarray(values)
         self.shape = (len(self.starts) - 1, columns)
         self.wide = kind is np.int64
-        if self.values is not None and (self.values.shape != self.index.shape or self.values.dtype not in _TYPE):
+        v = self.values
+        if v is not None and (v.shape != self.index.shape or v.dtype not in _TYPE):
             raise ValueError("CSR: values must be float32 or float64, one for each index")
         if check and (len(self.starts) < 1 or self._malformed()):
             raise ValueError(
