@@ -50,6 +50,7 @@ def kernels() -> Extension:
             "-pthread",
             "-Wno-psabi",
         ],
+        libraries=["m"],
         extra_link_args=["-pthread"] + (["-Wl,-s"] if sys.platform.startswith("linux") else []),
     )
     (ROOT / "build").mkdir(exist_ok=True)

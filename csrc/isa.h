@@ -5,6 +5,9 @@
 #ifndef MG_ISA_H
 #define MG_ISA_H
 #include "minigrad.h"
+#include "elementwise/kernels.h"
+#include "optimizer/kernels.h"
+#include "reduce/kernels.h"
 
 /* One tile of C: t->k steps of rank-1 updates on mr x (nv vectors), then the epilogue. See gemm/tile.h. */
 struct mg_tile {
@@ -123,6 +126,10 @@ struct mg_isa {
     void (*philox)(uint64_t key, uint64_t block, int64_t blocks, uint32_t *out);
     void (*uniform_f32)(int64_t n, const uint32_t *bits, float *out);
     void (*uniform_f64)(int64_t n, const uint32_t *bits, double *out);
+    struct mg_elementwise_kernels elementwise[2];
+    struct mg_reduce_kernels reduce[2];
+    struct mg_update_kernels update[2];
+    struct mg_sparse_kernels sparse[2];
 };
 
 const struct mg_isa *mg_table(void);   /* the table in use */

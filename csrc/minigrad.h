@@ -89,6 +89,110 @@ int mg_random_bits(uint64_t key, uint64_t block, int64_t n, uint32_t *out);
 int mg_random_uniform_f32(uint64_t key, uint64_t block, int64_t n, float *out);    /* one word each, in [0, 1) */
 int mg_random_uniform_f64(uint64_t key, uint64_t block, int64_t n, double *out);   /* two words each, in [0, 1) */
 
+/* --- elementwise programs ------------------------------------------------------------------------------------ */
+/* A program is a straight list of steps on values. Values 0 .. inputs-1 are the inputs, the next `outputs` values are the
+ * outputs, the rest is temporary; a step may overwrite any of them but an input. An output may be read again after it
+ * was written. Names: _K has the constant k for its last operand, R.._K for its first.
+ *
+ *     FMA a*b+c   FMS a*b-c   FNMA c-a*b   FMA_K a*k+b   FMS_K a*k-b   FMAK a*b+k   AFFINE a*k+k2   CUBIC a*(a*a*k+k2)
+ *     WHERE a ? b : c   (the k of MAX_K and MIN_K is not NaN)
+ *     SIGMOID 1/(1+exp(-a))   SILU a/(1+exp(-a))   GATE a/(1+exp(b))
+ *
+ * CONST steps at the head of a program run once, and their values must not be overwritten. */
+enum {
+    MG_OP_CONST, MG_OP_COPY, MG_OP_NEG, MG_OP_ABS, MG_OP_SIGN, MG_OP_SQUARE, MG_OP_SQRT, MG_OP_EXP, MG_OP_EXPM1,
+    MG_OP_LOG, MG_OP_LOG1P, MG_OP_TANH, MG_OP_ERF, MG_OP_SIN, MG_OP_COS, MG_OP_FLOOR, MG_OP_CEIL, MG_OP_RINT,
+    MG_OP_TRUNC, MG_OP_ISNAN, MG_OP_ISFINITE, MG_OP_NOT, MG_OP_SIGMOID, MG_OP_SILU, MG_OP_GATE, MG_OP_ADD, MG_OP_SUB,
+    MG_OP_MUL, MG_OP_DIV, MG_OP_MAX, MG_OP_MIN, MG_OP_POW, MG_OP_LT, MG_OP_LE, MG_OP_EQ, MG_OP_NE, MG_OP_AND,
+    MG_OP_OR, MG_OP_ADD_K, MG_OP_MUL_K, MG_OP_RSUB_K, MG_OP_DIV_K, MG_OP_RDIV_K, MG_OP_MAX_K, MG_OP_MIN_K,
+    MG_OP_POW_K, MG_OP_LT_K, MG_OP_LE_K, MG_OP_GT_K, MG_OP_GE_K, MG_OP_EQ_K, MG_OP_NE_K, MG_OP_FMA, MG_OP_FMS,
+    MG_OP_FNMA, MG_OP_FMA_K, MG_OP_FMS_K, MG_OP_FMAK, MG_OP_AFFINE, MG_OP_CUBIC, MG_OP_WHERE, MG_OPS
+};
+enum { MG_MAX_RANK = 8, MG_MAX_INPUTS = 24, MG_MAX_OUTPUTS = 8, MG_MAX_VALUES = 64, MG_TILE_BYTES = 1024 };
+struct mg_step {
+    int32_t op, dst, a, b, c;      /* operands that an op does not have are 0 */
+    double k, k2;
+};
+struct mg_program {
+    int type, inputs, outputs, values, steps;
+    const struct mg_step *code;
+    uint8_t is_bool[32];           /* for each input, then for each output: one byte an element instead of a number */
+};
+/* Run over arrays that broadcast to `shape`. strides: inputs x rank, 0 where an input is broadcast. The outputs are
+ * row-major and must overlap nothing. kept may be NULL; else output o is summed over all but its last kept[o] dimensions,
+ * unless kept[o] < 0. MG_EARG for a malformed program. */
+int mg_run(const struct mg_program *p, int rank, const int64_t *shape, const void *const *in, const int64_t *strides,
+           void *const *out, const int *kept);
+
+/* --- reductions over one dimension of a row-major array (outer, n, inner) -------------------------------------- */
+enum { MG_SUM = 0, MG_MAX = 1, MG_MIN = 2 };
+int mg_reduce(int type, int op, int64_t outer, int64_t n, int64_t inner, const void *x, void *y);   /* y: (outer, inner) */
+int mg_arg(int type, int op, int64_t outer, int64_t n, int64_t inner, const void *x, int64_t *y);   /* the first; n > 0 */
+
+/* Softmax and log-softmax write y; MG_LOGSUMEXP writes lse (outer, inner) and wants y == NULL. The gradients take the
+ * result y of the forward. No overlap of inputs and outputs. */
+enum { MG_SOFTMAX = 0, MG_LOG_SOFTMAX = 1, MG_LOGSUMEXP = 2 };
+int mg_softmax(int type, int what, int64_t outer, int64_t n, int64_t inner, const void *x, void *y, void *lse);
+int mg_softmax_grad(int type, int what, int64_t outer, int64_t n, int64_t inner, const void *g, const void *y, void *gx);
+
+/* loss[i] = logsumexp(x[i]) - x[i][target[i]], 0 where target[i] == ignore; and, unless gx is NULL, in the same pass
+ * gx = scale * d(sum of loss)/dx. loss may be NULL. MG_EARG for a target out of range. The _grad takes a g per row. */
+int mg_cross_entropy(int type, int64_t rows, int64_t n, const void *x, const int64_t *target, int64_t ignore, void *loss,
+                     double scale, void *gx);
+int mg_cross_entropy_grad(int type, int64_t rows, int64_t n, const void *g, const void *x, const int64_t *target,
+                          int64_t ignore, void *gx);
+
+/* Groups of elements that are standardised together: `segments` runs of `length` elements each. w and b (either may be
+ * NULL) have `length` elements if per_element, which needs segments == 1, else one element a group. */
+struct mg_groups {
+    int type, per_element;
+    int64_t groups, segments, length, group_stride, segment_stride;
+};
+/* y = (x - mean) * rstd * w + b with rstd = 1 / sqrt(var + eps), in y laid out like x; mean and rstd have one element a
+ * group. Each of the three outputs may be NULL. */
+int mg_standardize(const struct mg_groups *s, const void *x, const void *w, const void *b, double eps, void *y, void *mean,
+                   void *rstd);
+/* The mean of each group and the sum of squared deviations from it. */
+int mg_moments(const struct mg_groups *s, const void *x, void *mean, void *m2);
+int mg_standardize_grad(const struct mg_groups *s, const void *g, const void *x, const void *mean, const void *rstd,
+                        const void *w, void *gx, void *gw, void *gb);
+
+/* --- optimizers: one step for a list of tensors ----------------------------------------------------------------- */
+struct mg_parameter {
+    void *p;                       /* n parameters */
+    const void *g;                 /* their gradient */
+    void *m, *v, *top;             /* first moment (or momentum), second moment, its maximum; NULL where not used */
+    int64_t n;
+};
+/* g += weight_decay p; m = first ? g : momentum m + (1 - dampening) g; p -= lr (nesterov ? g + momentum m : m), or
+ * p -= lr g where m is NULL. maximize: of -g. */
+struct mg_sgd {
+    double lr, momentum, dampening, weight_decay;
+    int nesterov, maximize, first;
+};
+int mg_sgd(int type, int count, const struct mg_parameter *t, const struct mg_sgd *o);
+/* Adam with its bias corrections at step t = 1, 2, ...; decoupled: AdamW, p *= 1 - lr weight_decay, instead of adding
+ * weight_decay p to g. With `top`, the largest v so far is used (AMSGrad). */
+struct mg_adam {
+    double lr, beta1, beta2, eps, weight_decay;
+    int64_t step;
+    int decoupled, maximize;
+};
+int mg_adam(int type, int count, const struct mg_parameter *t, const struct mg_adam *o);
+
+/* --- sparse matrices (CSR) and rows by index --------------------------------------------------------------------- */
+/* Row r has the nonzeros starts[r] .. starts[r+1]-1; wide: indices are int64, else int32. mg_spmm trusts the matrix:
+ * mg_csr_check it once (MG_EARG if it is malformed). values == NULL: all ones. x is (columns, features), y = A x. */
+int mg_csr_check(int wide, int64_t rows, int64_t columns, int64_t nonzeros, const void *starts, const void *index);
+int mg_spmm(int type, int wide, int64_t rows, int64_t features, const void *starts, const void *columns, const void *values,
+            const void *x, void *y);
+int mg_csr_transpose(int type, int wide, int64_t rows, int64_t columns, const void *starts, const void *index,
+                     const void *values, void *t_starts, void *t_index, void *t_values);
+/* y[i] = x[index[i]], rows of `bytes` bytes; y[index[i]] += x[i], in the order of i. MG_EARG if an index is not in
+ * 0 .. rows-1; nothing was written then. */
+int mg_gather_rows(int64_t n, int64_t rows, int64_t bytes, const int64_t *index, const void *x, void *y);
+int mg_scatter_add_rows(int type, int64_t n, int64_t rows, int64_t width, const int64_t *index, const void *x, void *y);
+
 /* --- what this machine can do, for the benchmarks ------------------------------------------------------------ */
 double mg_probe_fma(int type, double seconds);                           /* FLOP/s on all threads, registers only */
 double mg_probe_copy(void *dst, const void *src, int64_t bytes, int repeat);   /* bytes/s, read plus written */

@@ -43,6 +43,49 @@
 
 #include "random/philox.h"
 
+/* Elementwise maths, float64 first: some float32 functions pass through it. */
+#define REAL double
+#define TYPE f64
+#define FN(name) PASTE(name, f64)
+#define REAL_IS_FLOAT 0
+#define VL (VBYTES / 8)
+#include "elementwise/maths.h"
+#include "elementwise/steps.h"
+#include "reduce/rows.h"
+#include "optimizer/updates.h"
+#include "sparse/rows.h"
+#undef REAL
+#undef TYPE
+#undef FN
+#undef REAL_IS_FLOAT
+#undef VL
+
+#define REAL float
+#define TYPE f32
+#define FN(name) PASTE(name, f32)
+#define REAL_IS_FLOAT 1
+#define VL (VBYTES / 4)
+#include "elementwise/maths.h"
+#include "elementwise/steps.h"
+#include "reduce/rows.h"
+#include "optimizer/updates.h"
+#include "sparse/rows.h"
+#undef REAL
+#undef TYPE
+#undef FN
+#undef REAL_IS_FLOAT
+#undef VL
+
+#define ELEMENTWISE_KERNELS(T)                                                                                     \
+    {.steps = steps_##T, .from_bool = from_bool_##T, .to_bool = to_bool_##T, .stream = stream_##T}
+
+#define REDUCE_KERNELS(T) {                                                                                        \
+    .sum = row_sum_##T, .max = row_max_##T, .min = row_min_##T, .find = row_find_##T, .columns = row_columns_##T,     \
+    .softmax = row_softmax_##T, .log_softmax = row_log_softmax_##T, .softmax_grad = row_softmax_grad_##T,             \
+    .log_softmax_grad = row_log_softmax_grad_##T, .scale = row_scale_##T, .softmax_columns = softmax_columns_##T,     \
+    .softmax_grad_columns = softmax_grad_columns_##T, .moments = row_moments_##T, .normalize = row_normalize_##T,     \
+    .normalize_sums = row_normalize_sums_##T, .normalize_grad = row_normalize_grad_##T}
+
 static int supported(void) { return MG_TABLE_SUPPORTED; }
 
 #define GEMM_KERNELS(T, REAL) {                                                                                    \
@@ -70,4 +113,8 @@ const struct mg_isa MG_TABLE = {
     .philox = philox,
     .uniform_f32 = uniform_f32,
     .uniform_f64 = uniform_f64,
+    .elementwise = {ELEMENTWISE_KERNELS(f32), ELEMENTWISE_KERNELS(f64)},
+    .reduce = {REDUCE_KERNELS(f32), REDUCE_KERNELS(f64)},
+    .update = {{sgd_f32, adam_f32}, {sgd_f64, adam_f64}},
+    .sparse = {{spmm_f32, row_add_f32}, {spmm_f64, row_add_f64}},
 };

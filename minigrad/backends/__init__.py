@@ -27,7 +27,6 @@ from ..mode import Switch, set_default_backend
 from ..philox import philox
 from ..record import Op
 from . import c as _c
-from . import conv as _conv
 
 Kernel = Callable[..., Any]
 
@@ -60,8 +59,21 @@ _BACKENDS: dict[str, Backend] = {"numpy": Backend("numpy", {})}
 #: Why a backend that exists in principle cannot be used here.
 _UNAVAILABLE: dict[str, str] = {}
 
+
+def _make_c(op: Op) -> Kernel | None:
+    """The C kernel of an operation: one of its own, its numpy kernel with C for what is large, or its
+    formula on the tile machine.  The modules are imported when the first operation runs."""
+    from . import conv, elementwise, reduce, sparse
+
+    kernel = reduce.KERNELS.get(op.name) or conv.KERNELS.get(op.name)
+    if kernel is not None:
+        return kernel
+    wrapper = reduce.WRAPPERS.get(op.name) or sparse.WRAPPERS.get(op.name)
+    return wrapper(op.kernel) if wrapper else elementwise.kernel(op)
+
+
 if _c.available:
-    _BACKENDS["c"] = Backend("c", {**_c.KERNELS, **_conv.KERNELS})
+    _BACKENDS["c"] = Backend("c", _c.KERNELS, _make_c)
 else:
     _UNAVAILABLE["c"] = _c.reason
 

@@ -1,0 +1,137 @@
+"""Elementwise operations in C: any record with a formula, by the tile machine.
+
+`kernel(record)` gives the function that the C backend uses for a record.  Small arrays stay on
+numpy, as do integers and mixed dtypes: `CROSSOVER` says from how many elements on C pays, measured
+with `python benchmarks/bench_elementwise.py --crossover`.
+
+    >>> import numpy as np
+    >>> from minigrad.ops import OPS
+    >>> y = kernel(OPS["sigmoid"])(np.zeros(100_000, np.float32))
+    >>> float(y[0]), y.dtype
+    (0.5, dtype('float32'))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import FunctionType
+from typing import Any
+
+import numpy as np
+
+from ..record import Op
+from . import c as _c
+from .tile import Compiled, Unsupported, compile_formula
+
+Array = Any
+
+#: Elements below which numpy is quicker than the call into C.
+CROSSOVER = {
+    "arithmetic": 1 << 20,  # one quick step: numpy is as good until threads pay
+    "function": 1 << 16,  # exp and its like, which numpy has vectorised too
+    "formula": 4096,  # several steps: numpy goes over memory once for each
+    "reduction": 8192,
+    "softmax": 512,
+    "standardize": 512,
+    "rows": 4096,  # elements picked by index
+}
+
+_QUICK = frozenset(
+    [
+        "NEG",
+        "ABS",
+        "SIGN",
+        "SQUARE",
+        "FLOOR",
+        "CEIL",
+        "RINT",
+        "TRUNC",
+        "ISNAN",
+        "ISFINITE",
+        "NOT",
+        "ADD",
+        "SUB",
+        "MUL",
+        "DIV",
+        "MAX",
+        "MIN",
+        "LT",
+        "LE",
+        "EQ",
+        "NE",
+        "AND",
+        "OR",
+        "WHERE",
+        "SQRT",
+        "ADD_K",
+        "MUL_K",
+        "RSUB_K",
+        "DIV_K",
+        "RDIV_K",
+        "MAX_K",
+        "MIN_K",
+        "LT_K",
+        "LE_K",
+        "GT_K",
+        "GE_K",
+        "EQ_K",
+        "NE_K",
+        "COPY",
+        "CONST",
+    ]
+)
+_FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+_BOOL = np.dtype(np.bool_)
+
+
+def kernel(op: Op) -> Callable[..., Array] | None:
+    """The function `(*arrays, *attrs) -> array` for a record; None if the tile machine cannot run it."""
+    if not _c.available or op.formula is None or op.kind != "elementwise":
+        return None
+    formula, names, attrs, fallback = op.formula, op.inputs, op.attrs, op.kernel
+    bools = ("condition",) if op.name == "where" else ()
+    try:
+        sample = compile_formula(formula, _FLOATS[0], names, bools=bools, numbers=dict.fromkeys(attrs, 1.5))
+    except Unsupported:
+        return None
+    quick = len(sample.code) <= 2 and all(step[0] in _QUICK for step in sample.code)
+    crossover = CROSSOVER[
+        "arithmetic" if quick else "formula" if isinstance(fallback, FunctionType) else "function"
+    ]
+    programs: dict[Any, Compiled] = {}
+    last = len(names) - 1
+
+    def general(arrays: tuple[Array, ...], values: tuple[Any, ...]) -> Array:
+        """Large arrays: run the program for this dtype and these numbers."""
+        dtype = arrays[last].dtype
+        if dtype not in _FLOATS or any(type(v) not in (int, float) for v in values):
+            return fallback(*arrays, *values)
+        for name, x in zip(names, arrays, strict=True):
+            if x.dtype != (_BOOL if name in bools else dtype):
+                return fallback(*arrays, *values)
+        key = (dtype, values)
+        program = programs.get(key)
+        if program is None:
+            numbers = {name: float(v) for name, v in zip(attrs, values, strict=True)}
+            program = compile_formula(formula, dtype, names, bools=bools, numbers=numbers)
+            if len(programs) < 64:
+                programs[key] = program
+        return program(*arrays)
+
+    def with_attrs(*args: Any) -> Array:
+        if args[0].size < crossover:
+            return fallback(*args)
+        return general(args[: last + 1], args[last + 1 :])
+
+    def unary(x: Array) -> Array:
+        return fallback(x) if x.size < crossover else general((x,), ())
+
+    def binary(x: Array, y: Array) -> Array:
+        return fallback(x, y) if x.size < crossover and y.size < crossover else general((x, y), ())
+
+    def any_number(*args: Any) -> Array:
+        return fallback(*args) if max(x.size for x in args) < crossover else general(args, ())
+
+    if attrs:
+        return with_attrs
+    return (unary, binary)[last] if last < 2 else any_number
