@@ -666,8 +666,9 @@ def write(target: Tensor, value: Tensor, name: str) -> Tensor:
                 fix="convert the tensor first",
             )
         value = tape.hooks.cast(value, target.dtype)  # type: ignore[attr-defined]
-    if current().trace is not None:
-        return _write_traced(target, value, name)
+    trace = current().trace
+    if trace is not None:
+        return _write_traced(trace, target, value, name)
     array = target._writable(name)
     commit = rebase(target, value) if current().grad else None
     array[...] = value._array
@@ -712,20 +713,20 @@ def rebase(target: Tensor, value: Tensor) -> Callable[[], None] | None:
     return commit
 
 
-def _write_traced(target: Tensor, value: Tensor, name: str) -> Tensor:
+def _write_traced(trace: Any, target: Tensor, value: Tensor, name: str) -> Tensor:
     if not isinstance(target._array, Symbol):
-        raise TraceError(
-            name,
-            "a tensor from outside is changed in place inside a trace",
-            fix="return the new value instead",
-        )
+        trace.update(target, value, name)
+        if current().grad:
+            target._node = value._node
+        target._touch()
+        return target
     if target._version is not None and len(target._version) > 2:
         raise TraceError(
             name,
             "a traced tensor that is or has a view is changed in place",
             fix="write it out of place, or on a .clone()",
         )
-    target._array = value._array
+    target._array = trace.symbol(value)
     target._node = value._node
     target._touch()
     return target

@@ -25,7 +25,7 @@ import numpy as np
 from . import tape
 from .errors import ArgumentError, DTypeError, Error, GradientError, OutOfRangeError, TraceError, Where, here
 from .ir import DEFAULT_FLOAT, DTYPES, DType, Shape, Spec, int64, is_float
-from .mode import current
+from .mode import current, using
 from .record import Op
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ _new = object.__new__
 class Symbol:
     """What a traced tensor has instead of an array: a spec, and its number in the graph."""
 
-    __slots__ = ("dtype", "ndim", "number", "shape", "size", "trace")
+    __slots__ = ("dtype", "ndim", "number", "origin", "shape", "size", "trace")
 
     def __init__(self, spec: Spec, number: int, trace: Any) -> None:
         self.shape, self.dtype = spec
@@ -52,6 +52,7 @@ class Symbol:
         self.size = int(np.prod(spec.shape, dtype=np.int64))
         self.number = number
         self.trace = trace
+        self.origin: Any = None  # the state, and its version, that this is a view of
 
     # numpy must not take a symbol for an object to put into an array: that would be a wrong number.
     __array_ufunc__ = None
@@ -162,6 +163,9 @@ class Tensor(TensorMethods):
                 fix="keep the decision inside the graph (minigrad.where, masks), or compute it outside the "
                 "traced function and pass it in",
             )
+        trace = current().trace
+        if trace is not None:
+            trace.read(self, what)
         return array
 
     def numpy(self) -> np.ndarray[Any, Any]:
@@ -263,7 +267,8 @@ class Tensor(TensorMethods):
     def __repr__(self) -> str:
         array = self._array
         if isinstance(array, Symbol):
-            return f"tensor(%{array.number}: {Spec(array.shape, array.dtype)}, traced)"
+            number = array.number if array.number < 1 << 40 else f"n{array.number - (1 << 40)}"
+            return f"tensor(%{number}: {Spec(array.shape, array.dtype)}, traced)"
         body = np.array2string(array, separator=", ", prefix="tensor(", precision=4, threshold=1000)
         notes = []
         usual = array.dtype in (DEFAULT_FLOAT, int64) or array.dtype.kind == "b"
@@ -352,6 +357,9 @@ class Tensor(TensorMethods):
                 f"{Spec(self.shape, self.dtype)}",
                 fix="make its shape and dtype those of the tensor",
             )
+        trace = current().trace
+        if trace is not None and isinstance(node, tape.Leaf):
+            trace.leaf(node)
         node.grad = value
 
     def retain_grad(self) -> None:
@@ -387,6 +395,14 @@ class Tensor(TensorMethods):
 
     def detach(self) -> Tensor:
         """The same memory without the history."""
+        trace = current().trace
+        if trace is not None:
+            if isinstance(self._array, Symbol):
+                cell = self._cell()
+                if len(cell) == 2:
+                    cell.append("viewed")
+            else:
+                trace.meet(self)
         return wrap(self._array, None, self._cell())
 
     @property
@@ -433,6 +449,9 @@ class Tensor(TensorMethods):
 
         This is how optimizers and buffers update their state.  Returns self.
         """
+        trace = current().trace
+        if trace is not None and not isinstance(value, Tensor):
+            value = wrap(as_value(value, self.dtype, "assign"))
         source = value._array if isinstance(value, Tensor) else as_value(value, self.dtype, "assign")
         if source.shape != self.shape:
             raise ArgumentError(
@@ -440,11 +459,30 @@ class Tensor(TensorMethods):
                 f"a value of shape {source.shape} into a tensor of shape {self.shape}",
                 fix="make the shapes equal",
             )
-        if isinstance(source, Symbol) or current().trace is not None:
+        if trace is not None:
+            return self._assign_traced(trace, value)
+        if isinstance(source, Symbol):
             raise TraceError(
-                "assign", "state updates inside a trace are not supported yet", fix="return the new value"
+                "assign", "a value that belongs to a finished trace", fix="assign inside of the traced function"
             )
         self._writable("assign")[...] = source
+        self._touch()
+        return self
+
+    def _assign_traced(self, trace: Any, value: Tensor) -> Tensor:
+        with using(current().but(grad=False)):
+            value = tape.hooks.cast(value, self.dtype)  # type: ignore[attr-defined]
+        if not isinstance(self._array, Symbol):
+            trace.update(self, value, "assign")
+        else:
+            if len(self._cell()) > 2:
+                raise TraceError(
+                    "assign",
+                    "a traced tensor that is or has a view is changed in place",
+                    fix="write it out of place, or on a .clone()",
+                )
+            trace.symbol(value)
+            self._array = value._array if isinstance(value._array, Symbol) else trace.symbol(value)
         self._touch()
         return self
 

@@ -32,10 +32,12 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
+from weakref import ref
 
 from ..autograd import no_grad
 from ..errors import ArgumentError, DTypeError, Error, GradientError
 from ..ir import float32, float64, is_float
+from ..mode import current
 from ..ops.elementwise import check_device
 from ..optim.base import clear_grad
 from ..tape import Leaf, Removable
@@ -87,14 +89,26 @@ _hook_number = iter(range(1 << 62)).__next__
 class Module:
     """Base of all layers and models: subclasses define `__init__` and `forward`."""
 
-    #: Whether the module is being trained: dropout drops and batch norm measures.
-    training: bool = True
     # Made on first use, so that a subclass that forgets super().__init__() works all the same.
     _buffers: dict[str, bool] | None = None  # name -> whether it is saved
     _hooks: tuple[dict[int, Any], dict[int, Any]] | None = None  # before, after
 
     def __init__(self) -> None:
         self.training = True
+
+    @property
+    def training(self) -> bool:
+        """Whether the module is being trained: dropout drops and batch norm measures."""
+        value: bool = self.__dict__.get("_training", True)
+        trace = current().trace
+        if trace is not None:
+            me = ref(self)
+            trace.guard(("training", id(self)), lambda: _training(me), value, "the mode of a module")
+        return value
+
+    @training.setter
+    def training(self, value: bool) -> None:
+        self.__dict__["_training"] = value
 
     # -- calling --------------------------------------------------------------------------------
 
@@ -430,6 +444,12 @@ class Module:
             return f"{type(self).__name__}({extra})"
         lines = ([extra] if extra else []) + parts
         return f"{type(self).__name__}(\n  " + "\n  ".join(lines) + "\n)"
+
+
+def _training(module: ref[Module]) -> bool | None:
+    """The mode of a module that may be gone."""
+    alive = module()
+    return None if alive is None else alive.__dict__.get("_training", True)
 
 
 def _join(path: str, name: str) -> str:
