@@ -263,15 +263,21 @@ def _check_groups(graph: Graph) -> None:
         length, rest = divmod(group.stop - group.start, group.lanes)
         if group.lanes < 1 or rest:
             raise GraphError(f"group {tuple(group)} cannot be divided into its lanes")
-        first = graph.nodes[group.start : group.start + length]
+        base = graph.first_node + group.start
+        program = [_in_lane(graph, p, base) for p in range(group.start, group.start + length)]
         for lane in range(1, group.lanes):
             start = group.start + lane * length
-            inside = range(graph.first_node + group.start, graph.first_node + start)
-            for a, b in zip(first, graph.nodes[start : start + length], strict=True):
-                if a.op is not b.op or len(a.attrs) != len(b.attrs):
-                    raise GraphError(f"group {tuple(group)}: its lanes {a.op.name} and {b.op.name} differ")
-                if any(v in inside for v in b.inputs):
+            for step, p in zip(program, range(start, start + length), strict=True):
+                if _in_lane(graph, p, base + lane * length) != step:
+                    raise GraphError(f"group {tuple(group)}: lane {lane} is another program than the first")
+                if any(base <= v < base + lane * length for v in graph.nodes[p].inputs):
                     raise GraphError(f"group {tuple(group)}: lane {lane} uses a value of another lane")
+
+
+def _in_lane(graph: Graph, position: int, start: int) -> Any:
+    """What a node does, with its operands counted from the start of its lane (None: from outside)."""
+    node = graph.nodes[position]
+    return node.op, node.attrs, tuple([v - start if v >= start else None for v in node.inputs])
 
 
 class Builder:

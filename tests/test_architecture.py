@@ -21,9 +21,9 @@ ROOT = Path(minigrad.__file__).parent
 LAYERS: list[tuple[str, list[str]]] = [
     ("data", ["_version", "errors", "ir", "special", "formula", "mode", "philox", "record", "tree"]),
     ("engine", ["tape", "tensor", "bind", "random"]),
-    ("compiler", ["trace", "passes", "plan", "execute", "backends", "compiled", "drawing"]),
+    ("compiler", ["trace", "passes", "plan", "execute", "backends"]),
     ("vocabulary", ["ops"]),
-    ("gradients", ["autograd", "func"]),
+    ("gradients", ["autograd", "func", "compiled", "explaining", "drawing"]),
     (
         "library",
         ["nn", "optim", "data", "quantization", "distillation", "distributed", "interpret", "export"],
@@ -38,7 +38,7 @@ LAYER = {name: layer for layer, names in LAYERS for name in names}
 ORDERED = ["errors", "ir", "special", "formula", "mode", "record", "tape", "tensor", "bind"]
 
 #: The library is tensor code: it knows nothing of how programs are traced, rewritten and run.
-LIBRARY_MAY_NOT = {"trace", "passes", "plan", "execute", "backends", "drawing"}
+LIBRARY_MAY_NOT = {"trace", "passes", "plan", "execute", "backends"}
 
 
 def module_name(path: Path) -> tuple[str, ...]:

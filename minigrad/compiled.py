@@ -1,0 +1,346 @@
+"""`compile`: a function is traced once and then replayed.
+
+    >>> import minigrad as mg
+    >>> w = mg.tensor([1.0, 2.0], requires_grad=True)
+    >>> sgd = mg.optim.SGD([w], lr=0.1)
+    >>> @compile
+    ... def step(x):
+    ...     sgd.zero_grad()
+    ...     loss = (w * x).sum()
+    ...     loss.backward()
+    ...     sgd.step()
+    ...     return loss.detach()
+    >>> step(mg.ones(2)), step(mg.ones(2))
+    (tensor(3.), tensor(2.8))
+    >>> step
+    <compiled step: 1 trace, 0 retraces, 1 in the cache>
+
+The first call with arguments of given shapes and dtypes traces the function (`minigrad.trace`),
+rewrites the graph (`minigrad.passes`) and makes something that runs of it (`minigrad.execute`).
+Every later call only looks up the program, reads the state, runs, and writes the state.
+
+**What makes a program another one**: shapes, dtypes and `requires_grad` of tensor arguments; the
+values of all other arguments; whether gradients are on; and the guards, that is what Python saw while
+tracing.  Programs are kept in a cache of `cache_size` entries, the least recently used go first.
+
+**What is the same as without `compile`**: every number, every change to state, the random numbers,
+the `.grad` that `backward` leaves.  An exception leaves all state as it was.  Two threads may call;
+they take turns.
+
+**What is not**: Python's own side effects (print, list.append) happen while tracing only.  Results
+have no history, so `backward` belongs inside; it is refused outside, not silently wrong.  Gradients
+that an optimizer inside has used, after the function itself had cleared them, are not kept.
+
+Called inside of another trace a compiled function simply becomes part of that.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .autograd import _function_node
+from .errors import ArgumentError, DTypeError, GradientError, TraceError, here
+from .execute import Run, get_executor
+from .ir import Graph, Spec
+from .mode import Mode, current
+from .passes import PIPELINE, resolve, run
+from .tensor import Symbol, Tensor, wrap
+from .trace import Captured, capture
+from .tree import flatten
+
+#: All compiled functions that exist, for `show_config`.
+_ALL: weakref.WeakSet[Compiled] = weakref.WeakSet()
+
+
+class Entry:
+    """One program in the cache."""
+
+    __slots__ = ("captured", "execute", "graph", "state_ids", "updated_arguments", "updated_state")
+
+    def __init__(self, captured: Captured, graph: Graph, execute: Run) -> None:
+        self.captured, self.graph, self.execute = captured, graph, execute
+        first = captured.arguments
+        targets = [target for target, _ in graph.updates]
+        self.updated_arguments = [t for t in targets if t < first]
+        self.updated_state = [t - first for t in targets if t >= first]
+
+    def ready(self) -> list[Tensor | None] | None:
+        """The tensors of the state, or None if the program no longer fits the world."""
+        tensors: list[Tensor | None] = []
+        for ref, leaf, _, spec in self.captured.state:
+            if ref is None:
+                tensors.append(None)
+                continue
+            t = ref()
+            if t is None or t._array.shape != spec.shape or t._array.dtype != spec.dtype:
+                return None
+            if leaf is not t._node and (leaf is not None or t.requires_grad):
+                return None
+            tensors.append(t)
+        for guard in self.captured.guards:
+            if not guard.holds():
+                return None
+        return tensors
+
+    def run(self, arguments: list[Tensor], tensors: list[Tensor | None]) -> Any:
+        """Run the program on these arguments and do what it does to the world."""
+        captured = self.captured
+        arrays = [t._array for t in arguments]
+        for t, state in zip(tensors, captured.state, strict=True):
+            arrays.append(state.array if t is None else t._array)
+        if self.updated_arguments or self.updated_state:
+            self._check_aliases(arguments, arrays)
+        for read in captured.live:
+            arrays.append(as_number(read()))
+        outputs = self.execute(*arrays)
+        if self.updated_arguments or self.updated_state:
+            where = here()
+            for k in self.updated_arguments:
+                arguments[k]._touch(where)
+            for k in self.updated_state:
+                t = tensors[k]
+                if t is not None:
+                    t._touch(where)
+        for leaf, index in captured.grads:
+            leaf.grad = None if index is None else wrap(outputs[index])
+        for k, index in captured.argument_grads:
+            _add_grad(arguments[k], wrap(outputs[index]))
+        leaves = []
+        parents: tuple[Any, ...] = ()
+        if any(history for _, _, history in captured.result):
+            nodes = [t._node for t in arguments] + [s.leaf for s in captured.state]
+            parents = tuple(node for node in nodes if node is not None)
+        for kind, value, history in captured.result:
+            if kind == "value":
+                leaves.append(value)
+            else:
+                y = wrap(outputs[value])
+                if history:
+                    y._node = _no_history(y, parents)
+                leaves.append(y)
+        return captured.structure.build(leaves)
+
+    def _check_aliases(self, arguments: list[Tensor], arrays: list[Any]) -> None:
+        """Raise if an argument shares memory with state, one of them being changed."""
+        first = len(arguments)
+        bases = [_base(a) for a in arrays]
+        changed = {bases[k] for k in self.updated_arguments} | {bases[first + k] for k in self.updated_state}
+        for k in range(first):
+            if bases[k] in changed and bases.count(bases[k]) > 1:
+                raise ArgumentError(
+                    "compile",
+                    f"argument {k} of shape {arguments[k].shape} shares memory with another input, and one "
+                    "of them is changed",
+                    fix="pass a .clone()",
+                )
+
+
+def _base(array: Any) -> int:
+    while array.base is not None and hasattr(array.base, "base"):
+        array = array.base
+    return id(array)
+
+
+def as_number(value: Any) -> Any:
+    """A number as the float64 array that a program takes."""
+    import numpy as np
+
+    return np.array(value, np.float64)
+
+
+def _add_grad(t: Tensor, g: Tensor) -> None:
+    t.grad = g if t.grad is None else wrap(t.grad._array + g._array)
+
+
+def _no_history(y: Tensor, parents: tuple[Any, ...]) -> Any:
+    """A node for a result that would have had a history: differentiating through it is refused."""
+
+    def pull(*_: Any) -> Any:
+        raise GradientError(
+            "compile",
+            "backward through a result of a compiled function, which keeps no history",
+            fix="call backward (or autograd.grad) inside of the compiled function, or .detach() the result",
+        )
+
+    return _function_node("compiled", parents, Spec(y.shape, y.dtype), here(), pull)
+
+
+class Compiled:
+    """A function that is traced at its first call and replayed afterwards; see `compile`."""
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        passes: Sequence[Any] | None = None,
+        executor: Any = None,
+        cache_size: int = 16,
+        without: Sequence[str] = (),
+    ) -> None:
+        if not callable(function):
+            raise DTypeError("compile", f"a {type(function).__name__} cannot be called", fix="pass a function")
+        if not isinstance(cache_size, int) or cache_size < 1:
+            raise ArgumentError("compile", f"cache_size is {cache_size!r}", fix="pass at least 1")
+        functools.update_wrapper(self, function, updated=())
+        self.function = function
+        self.passes = resolve(PIPELINE if passes is None else passes, without)
+        self._executor = get_executor(executor)
+        self._cache: OrderedDict[Any, list[Entry]] = OrderedDict()
+        self.cache_size = cache_size
+        self.traces = 0
+        self._lock = threading.RLock()
+        _ALL.add(self)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Replay the program for these arguments, after tracing it if there is none."""
+        mode = current()
+        if mode.trace is not None or mode.anomaly:
+            return self.function(*args, **kwargs)
+        leaves, structure = flatten((args, kwargs))
+        key, arguments = _key(leaves, mode)
+        with self._lock:
+            entry, tensors = self._find((structure, key), args, kwargs)
+            return entry.run(arguments, tensors)
+
+    def _find(self, key: Any, args: Any, kwargs: Any) -> tuple[Entry, list[Tensor | None]]:
+        try:
+            entries = self._cache.get(key)
+        except TypeError:
+            raise ArgumentError(
+                "compile",
+                "an argument is neither a tensor nor hashable, so programs for it cannot be told apart",
+                fix="pass tensors, numbers, strings, or nests of these",
+            ) from None
+        if entries is not None:
+            for i, entry in enumerate(entries):
+                tensors = entry.ready()
+                if tensors is not None:
+                    if i:
+                        entries.insert(0, entries.pop(i))
+                    self._cache.move_to_end(key)
+                    return entry, tensors
+        captured = capture(self.function, args, kwargs)
+        graph = run(captured.graph, self.passes)
+        entry = Entry(captured, graph, self._executor(graph))
+        self.traces += 1
+        entries = self._cache.setdefault(key, [])
+        entries[:] = [entry, *(e for e in entries if all(s.tensor is None or s.tensor() for s in e.captured.state))]
+        self._cache.move_to_end(key)
+        self._evict()
+        return entry, [None if s.tensor is None else s.tensor() for s in captured.state]
+
+    def _evict(self) -> None:
+        while sum(map(len, self._cache.values())) > self.cache_size:
+            oldest = next(iter(self._cache))
+            entries = self._cache[oldest]
+            entries.pop()
+            if not entries:
+                del self._cache[oldest]
+
+    def captured(self, *args: Any, **kwargs: Any) -> Captured:
+        """A new trace for these arguments, neither rewritten nor kept."""
+        leaves, _ = flatten((args, kwargs))
+        _key(leaves, current())
+        return capture(self.function, args, kwargs)
+
+    def graph(self, *args: Any, **kwargs: Any) -> Graph:
+        """The rewritten graph that a call with these arguments runs."""
+        return run(self.captured(*args, **kwargs).graph, self.passes)
+
+    def cache_clear(self) -> None:
+        """Forget all programs; the next call traces."""
+        with self._lock:
+            self._cache.clear()
+
+    @property
+    def cached(self) -> int:
+        """How many programs there are."""
+        return sum(map(len, self._cache.values()))
+
+    def __get__(self, instance: Any, owner: Any = None) -> Any:
+        """As a method, `self` is an argument like others."""
+        return self if instance is None else functools.partial(self, instance)
+
+    def __repr__(self) -> str:
+        again = max(self.traces - 1, 0)
+        return (
+            f"<compiled {getattr(self.function, '__name__', type(self.function).__name__)}: "
+            f"{self.traces} trace{'s' if self.traces != 1 else ''}, "
+            f"{again} retrace{'s' if again != 1 else ''}, {self.cached} in the cache>"
+        )
+
+
+def _key(leaves: list[Any], mode: Mode) -> tuple[Any, list[Tensor]]:
+    """What a program depends on besides the structure of the arguments; and the distinct tensors."""
+    arguments: list[Tensor] = []
+    parts: list[Any] = [mode.grad, mode.inference]
+    for leaf in leaves:
+        if isinstance(leaf, Tensor):
+            array = leaf._array
+            if isinstance(array, Symbol):
+                raise TraceError(
+                    "compile", "an argument belongs to a finished trace", fix="return it from its function"
+                )
+            same = next((i for i, t in enumerate(arguments) if t is leaf), None)
+            if same is None:
+                arguments.append(leaf)
+                parts.append((array.shape, array.dtype, leaf._node is not None))
+            else:
+                parts.append(same)
+        elif hasattr(leaf, "__array_interface__"):
+            raise DTypeError(
+                "compile",
+                f"an argument is a {type(leaf).__name__}, which would be taken for a constant",
+                fix="pass minigrad.as_tensor(array), which shares its memory",
+            )
+        else:
+            parts.append((type(leaf), leaf.hex() if type(leaf) is float else leaf))
+    return tuple(parts), arguments
+
+
+def compile(
+    f: Callable[..., Any] | None = None,
+    *,
+    passes: Sequence[Any] | None = None,
+    executor: Any = None,
+    cache_size: int = 16,
+    without: Sequence[str] = (),
+) -> Any:
+    """Trace `f` at its first call for each kind of arguments, and replay it afterwards.
+
+    A decorator, with or without arguments.  passes: the rewriting passes, by name or as functions
+    Graph -> Graph (default: `minigrad.passes.PIPELINE`); without: names of passes to leave out.
+    executor: "interpret", or a function Graph -> callable.  cache_size: how many programs are kept.
+    Raises TraceError where the function needs a value that is not known while it is traced.
+    """
+
+    def decorate(function: Callable[..., Any]) -> Compiled:
+        return Compiled(function, passes=passes, executor=executor, cache_size=cache_size, without=without)
+
+    return decorate if f is None else decorate(f)
+
+
+def config() -> str:
+    """What `show_config` prints of all compiled functions."""
+    functions = list(_ALL)
+    traces = sum(c.traces for c in functions)
+    again = sum(max(c.traces - 1, 0) for c in functions)
+    return f"{len(functions)} functions, {traces} traces, {again} of them retraces"
+
+
+def _after_fork() -> None:
+    """In a child, no other thread holds a lock any more."""
+    for c in list(_ALL):
+        c._lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+__all__ = ["Captured", "Compiled", "compile", "config"]
