@@ -341,7 +341,9 @@ def __getattr__(name: str) -> Any:
     if name in _LAZY:
         return importlib.import_module(f"{__name__}.{name}")
     if name in _LAZY_FUNCTIONS:
-        value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_LAZY_FUNCTIONS[name]}"), name)
+        value = globals()[name] = getattr(
+            importlib.import_module(f"{__name__}.{_LAZY_FUNCTIONS[name]}"), name
+        )
         return value
     raise AttributeError(f"module 'minigrad' has no attribute {name!r}")
 

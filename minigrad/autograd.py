@@ -602,9 +602,7 @@ def _diagnose(
                 return "the rule gives zero"
             factor = f"{ratio:.6g}"
             if abs(ratio - round(ratio)) < 1e-3 and round(ratio) in base.shape:
-                factor += (
-                    f" (also a size of the shape {base.shape}: perhaps summed over it once too often)"
-                )
+                factor += f" (also a size of the shape {base.shape}: perhaps summed over it once too often)"
             return f"wrong by a factor {factor}"
     if base.size > 1 and np.allclose(given, given.flat[0]) and not np.allclose(wanted, wanted.flat[0]):
         return "every element gets the same gradient: a reduction is not undone per element"

@@ -83,7 +83,7 @@ def apply(op: Op, inputs: tuple[Any, ...], attrs: tuple[Any, ...] = ()) -> Tenso
                 break
     if op.view:
         if type(y) is Symbol:
-            return _traced_view(inputs[0], y, node)
+            return _traced_view(op, inputs[0], attrs, y, node)
         if _aliases(y, inputs[0]._array):
             return wrap_view(inputs[0], op, attrs, y, node)
     return wrap(y, node, None if node is None else node.cell)
@@ -96,12 +96,19 @@ def _aliases(y: Any, x: Any) -> bool:
     return y is x or (y.base is not None and (y.base is x or y.base is x.base))
 
 
-def _traced_view(base: Tensor, y: Symbol, node: tape.Node | None) -> Tensor:
-    """A view in a trace: there is no memory to share, so neither it nor its base may be written to."""
-    cell = base._cell() if type(base._array) is Symbol else [0, None]
-    if len(cell) == 2:
-        cell.append("viewed")
-    return wrap(y, node, cell)
+def _traced_view(op: Op, base: Tensor, attrs: tuple[Any, ...], y: Symbol, node: tape.Node | None) -> Tensor:
+    """A view in a trace.  There is no memory to share: a change of the base shows when the view is read
+    next (`Trace.symbol`), and a change of the view is a change of the base (`_write_traced`).
+
+    Of an operation that shares memory or does not, as the layout is, nobody knows here what a change
+    would do, so neither the result nor its base may be changed any more.
+    """
+    if op.traits.get("may_copy"):
+        cell = base._cell() if type(base._array) is Symbol else [0, None]
+        if len(cell) == 2:
+            cell.append("viewed")
+        return wrap(y, node, cell)
+    return wrap_view(base, op, attrs, y, node)
 
 
 def _observed(mode: Mode, op: Op, inputs: tuple[Any, ...], attrs: tuple[Any, ...]) -> Any:
@@ -720,6 +727,11 @@ def _write_traced(trace: Any, target: Tensor, value: Tensor, name: str) -> Tenso
             target._node = value._node
         target._touch()
         return target
+    if isinstance(target, View):
+        update = tape.hooks.view_update  # type: ignore[attr-defined]
+        parent = apply(update, (target._parent, value), (target._viewed_by, target._attrs))
+        _write_traced(trace, target._parent, parent, name)
+        return target
     if target._version is not None and len(target._version) > 2:
         raise TraceError(
             name,
@@ -730,3 +742,6 @@ def _write_traced(trace: Any, target: Tensor, value: Tensor, name: str) -> Tenso
     target._node = value._node
     target._touch()
     return target
+
+
+tape.hooks.write_traced = _write_traced  # type: ignore[attr-defined]

@@ -44,6 +44,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from .autograd import _function_node
 from .errors import ArgumentError, DTypeError, GradientError, TraceError, here
 from .execute import Run, get_executor
@@ -69,6 +71,10 @@ class Entry:
         targets = [target for target, _ in graph.updates]
         self.updated_arguments = [t for t in targets if t < first]
         self.updated_state = [t - first for t in targets if t >= first]
+
+    def alive(self) -> bool:
+        """Whether all of the state still exists."""
+        return all(s.tensor is None or s.tensor() is not None for s in self.captured.state)
 
     def ready(self) -> list[Tensor | None] | None:
         """The tensors of the state, or None if the program no longer fits the world."""
@@ -96,8 +102,10 @@ class Entry:
             arrays.append(state.array if t is None else t._array)
         if self.updated_arguments or self.updated_state:
             self._check_aliases(arguments, arrays)
-        for read in captured.live:
-            arrays.append(as_number(read()))
+            for k in self.updated_arguments:
+                arguments[k]._writable("compile")
+        for number in captured.live:
+            arrays.append(np.array(number.read(), np.float64))
         outputs = self.execute(*arrays)
         if self.updated_arguments or self.updated_state:
             where = here()
@@ -147,13 +155,6 @@ def _base(array: Any) -> int:
     return id(array)
 
 
-def as_number(value: Any) -> Any:
-    """A number as the float64 array that a program takes."""
-    import numpy as np
-
-    return np.array(value, np.float64)
-
-
 def _add_grad(t: Tensor, g: Tensor) -> None:
     t.grad = g if t.grad is None else wrap(t.grad._array + g._array)
 
@@ -184,7 +185,9 @@ class Compiled:
         without: Sequence[str] = (),
     ) -> None:
         if not callable(function):
-            raise DTypeError("compile", f"a {type(function).__name__} cannot be called", fix="pass a function")
+            raise DTypeError(
+                "compile", f"a {type(function).__name__} cannot be called", fix="pass a function"
+            )
         if not isinstance(cache_size, int) or cache_size < 1:
             raise ArgumentError("compile", f"cache_size is {cache_size!r}", fix="pass at least 1")
         functools.update_wrapper(self, function, updated=())
@@ -230,7 +233,7 @@ class Compiled:
         entry = Entry(captured, graph, self._executor(graph))
         self.traces += 1
         entries = self._cache.setdefault(key, [])
-        entries[:] = [entry, *(e for e in entries if all(s.tensor is None or s.tensor() for s in e.captured.state))]
+        entries[:] = [entry, *(e for e in entries if e.alive())]
         self._cache.move_to_end(key)
         self._evict()
         return entry, [None if s.tensor is None else s.tensor() for s in captured.state]

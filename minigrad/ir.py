@@ -309,7 +309,9 @@ class Builder:
             self._small[key] = reference
         return reference
 
-    def node(self, op: Any, inputs: Sequence[int], attrs: tuple[Any, ...], spec: Spec, where: Any = "") -> int:
+    def node(
+        self, op: Any, inputs: Sequence[int], attrs: tuple[Any, ...], spec: Spec, where: Any = ""
+    ) -> int:
         """A reference to a new node."""
         self.nodes.append(Node(op, tuple(inputs), attrs, spec, where))
         return self.NODE + len(self.nodes) - 1
@@ -345,7 +347,9 @@ class Builder:
                 return reference + shift
             return reference if reference >= 0 else number[reference]
 
-        nodes = tuple(Node(n.op, tuple([of(v) for v in n.inputs]), n.attrs, n.spec, n.where) for n in self.nodes)
+        nodes = tuple(
+            Node(n.op, tuple([of(v) for v in n.inputs]), n.attrs, n.spec, n.where) for n in self.nodes
+        )
         return Graph(
             tuple(self.inputs),
             tuple(self.constants[k] for k in kept),

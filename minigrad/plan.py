@@ -247,7 +247,9 @@ def _share(
             continue
         done.add(id(chain))
         blocks.append(
-            Block(0, size_of(graph, v), min(born[x] for x in chain), max(dies[x] for x in chain), tuple(chain))
+            Block(
+                0, size_of(graph, v), min(born[x] for x in chain), max(dies[x] for x in chain), tuple(chain)
+            )
         )
     return blocks
 

@@ -52,7 +52,7 @@ class Symbol:
         self.size = int(np.prod(spec.shape, dtype=np.int64))
         self.number = number
         self.trace = trace
-        self.origin: Any = None  # the state, and its version, that this is a view of
+        self.origin: int | None = None  # of a view: the version of its base when it was taken
 
     # numpy must not take a symbol for an object to put into an array: that would be a wrong number.
     __array_ufunc__ = None
@@ -463,27 +463,21 @@ class Tensor(TensorMethods):
             return self._assign_traced(trace, value)
         if isinstance(source, Symbol):
             raise TraceError(
-                "assign", "a value that belongs to a finished trace", fix="assign inside of the traced function"
+                "assign",
+                "a value that belongs to a finished trace",
+                fix="assign inside of the traced function",
             )
         self._writable("assign")[...] = source
         self._touch()
         return self
 
     def _assign_traced(self, trace: Any, value: Tensor) -> Tensor:
+        node = None if isinstance(self, View) else self._node
         with using(current().but(grad=False)):
             value = tape.hooks.cast(value, self.dtype)  # type: ignore[attr-defined]
-        if not isinstance(self._array, Symbol):
-            trace.update(self, value, "assign")
-        else:
-            if len(self._cell()) > 2:
-                raise TraceError(
-                    "assign",
-                    "a traced tensor that is or has a view is changed in place",
-                    fix="write it out of place, or on a .clone()",
-                )
-            trace.symbol(value)
-            self._array = value._array if isinstance(value._array, Symbol) else trace.symbol(value)
-        self._touch()
+            tape.hooks.write_traced(trace, self, value, "assign")  # type: ignore[attr-defined]
+        if not isinstance(self, View):
+            self._node = node
         return self
 
     # -- copies ---------------------------------------------------------------------------------

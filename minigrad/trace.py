@@ -58,13 +58,12 @@ READABLE = 4096
 class State:
     """An array with values that a trace has met, and what stands for it there."""
 
-    __slots__ = ("array", "first", "guarded", "symbol", "tensors", "updated", "version", "where")
+    __slots__ = ("array", "first", "guarded", "symbol", "tensors", "updated", "where")
 
     def __init__(self, array: Any, symbol: Symbol) -> None:
         self.array = array
         self.first = self.symbol = symbol  # at the beginning, and now
         self.tensors: list[weakref.ref[Tensor]] = []
-        self.version = 0
         self.updated = False
         self.guarded: Any = None  # the values that Python read
         self.where: Where | None = None
@@ -113,11 +112,18 @@ class StateInput(NamedTuple):
     spec: Spec
 
 
+class Live(NamedTuple):
+    """A number that is read anew at every call, and what it is called."""
+
+    read: Callable[[], Any]
+    name: str
+
+
 class GradEffect(NamedTuple):
-    """What a call does to the `.grad` of a leaf: output `index` becomes it, or (None) it is dropped."""
+    """What a call does to the `.grad` of a leaf: output `output` becomes it, or (None) it is dropped."""
 
     leaf: Leaf
-    index: int | None
+    output: int | None
 
 
 class Captured(NamedTuple):
@@ -130,7 +136,7 @@ class Captured(NamedTuple):
     graph: Graph
     arguments: int
     state: tuple[StateInput, ...]
-    live: tuple[Callable[[], Any], ...]
+    live: tuple[Live, ...]
     guards: tuple[Guard, ...]
     structure: Structure
     result: tuple[Any, ...]  # ("output", number, whether it would have a history) or ("value", value)
@@ -145,7 +151,7 @@ class Trace:
         self.frozen = frozen  # closed-over tensors are constants
         self.arguments: list[Spec] = []
         self.states: dict[int, State] = {}
-        self.live_numbers: list[tuple[Symbol, Callable[[], Any]]] = []
+        self.live_numbers: list[tuple[Symbol, Callable[[], Any], str]] = []
         self.guards: dict[Any, Guard] = {}
         self.nodes: list[tuple[Op, tuple[int, ...], tuple[Any, ...], Spec, Where | None]] = []
         self.closed = False
@@ -166,13 +172,13 @@ class Trace:
     def _below(self) -> int:
         return -1 - len(self.states) - len(self.live_numbers)
 
-    def live(self, read: Callable[[], Any], key: Any) -> Tensor:
+    def live(self, read: Callable[[], Any], key: Any, name: str) -> Tensor:
         """A float64 number whose value is read by calling `read` whenever the graph is run."""
         if self.frozen:
             return wrap(np.array(float(read()), np.float64))
         if key not in self._live:
             symbol = self._live[key] = Symbol(Spec((), np.dtype(np.float64)), self._below(), self)
-            self.live_numbers.append((symbol, read))
+            self.live_numbers.append((symbol, read, name))
         return wrap(self._live[key])
 
     def state(self, t: Tensor) -> State:
@@ -201,12 +207,8 @@ class Trace:
                 "return it from the function it belongs to",
                 TraceError,
             )
-        if array.origin is not None and array.origin[0].version != array.origin[1]:
-            raise Refusal(
-                "a view is used after the tensor that it is a view of was changed in place",
-                "take the view again, or take a .clone() before the change",
-                TraceError,
-            )
+        if array.origin is not None and isinstance(t, View) and array.origin != t.version:
+            array = t._array = self.record(t._viewed_by, (t._parent,), t._attrs)  # its base has changed
         return array
 
     # -- recording ------------------------------------------------------------------------------
@@ -220,12 +222,7 @@ class Trace:
         self.nodes.append((op, tuple([s.number for s in symbols]), attrs, spec, here()))
         symbol = Symbol(spec, Builder.NODE + len(self.nodes) - 1, self)
         if op.view:
-            first = inputs[0]._array
-            if isinstance(first, Symbol):
-                symbol.origin = first.origin
-            else:
-                state = self.states[id(first)]
-                symbol.origin = (state, state.version)
+            symbol.origin = inputs[0].version
         return symbol
 
     def update(self, target: Tensor, value: Tensor, op: str) -> None:
@@ -245,7 +242,6 @@ class Trace:
         self.touch(target)
         state, symbol = self.state(target), self.symbol(value)
         state.symbol = symbol
-        state.version += 1
         state.updated = True
 
     def touch(self, t: Tensor) -> None:
@@ -345,9 +341,7 @@ class Trace:
             if end > high:
                 high, last = end, state
 
-    def finish(
-        self, outputs: Sequence[int], updates: Sequence[tuple[int, int]], alive: list[State]
-    ) -> Graph:
+    def finish(self, outputs: Sequence[int], updates: Sequence[tuple[int, int]], alive: list[State]) -> Graph:
         """The checked graph.  Updates of arguments are given; those of state are added."""
         builder = Builder(self.arguments)
         reference: dict[int, int] = {}
@@ -355,7 +349,7 @@ class Trace:
         for state in alive:
             reference[state.first.number] = len(builder.inputs)
             builder.inputs.append(Spec(state.first.shape, state.first.dtype))
-        for symbol, _ in self.live_numbers:
+        for symbol, _, _ in self.live_numbers:
             reference[symbol.number] = len(builder.inputs)
             builder.inputs.append(Spec(symbol.shape, symbol.dtype))
         constants = {s.first.number: s for s in self.states.values() if id(s) not in states}
@@ -375,9 +369,7 @@ class Trace:
                 line = lines[where] = short_line(where)
             builder.node(op, [of(v) for v in inputs], attrs, spec, line)
         changed = [(of(s.first.number), of(s.symbol.number)) for s in alive if s.updated]
-        return check(
-            builder.finish([of(v) for v in outputs], [*((t, of(v)) for t, v in updates), *changed])
-        )
+        return check(builder.finish([of(v) for v in outputs], [*((t, of(v)) for t, v in updates), *changed]))
 
 
 def _start(active: Trace, leaf: Tensor | Spec, requires_grad: bool) -> Tensor:
@@ -420,7 +412,7 @@ def capture(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[st
         graph,
         len(active.arguments),
         tuple(_state_input(s) for s in alive),
-        tuple(read for _, read in active.live_numbers),
+        tuple(Live(read, name) for _, read, name in active.live_numbers),
         tuple(active.guards.values()),
         seen.structure,
         tuple(seen.result),

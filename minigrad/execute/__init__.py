@@ -109,5 +109,7 @@ def get_executor(name: str | Callable[[Graph], Run] | None) -> Callable[[Graph],
         return name
     found = EXECUTORS.get(name or next(reversed(EXECUTORS)))
     if found is None:
-        raise ArgumentError("compile", f"there is no executor {name!r}", fix=f"use one of {', '.join(EXECUTORS)}")
+        raise ArgumentError(
+            "compile", f"there is no executor {name!r}", fix=f"use one of {', '.join(EXECUTORS)}"
+        )
     return found

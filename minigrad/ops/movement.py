@@ -101,7 +101,11 @@ _broadcast_to = primitive(
         ((rng.normal(size=s),), (t,))
         for s, t in [((3,), (2, 3)), ((2, 1), (2, 4)), ((), (2,)), ((1, 0), (3, 0))]
     ],
-    traits={"broadcast": lambda x, shape: True, "identity": lambda x, shape: True, "compose": lambda inner, outer: outer},
+    traits={
+        "broadcast": lambda x, shape: True,
+        "identity": lambda x, shape: True,
+        "compose": lambda inner, outer: outer,
+    },
     doc="the input repeated along dimensions of size 1 and new leading ones",
 )
 
@@ -205,7 +209,11 @@ _reshape = primitive(
         ((rng.normal(size=s),), (t,))
         for s, t in [((2, 6), (3, 4)), ((), (1, 1)), ((0, 3), (3, 0)), ((4,), (2, 2))]
     ],
-    traits={"identity": lambda x, shape: True, "compose": lambda inner, outer: outer},
+    traits={
+        "identity": lambda x, shape: True,
+        "compose": lambda inner, outer: outer,
+        "may_copy": True,
+    },
     doc="the same elements in row-major order under another shape",
 )
 
@@ -309,6 +317,10 @@ def _inverse(dims: Shape) -> Shape:
     return tuple(sorted(range(len(dims)), key=dims.__getitem__))
 
 
+def _stays(dims: Shape) -> bool:
+    return dims == tuple(range(len(dims)))
+
+
 _permute = primitive(
     "permute",
     kind="movement",
@@ -324,6 +336,7 @@ _permute = primitive(
     traits={
         "identity": lambda x, dims: dims == tuple(range(len(dims))),
         "compose": lambda inner, outer: (tuple(inner[0][d] for d in outer[0]),),
+        "transposition": lambda x, dims: dims[-2:] == (len(dims) - 1, len(dims) - 2) and _stays(dims[:-2]),
     },
     doc="the dimensions in another order",
 )

@@ -185,7 +185,9 @@ class Optimizer:
     def _trace_step(self, trace: Any) -> None:
         """`step`, recorded: each update is given registers for its arrays."""
         me = ref(self)
-        trace.guard(("optimizer", id(self)), lambda: _generation(me), self._generation, "an optimizer's state")
+        trace.guard(
+            ("optimizer", id(self)), lambda: _generation(me), self._generation, "an optimizer's state"
+        )
         with no_grad():
             for group in self.param_groups:
                 for p in group["params"]:
@@ -210,7 +212,7 @@ class Optimizer:
         if isinstance(value, Tensor):
             return Register(value.detach(), weak=True)
         self.choice(group, name, _kind)
-        return Register(trace.live(read, (id(group), name, index)), weak=True)
+        return Register(trace.live(read, (id(group), name, index), name), weak=True)
 
     def choice(self, group: Group, name: str, of: Callable[[Any], Any] = bool) -> Any:
         """A setting by which `update` decides what to compute: `of` it, by default whether it is nonzero."""

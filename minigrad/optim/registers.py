@@ -79,7 +79,9 @@ class Register:
     def __setitem__(self, index: Any, value: Any) -> None:
         if index is not Ellipsis and index != slice(None) and index != ():
             raise TraceError(
-                "optimizer", f"a part [{index}] of an array is written in a trace", fix="write all of it: [...]"
+                "optimizer",
+                f"a part [{index}] of an array is written in a trace",
+                fix="write all of it: [...]",
             )
         self.put(value.value if isinstance(value, Register) else wrap(np.asarray(value, self.dtype)))
 

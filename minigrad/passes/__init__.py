@@ -53,7 +53,9 @@ def resolve(passes: Sequence[Any], without: Sequence[str] = ()) -> tuple[Pass, .
     for item in (*passes, *without):
         if not callable(item) and item not in PASSES:
             raise ArgumentError(
-                "passes", f"there is no pass {item!r}", fix=f"use {', '.join(PASSES)}, or a function Graph -> Graph"
+                "passes",
+                f"there is no pass {item!r}",
+                fix=f"use {', '.join(PASSES)}, or a function Graph -> Graph",
             )
     for item in passes:
         name = item if isinstance(item, str) else name_of(item)

@@ -1,10 +1,10 @@
 """What passes have in common: walking a graph in order and writing another one.
 
-    def my_pass(graph):
-        new = Rewriter(graph)
-        for node, inputs in new.walk():        # inputs: references into the new graph
-            new.keep(node, inputs)             # or new.replace(reference), or anything else
-        return new.done()
+def my_pass(graph):
+    new = Rewriter(graph)
+    for node, inputs in new.walk():        # inputs: references into the new graph
+        new.keep(node, inputs)             # or new.replace(reference), or anything else
+    return new.done()
 """
 
 from __future__ import annotations

@@ -7,9 +7,11 @@
     identity     f(x) = x, where the trait says so of shape and attrs  a reshape to the same shape, clone
     compose      f(f(x; a); b) = f(x; compose(a, b))                   reshape of reshape, permute of permute
     broadcast    an operation that broadcasts anyway takes x instead   y * broadcast_to(x, shape of y)
+    transposes   a contraction reads x transposed, or writes so        x @ w.T, (x @ w).T
 
 Only what holds for every bit of every number is used: never x * 0 = 0 (NaN, Inf), never
-x + 0.0 = x (it makes 0.0 of -0.0; x + -0.0 = x does hold), never 1 / (1 / x) = x (rounding), never a sum in another order.  An `idempotent` or `involution` of a
+x + 0.0 = x (it makes 0.0 of -0.0; x + -0.0 = x does hold), never 1 / (1 / x) = x (rounding), never a sum in another order (but a transposed
+product may be added up by another kernel).  An `idempotent` or `involution` of a
 movement holds for equal attributes only.
 
     >>> import minigrad as mg
@@ -36,7 +38,11 @@ from .rewrite import Rewriter, uniform
 def simplify(graph: Graph) -> Graph:
     """The graph after one walk in which every rule has seen every node and what became of its inputs."""
     new = Rewriter(graph)
+    uses: dict[int, int] = {}
+    for v in [*graph.results, *(v for node in graph.nodes for v in node.inputs)]:
+        uses[v] = uses.get(v, 0) + 1
     for node, inputs in new.walk():
+        node, inputs = _without_transpositions(new, node, inputs, uses)
         inputs = _without_broadcasts(new, node, inputs)
         same = _same_as(new, node, inputs)
         if same is not None:
@@ -118,6 +124,35 @@ def _without_broadcasts(new: Rewriter, node: Node, inputs: tuple[int, ...]) -> t
         if broadcast_shapes(*shapes) == node.spec.shape:
             inputs = (*inputs[:k], source, *inputs[k + 1 :])
     return inputs
+
+
+def _without_transpositions(
+    new: Rewriter, node: Node, inputs: tuple[int, ...], uses: dict[int, int]
+) -> tuple[Node, tuple[int, ...]]:
+    """A contraction that reads transposed, or that gives the transposed result, instead of a movement."""
+    names = node.op.traits.get("transposes", ())
+    for k, name in enumerate(names):
+        maker = new.maker(inputs[k])
+        if maker is not None and _transposes(new, maker):
+            at = node.op.attrs.index(name)
+            attrs = (*node.attrs[:at], not node.attrs[at], *node.attrs[at + 1 :])
+            node = Node(node.op, node.inputs, attrs, node.spec, node.where)
+            inputs = (*inputs[:k], maker.inputs[0], *inputs[k + 1 :])
+    if len(inputs) == 1 and uses.get(node.inputs[0], 0) == 1 and _transposes(new, node, inputs[0]):
+        product = new.maker(inputs[0])
+        turn = None if product is None else product.op.traits.get("transposed")
+        if product is not None and turn is not None:
+            order, attrs = turn(*product.attrs)
+            node = Node(product.op, node.inputs, attrs, node.spec, node.where)
+            inputs = tuple([product.inputs[i] for i in order])
+    return node, inputs
+
+
+def _transposes(new: Rewriter, node: Node, source: int | None = None) -> bool:
+    test = node.op.traits.get("transposition")
+    if test is None:
+        return False
+    return bool(test(new.spec(node.inputs[0] if source is None else source), *node.attrs))
 
 
 def _source(new: Rewriter, reference: int) -> int | None:

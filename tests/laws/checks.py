@@ -463,7 +463,8 @@ def special_values_agree(op: Op, backend: Any) -> None:
 def traits_are_true(op: Op) -> None:
     """The algebra that passes rely on is the algebra of the kernel."""
     known = {"commutative", "unit", "involution", "idempotent"}
-    known |= {"identity", "compose", "broadcast", "uniform"}
+    known |= {"identity", "compose", "broadcast", "uniform", "may_copy"}
+    known |= {"transposition", "transposes", "transposed", "flops"}
     assert set(op.traits) <= known, f"{op.name}: unknown traits {set(op.traits) - known}"
     if not op.traits:
         return
@@ -478,6 +479,17 @@ def traits_are_true(op: Op) -> None:
             assert (y.shape, y.dtype) != (x.shape, x.dtype) or np.array_equal(x, y), f"{op.name}: no identity"
         if "broadcast" in op.traits and op.traits["broadcast"](Spec(x.shape, x.dtype), *attrs):
             assert np.array_equal(y, np.broadcast_to(x, y.shape)), f"{op.name}: no broadcast"
+        if "transposition" in op.traits and op.traits["transposition"](Spec(x.shape, x.dtype), *attrs):
+            assert np.array_equal(y, np.swapaxes(x, -1, -2)), f"{op.name}: no transposition"
+        for k, name in enumerate(op.traits.get("transposes", ())):
+            at = op.attrs.index(name)
+            turned = (*inputs[:k], np.swapaxes(inputs[k], -1, -2), *inputs[k + 1 :])
+            other = compute(op, turned, (*attrs[:at], not attrs[at], *attrs[at + 1 :]))
+            assert np.allclose(y, other, rtol=1e-12), f"{op.name}: {name} does not transpose"
+        if "transposed" in op.traits:
+            order, turned_attrs = op.traits["transposed"](*attrs)
+            other = compute(op, tuple(inputs[i] for i in order), turned_attrs)
+            assert np.allclose(np.swapaxes(y, -1, -2), other, rtol=1e-12), f"{op.name}: not transposed"
         if "compose" in op.traits:
             _composes(op, inputs, attrs, y)
         if op.traits.get("commutative"):
