@@ -149,6 +149,9 @@ from .trace import trace
 
 if TYPE_CHECKING:
     from . import data, keras, nn, optim
+    from .compiled import compile
+    from .drawing import draw
+    from .explaining import explain
 
 __all__ = [
     "Error",
@@ -183,6 +186,7 @@ __all__ = [
     "clamp",
     "clip",
     "clone",
+    "compile",
     "concat",
     "concatenate",
     "cos",
@@ -193,6 +197,7 @@ __all__ = [
     "divide",
     "dot",
     "double",
+    "draw",
     "einsum",
     "empty",
     "empty_like",
@@ -200,6 +205,7 @@ __all__ = [
     "eq",
     "erf",
     "exp",
+    "explain",
     "expm1",
     "eye",
     "flatten",

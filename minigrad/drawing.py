@@ -9,8 +9,8 @@
     >>> x = mg.tensor([1.0, 2.0], requires_grad=True)
     >>> print(draw((x * x).sum(), format="mermaid"))
     flowchart TD
-        b0["sum<br/>float32[]"]
-        b1["mul<br/>float32[2]"]
+        b0["sum  ...<br/>float32[]"]
+        b1["mul  ...<br/>float32[2]"]
         b2(["leaf, requires grad<br/>float32[2]"])
         b1 --> b0
         b2 --> b1
@@ -33,6 +33,7 @@ from __future__ import annotations
 import html
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 from . import tape
@@ -113,10 +114,10 @@ class Sketch:
 class Picture(str):
     """A drawing as text; notebooks show it."""
 
-    format: str = "svg"
+    language: str = "svg"
 
     def _repr_html_(self) -> str:
-        return str(self) if self.format == "svg" else f"<pre>{html.escape(self)}</pre>"
+        return str(self) if self.language == "svg" else f"<pre>{html.escape(self)}</pre>"
 
     def save(self, path: Any) -> None:
         """Write it to a file."""
@@ -194,8 +195,8 @@ def _sketch_graph(graph: Graph, names: dict[int, str]) -> Sketch:
         for v in values:
             users.setdefault(v, []).append(number)
     together: dict[tuple[int, ...], list[int]] = {}
-    for v, who in users.items():
-        together.setdefault(tuple(who), []).append(v)
+    for v, readers in users.items():
+        together.setdefault(tuple(readers), []).append(v)
     for who, values in together.items():
         results = [v for v in values if v in graph.outputs]
         if not who and not results and len(values) == len(graph.inputs):
@@ -288,7 +289,7 @@ class _Layout:
                 path.append(len(self.boxes) - 1)
             path.append(b)
             self.paths[a, b] = path
-            for start, end in zip(path, path[1:], strict=False):
+            for start, end in pairwise(path):
                 self.below.setdefault(start, []).append(end)
                 self.above.setdefault(end, []).append(start)
         ranks = max((b.rank for b in self.boxes), default=-1) + 1
@@ -341,7 +342,7 @@ class _Layout:
         return count
 
     def _total(self) -> int:
-        return sum(self._crossings(a, b) for a, b in zip(self.ranks, self.ranks[1:], strict=False))
+        return sum(self._crossings(a, b) for a, b in pairwise(self.ranks))
 
     def _order(self) -> None:
         best, least = [list(r) for r in self.ranks], self._total()
@@ -491,8 +492,8 @@ def _box_svg(box: Box) -> str:
         y = top + 5 + k * _LINE
         if row.kind in COLOURS:
             parts.append(
-                f'<rect x="{left + 4:.1f}" y="{y + 0.5:.1f}" width="{box.width - 8:.1f}" height="{_LINE - 1:.1f}" '
-                f'rx="2" fill="{COLOURS[row.kind][0]}"/>'
+                f'<rect x="{left + 4:.1f}" y="{y + 0.5:.1f}" width="{box.width - 8:.1f}" '
+                f'height="{_LINE - 1:.1f}" rx="2" fill="{COLOURS[row.kind][0]}"/>'
             )
         single = box.kind not in ("group", "input", "update") and k == 0
         weight = ' font-weight="bold"' if row.kind == "title" or (single and box.kind != "output") else ""
@@ -547,7 +548,7 @@ def stages(f: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[dict[
     captured = compiled.captured(*args, **kwargs)
     found = {"trace": captured.graph}
     run(captured.graph, compiled.passes, lambda name, before, after: found.__setitem__(name, after))
-    names = {i: "argument" for i in range(captured.arguments)}
+    names = dict.fromkeys(range(captured.arguments), "argument")
     names.update({captured.arguments + i: "state" for i in range(len(captured.state))})
     numbers = captured.arguments + len(captured.state)
     names.update({numbers + i: number.name for i, number in enumerate(captured.live)})
@@ -574,7 +575,7 @@ def draw(x: Any, *args: Any, format: str = "svg", stage: str | None = None, **kw
     else:
         raise DTypeError("draw", f"a {type(x).__name__}", fix="pass a tensor, a graph or a function")
     picture = Picture(FORMATS[format](sketch))
-    picture.format = format
+    picture.language = format
     return picture
 
 

@@ -72,9 +72,10 @@ class Plan(NamedTuple):
 
     def __str__(self) -> str:
         share = f" ({100 * self.peak / self.naive:.0f} %)" if self.naive else ""
+        count = len(self.offset) + len(self.outputs)
         return (
-            f"arena {size_text(self.peak)} of {size_text(self.naive)} for {len(self.offset) + len(self.outputs)} "
-            f"values{share}, lower bound {size_text(self.bound)}"
+            f"arena {size_text(self.peak)} of {size_text(self.naive)} for {count} values{share}, "
+            f"lower bound {size_text(self.bound)}"
         )
 
 

@@ -73,9 +73,14 @@ class State:
         if not self.tensors or self.tensors[-1]() is not t:
             self.tensors.append(weakref.ref(t))
 
-    def references(self) -> int:
-        """How many hold the array, this object and the call included."""
-        return sys.getrefcount(self.array)
+    def references(self) -> tuple[int, int]:
+        """How many hold the array, and the array that it is a view of; this object and the call included."""
+        return sys.getrefcount(self.array), sys.getrefcount(self.array.base)
+
+    def held(self, unheld: tuple[int, int]) -> bool:
+        """Whether somebody else holds the array or its memory."""
+        array, base = self.references()
+        return array > unheld[0] or (self.array.base is not None and base > unheld[1])
 
     def owner(self) -> weakref.ref[Tensor] | None:
         """A tensor of this array that still exists."""
@@ -86,9 +91,9 @@ class State:
         return None
 
 
-def _unheld() -> int:
-    """What `State.references` says of an array that nobody else holds."""
-    return State(np.empty(1), Symbol(Spec((1,), np.dtype(np.float64)), 0, None)).references()
+def _unheld() -> tuple[int, int]:
+    """What `State.references` says of a view that nobody else holds."""
+    return State(np.empty(2)[1:], Symbol(Spec((1,), np.dtype(np.float64)), 0, None)).references()
 
 
 class Guard(NamedTuple):
@@ -209,7 +214,8 @@ class Trace:
             )
         if array.origin is not None and isinstance(t, View) and array.origin != t.version:
             array = t._array = self.record(t._viewed_by, (t._parent,), t._attrs)  # its base has changed
-        return array
+        symbol: Symbol = array
+        return symbol
 
     # -- recording ------------------------------------------------------------------------------
 
@@ -285,15 +291,15 @@ class Trace:
                 "trace",
                 f"the values of a tensor of shape {state.array.shape} from outside are read by Python",
                 where=state.where,
-                fix=f"keep it inside the graph, or pass what is needed of it as an argument; at most {READABLE} "
-                "elements are compared at every call",
+                fix="keep it inside the graph, or pass what is needed of it as an argument (at most "
+                f"{READABLE} elements are compared at every call)",
             )
         ref, before, array = state.owner(), state.guarded, state.array
 
         def same() -> bool:
             t = ref() if ref is not None else None
             now = array if t is None else t._array
-            return now.dtype == before.dtype and now.tobytes() == before.tobytes()
+            return bool(now.dtype == before.dtype and now.tobytes() == before.tobytes())
 
         self.guard(("values", id(array)), same, True, f"a value read at {short_line(state.where)}")
 
@@ -328,18 +334,18 @@ class Trace:
             ((*np.lib.array_utils.byte_bounds(s.array), s) for s in alive if s.array.size),
             key=lambda b: b[0],
         )
-        high, last = 0, None
+        open_: list[tuple[int, State]] = []
         for low, end, state in bounds:
-            if last is not None and low < high and (state.updated or last.updated):
-                if np.shares_memory(state.array, last.array, max_work=100_000):
+            open_ = [(e, s) for e, s in open_ if e > low]
+            for _, other in open_:
+                if (state.updated or other.updated) and np.shares_memory(state.array, other.array):
                     raise TraceError(
                         "trace",
-                        f"tensors of shapes {last.array.shape} and {state.array.shape} from outside share memory, "
-                        "and one of them is changed",
+                        f"tensors of shapes {other.array.shape} and {state.array.shape} from outside share "
+                        "memory, and one of them is changed",
                         fix="use one of the two inside the traced function",
                     )
-            if end > high:
-                high, last = end, state
+            open_.append((end, state))
 
     def finish(self, outputs: Sequence[int], updates: Sequence[tuple[int, int]], alive: list[State]) -> Graph:
         """The checked graph.  Updates of arguments are given; those of state are added."""
@@ -392,7 +398,7 @@ def capture(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[st
         active.restore()
     # Of this run only the numbers are left, so whoever still holds an array is part of the program.
     unheld = _unheld()
-    alive = [s for s in active.states.values() if s.references() > unheld]
+    alive = [s for s in active.states.values() if s.held(unheld)]
     active.check_memory(alive)
     for state in alive:
         if state.guarded is not None:

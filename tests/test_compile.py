@@ -169,6 +169,10 @@ def test_numpy_arrays_outside_are_state_too():
     f(mg.ones(2))
     a[:] = 3.0
     same(f(mg.ones(2)), a)
+    g = compile(lambda x: x * a[1:])
+    g(mg.ones(1))
+    a[1] = 7.0
+    assert g(mg.ones(1)).item() == 7.0
 
 
 def test_numbers_made_in_passing_are_constants():
@@ -309,7 +313,7 @@ def test_updates_of_arguments():
     assert c.version == 1
     with pytest.raises(ArgumentError, match="shares memory"):
         g(c, c[:])
-    with pytest.raises(ArgumentError, match="read-only|writ"):
+    with pytest.raises(ArgumentError, match="read-only"):
         g(mg.zeros(()).expand(3), b)
 
 
@@ -695,9 +699,9 @@ def test_bad_arguments():
         compile(lambda x: x, passes=("fold", "magic"))
     with pytest.raises(ArgumentError, match="cache_size"):
         compile(lambda x: x, cache_size=0)
+    added = compile(lambda x, y: x + y)
     with pytest.raises(ShapeError):
-        f2 = compile(lambda x, y: x + y)
-        f2(mg.ones(2), mg.ones(3))
+        added(mg.ones(2), mg.ones(3))
     with pytest.raises(TraceError):
         compile(lambda x: mg.tensor(x.tolist()))(mg.ones(2))
 

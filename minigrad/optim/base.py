@@ -231,7 +231,7 @@ class Optimizer:
     def scratch(self, like: Array, number: int = 0) -> Array:
         """An array of the shape and dtype of `like` to compute in, shared by all updates."""
         if isinstance(like, Register):
-            return Register(None)  # type: ignore[return-value]
+            return Register(None)
         key = (like.shape, like.dtype, number)
         found = self._scratch.get(key)
         if found is None:
@@ -294,10 +294,10 @@ class Optimizer:
     def _keep_tensors(self, old: dict[str, Any], new: dict[str, Any]) -> None:
         """Load into the tensors that are there already, so that a captured step goes on with them."""
         for name, value in new.items():
-            mine = old.get(name)
-            if isinstance(mine, Tensor) and isinstance(value, Tensor):
-                if (mine.shape, mine.dtype) == (value.shape, value.dtype):
-                    new[name] = mine.assign(value)
+            mine: Any = old.get(name)
+            both = isinstance(mine, Tensor) and isinstance(value, Tensor)
+            if both and (mine.shape, mine.dtype) == (value.shape, value.dtype):
+                new[name] = mine.assign(value)
 
     def _restored(self, name: str, value: Any, p: Tensor) -> Any:
         if not isinstance(value, (Tensor, np.ndarray)):

@@ -93,7 +93,7 @@ class Register:
             raise TraceError(
                 f"numpy.{ufunc.__name__}",
                 "an optimizer's step cannot be recorded: there is no such operation on tensors",
-                fix="write the step with numpy functions that minigrad has too, or run it outside of the trace",
+                fix="write it with numpy functions that minigrad has too, or step outside of the trace",
             )
         strong = [x.dtype for x in inputs if hasattr(x, "dtype") and not getattr(x, "weak", False)]
         like = next((d for d in strong if is_float(d)), None)
@@ -120,7 +120,7 @@ def _operators() -> None:
         setattr(Register, f"__{name}__", lambda self, other, ufunc=ufunc: ufunc(self, other))
         setattr(Register, f"__r{name}__", lambda self, other, ufunc=ufunc: ufunc(other, self))
         setattr(Register, f"__i{name}__", lambda self, other, ufunc=ufunc: self._inplace(ufunc, other))
-    Register.__neg__ = lambda self: np.negative(self)  # type: ignore[attr-defined]
+    setattr(Register, "__neg__", lambda self: np.negative(self))  # noqa: B010
 
 
 _operators()

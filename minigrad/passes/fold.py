@@ -32,7 +32,7 @@ def fold(graph: Graph) -> Graph:
         if any(a is None for a in arrays) or node.op.kind == "opaque":
             new.keep(node, inputs)
             continue
-        one = node.op.traits.get("uniform")
+        one = node.op.traits.get("filled")
         if one is not None:
             value = np.full((), attribute(node, one), node.spec.dtype)
             new.replace(new.constant(np.broadcast_to(value, node.spec.shape)))

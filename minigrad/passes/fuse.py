@@ -324,7 +324,7 @@ class Step(NamedTuple):
     output: int | None  # the value of the graph that it stores, None if it only lives in the loop
 
     def __str__(self) -> str:
-        return self.node.op.name
+        return str(self.node.op.name)
 
 
 class Program(NamedTuple):

@@ -57,7 +57,7 @@ class Rewriter(Builder):
         )
 
 
-def uniform(array: Any) -> Any:
+def one_value(array: Any) -> Any:
     """The one value that all elements of a constant have, None if they differ or there are none."""
     if not array.size or (array.size > 1 and array.size > 4096 and any(array.strides)):
         return None
@@ -73,4 +73,4 @@ def attribute(node: Node, name: str) -> Any:
     return node.attrs[node.op.attrs.index(name)]
 
 
-__all__ = ["Rewriter", "attribute", "uniform"]
+__all__ = ["Rewriter", "attribute", "one_value"]

@@ -10,9 +10,9 @@
     transposes   a contraction reads x transposed, or writes so        x @ w.T, (x @ w).T
 
 Only what holds for every bit of every number is used: never x * 0 = 0 (NaN, Inf), never
-x + 0.0 = x (it makes 0.0 of -0.0; x + -0.0 = x does hold), never 1 / (1 / x) = x (rounding), never a sum in another order (but a transposed
-product may be added up by another kernel).  An `idempotent` or `involution` of a
-movement holds for equal attributes only.
+x + 0.0 = x (it makes 0.0 of -0.0; x + -0.0 = x does hold), never 1 / (1 / x) = x (rounding), never a
+sum in another order (but a transposed product may be added up by another kernel).  An `idempotent`
+or `involution` of a movement holds for equal attributes only.
 
     >>> import minigrad as mg
     >>> from minigrad.passes import prune
@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 
 from ..ir import Graph, Node, broadcast_shapes
-from .rewrite import Rewriter, uniform
+from .rewrite import Rewriter, one_value
 
 
 def simplify(graph: Graph) -> Graph:
@@ -95,7 +95,7 @@ def _is(new: Rewriter, reference: int, value: Any) -> bool:
     array = new.value_of(reference)
     if array is None:
         return False
-    one = uniform(array)
+    one = one_value(array)
     if one is None or not bool(one == value):
         return False
     return one.dtype.kind != "f" or bool(np.signbit(one)) == bool(np.signbit(value))
@@ -166,5 +166,5 @@ def _source(new: Rewriter, reference: int) -> int | None:
     array = new.value_of(reference)
     if array is None or not array.ndim or not array.size:
         return None
-    one = uniform(array)
+    one = one_value(array)
     return None if one is None else new.constant(one)

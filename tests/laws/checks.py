@@ -463,15 +463,15 @@ def special_values_agree(op: Op, backend: Any) -> None:
 def traits_are_true(op: Op) -> None:
     """The algebra that passes rely on is the algebra of the kernel."""
     known = {"commutative", "unit", "involution", "idempotent"}
-    known |= {"identity", "compose", "broadcast", "uniform", "may_copy"}
+    known |= {"identity", "compose", "broadcast", "filled", "may_copy"}
     known |= {"transposition", "transposes", "transposed", "flops"}
     assert set(op.traits) <= known, f"{op.name}: unknown traits {set(op.traits) - known}"
     if not op.traits:
         return
     for inputs, attrs in samples(op):
         y = compute(op, inputs, attrs)
-        if "uniform" in op.traits:
-            assert (y == attrs[op.attrs.index(op.traits["uniform"])]).all(), f"{op.name}: not uniform"
+        if "filled" in op.traits:
+            assert (y == attrs[op.attrs.index(op.traits["filled"])]).all(), f"{op.name}: not filled with it"
         if not inputs:
             continue
         x = inputs[0]
