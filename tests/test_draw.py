@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import xml.etree.ElementTree as ElementTree
+from itertools import pairwise
 
 import pytest
 
@@ -78,7 +79,7 @@ def test_layout_is_tidy(stage):
     found, names = stages(step, args, {})
     layout = _Layout(_sketch_graph(found[stage], names))
     for rank in layout.ranks:
-        for left, right in zip(rank, rank[1:], strict=False):
+        for left, right in pairwise(rank):
             a, b = layout.boxes[left], layout.boxes[right]
             assert a.x + a.width / 2 < b.x - b.width / 2 + 1e-6
     for path in layout.paths.values():

@@ -145,7 +145,7 @@ def test_text():
     assert plan(Graph((SPEC,), (), (), (0,))).peak == 0
 
 
-# -- planted mistakes ------------------------------------------------------------------------------------------
+# -- planted mistakes ------------------------------------------------------------------------------------
 
 
 def planned():
@@ -161,7 +161,7 @@ def test_overlapping_values_are_found():
     graph, made = planned()
     verify(graph, made)
     shifted = {v: 64 * i for i, v in enumerate(made.offset)}
-    with pytest.raises(PlanError, match="still needed|overwritten"):
+    with pytest.raises(PlanError, match=r"still needed|overwritten"):
         verify(graph, made._replace(offset=shifted, peak=1 << 20))
 
 

@@ -1,4 +1,4 @@
-"""Tracing: what is an input, what is a constant, what is a guard; and what is left behind, which is nothing."""
+"""Tracing: what is an input, a constant, a guard; and what is left behind, which is nothing."""
 
 from __future__ import annotations
 
@@ -193,7 +193,6 @@ def test_guards():
     assert not all(g.holds() for g in c.guards)
     model.train()
     assert all(g.holds() for g in c.guards)
-    del model
 
 
 # -- registers -----------------------------------------------------------------------------------------------

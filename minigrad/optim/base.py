@@ -201,14 +201,14 @@ class Optimizer:
     def hyper(self, group: Group, name: str, index: int | None = None) -> Any:
         """The number group[name] (or group[name][index]), which may be another at the next step."""
 
-        def read() -> Any:
-            value = group[name] if index is None else group[name][index]
-            return float(value)
-
+        value = group[name] if index is None else group[name][index]
         trace = current().trace
         if trace is None:
-            return read()
-        value = group[name] if index is None else group[name][index]
+            return value if type(value) is float else float(value)
+
+        def read() -> float:
+            return float(group[name] if index is None else group[name][index])
+
         if isinstance(value, Tensor):
             return Register(value.detach(), weak=True)
         self.choice(group, name, _kind)
@@ -219,9 +219,8 @@ class Optimizer:
         value = of(group[name])
         trace = current().trace
         if trace is not None:
-            trace.guard(
-                ("choice", id(group), name, of), lambda: of(group[name]), value, f"the optimizer's {name}"
-            )
+            key = ("choice", id(group), name, of)
+            trace.guard(key, lambda: of(group[name]), value, f"the optimizer's {name}")
         return value
 
     def renew(self) -> None:

@@ -15,7 +15,7 @@ ROWS, COLUMNS = 3, 4
 UNARY = {
     "tanh": lambda x: x.tanh(),
     "relu twice": lambda x: x.relu().relu(),
-    "neg twice": lambda x: -(-x),
+    "neg twice": lambda x: x.neg().neg(),
     "neg": lambda x: -x,
     "unit": lambda x: x * 1.0 + 0.0,
     "minus zero": lambda x: x - 0.0,
@@ -73,7 +73,7 @@ def _set(x):
 
 @st.composite
 def programs(draw):
-    """Steps (name, operand numbers), the values returned, whether with gradients, and which state is updated."""
+    """Steps (name, operand numbers), the values returned, whether with gradients, whether with updates."""
     steps = []
     count = draw(st.integers(1, 9))
     for position in range(count):

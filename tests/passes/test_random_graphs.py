@@ -6,12 +6,12 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from minigrad.drawing import draw
 from minigrad.execute import interpret
 from minigrad.ir import check, float32, float64
 from minigrad.passes import PIPELINE, run
 from minigrad.passes.cost import bytes_moved, flops
 from minigrad.plan import plan, verify
-from minigrad.drawing import draw
 
 from .arena import run_in_arena
 from .programs import Case, close, programs
