@@ -21,7 +21,8 @@ Every later call only looks up the program, reads the state, runs, and writes th
 
 **What makes a program another one**: shapes, dtypes and `requires_grad` of tensor arguments; the
 values of all other arguments; whether gradients are on; and the guards, that is what Python saw while
-tracing.  Programs are kept in a cache of `cache_size` entries, the least recently used go first.
+tracing.  `step.reasons` counts why a function was traced again.  Programs are kept in a cache of
+`cache_size` entries, the least recently used go first.
 
 **What is the same as without `compile`**: every number, every change to state, the random numbers,
 the `.grad` that `backward` leaves.  An exception leaves all state as it was.  Two threads may call;
@@ -76,8 +77,8 @@ class Entry:
         """Whether all of the state still exists."""
         return all(s.tensor is None or s.tensor() is not None for s in self.captured.state)
 
-    def ready(self) -> list[Tensor | None] | None:
-        """The tensors of the state, or None if the program no longer fits the world."""
+    def ready(self) -> list[Tensor | None] | str:
+        """The tensors of the state, or the reason why the program does not fit the world as it is."""
         tensors: list[Tensor | None] = []
         for ref, leaf, _, spec in self.captured.state:
             if ref is None:
@@ -85,13 +86,13 @@ class Entry:
                 continue
             t = ref()
             if t is None or t._array.shape != spec.shape or t._array.dtype != spec.dtype:
-                return None
+                return "state that was replaced"
             if leaf is not t._node and (leaf is not None or t.requires_grad):
-                return None
+                return "state that requires grad, or no longer does"
             tensors.append(t)
         for guard in self.captured.guards:
             if not guard.holds():
-                return None
+                return guard.text
         return tensors
 
     def run(self, arguments: list[Tensor], tensors: list[Tensor | None]) -> Any:
@@ -104,6 +105,12 @@ class Entry:
             self._check_aliases(arguments, arrays)
             for k in self.updated_arguments:
                 arguments[k]._writable("compile")
+        if tensors and any(t._node is not None and any(t is s for s in tensors) for t in arguments):
+            raise ArgumentError(
+                "compile",
+                "an argument that requires grad is also used from outside of its arguments",
+                fix="use it in one way: as an argument, or closed over",
+            )
         for number in captured.live:
             arrays.append(np.array(number.read(), np.float64))
         outputs = self.execute(*arrays)
@@ -197,6 +204,8 @@ class Compiled:
         self._cache: OrderedDict[Any, list[Entry]] = OrderedDict()
         self.cache_size = cache_size
         self.traces = 0
+        #: Why it was traced again: what was not as before, and how often.
+        self.reasons: dict[str, int] = {}
         self._lock = threading.RLock()
         _ALL.add(self)
 
@@ -220,10 +229,13 @@ class Compiled:
                 "an argument is neither a tensor nor hashable, so programs for it cannot be told apart",
                 fix="pass tensors, numbers, strings, or nests of these",
             ) from None
+        reason = "other arguments"
         if entries is not None:
             for i, entry in enumerate(entries):
                 tensors = entry.ready()
-                if tensors is not None:
+                if isinstance(tensors, str):
+                    reason = reason if i else tensors
+                else:
                     if i:
                         entries.insert(0, entries.pop(i))
                     self._cache.move_to_end(key)
@@ -231,6 +243,8 @@ class Compiled:
         captured = capture(self.function, args, kwargs)
         graph = run(captured.graph, self.passes)
         entry = Entry(captured, graph, self._executor(graph))
+        if self.traces:
+            self.reasons[reason] = self.reasons.get(reason, 0) + 1
         self.traces += 1
         entries = self._cache.setdefault(key, [])
         entries[:] = [entry, *(e for e in entries if e.alive())]

@@ -34,7 +34,8 @@ from .passes.fuse import stored
 
 #: Offsets are multiples of this: a cache line.
 ALIGN = 64
-#: Kinds of records whose kernels may refuse what they are given, because of its values.
+#: Kinds of records whose kernels may refuse what they are given, because of its values (others have
+#: the trait `refuses`).
 FALLIBLE = ("index", "opaque", "creation")
 
 
@@ -173,7 +174,7 @@ def _direct(
         for v in node.inputs:
             if root[v] < len(graph.inputs):
                 last_read[root[v]] = step_of[position]
-        if node.op.kind in FALLIBLE:
+        if node.op.kind in FALLIBLE or node.op.traits.get("refuses"):
             fallible = max(fallible, step_of[position])
     for v in graph.results:  # copied out at the end
         if root[v] < len(graph.inputs):

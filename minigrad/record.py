@@ -71,8 +71,8 @@ class Op:
               exchanged), transposes (names of the attributes by which the inputs of a
               contraction are transposed first), transposed ((*attrs) -> order of inputs, attrs
               that give the transposed result), flops ((*specs of inputs, spec, *attrs) ->
-              floating point operations), may_copy (of a view op: whether memory is shared
-              depends on its layout)
+              floating point operations), refuses (the kernel refuses some values), may_copy (of a
+              view op: whether memory is shared depends on its layout)
     samples   (rng) -> [(inputs, attrs), ...]: arguments for tests, benchmarks and documentation
     reference an independent, slow and obvious computation of the same values, for tests
     error     how far from numpy a kernel may be, in units in the last place

@@ -245,6 +245,7 @@ class Trace:
                 "a view that was taken outside of the trace is changed in place inside of it",
                 fix="take the view inside, or change the tensor that it is a view of",
             )
+        target._writable(op)
         self.touch(target)
         state, symbol = self.state(target), self.symbol(value)
         state.symbol = symbol

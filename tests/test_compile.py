@@ -805,6 +805,172 @@ def test_random_numbers_continue():
         compile(lambda: mg.manual_seed(3))()
 
 
+class Block(nn.Module):
+    """A transformer block of width 16 with four heads."""
+
+    def __init__(self):
+        super().__init__()
+        self.query = nn.Linear(16, 48)
+        self.output = nn.Linear(16, 16)
+        self.first, self.second = nn.LayerNorm(16), nn.LayerNorm(16)
+        self.up, self.down = nn.Linear(16, 32), nn.Linear(32, 16)
+        self.drop = nn.Dropout(0.1)
+
+    def forward(self, x):
+        b, t, c = x.shape
+        q, k, v = (y.reshape(b, t, 4, 4).transpose(1, 2) for y in self.query(self.first(x)).chunk(3, -1))
+        scores = ((q @ k.transpose(-2, -1)) * 0.5).masked_fill(mg.tril(mg.ones(t, t)) == 0, float("-inf"))
+        y = (self.drop(scores.softmax(-1)) @ v).transpose(1, 2).reshape(b, t, c)
+        x = x + self.output(y)
+        return x + self.down(F.gelu(self.up(self.second(x))))
+
+
+def test_transformer_block():
+    def make():
+        mg.manual_seed(2)
+        return Block()
+
+    rng = np.random.default_rng(0)
+    data = [
+        tuple(mg.tensor(rng.normal(size=(2, 5, 16)).astype(np.float32)) for _ in range(2)) for _ in range(4)
+    ]
+    worlds = []
+    for wrap in (lambda f: f, compile):
+        model = make()
+        optimizer = optim.AdamW(model.parameters(), lr=0.01)
+        step = wrap(step_of(model, optimizer, F.mse_loss))
+        mg.manual_seed(1)
+        worlds.append((model, optimizer, [step(x, y).item() for x, y in data]))
+    np.testing.assert_allclose(worlds[1][2], worlds[0][2], rtol=2e-5)
+    same_world(worlds[0][0], worlds[1][0], worlds[0][1], worlds[1][1], 1e-4)
+
+
+class Cube(autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**3
+
+    @staticmethod
+    def backward(ctx, g):
+        (x,) = ctx.saved_tensors
+        return g * 3 * x * x
+
+
+def with_function(w, x):
+    w.grad = None
+    (Cube.apply(w) * x).sum().backward()
+    return w.grad.clone()
+
+
+def with_hooks(w, x):
+    w.grad = None
+    y = w * x
+    y.retain_grad()
+    y.register_hook(lambda g: g + 1)
+    y.sum().backward()
+    return y.grad * 1.0
+
+
+def with_two_backwards(w, x):
+    y = (w * w * x).sum()
+    y.backward(retain_graph=True)
+    y.backward()
+    return y.detach()
+
+
+def with_closure(w, x):
+    optimizer = optim.SGD([w], lr=0.1)
+
+    def closure():
+        optimizer.zero_grad()
+        loss = ((w - x) ** 2).sum()
+        loss.backward()
+        return loss
+
+    return optimizer.step(closure).detach()
+
+
+def with_accumulation(w, x):
+    w.grad = None
+    for k in range(3):
+        ((w * x * k).sum() / 3).backward()
+    return w.grad * 1.0
+
+
+def with_vjp(w, x):
+    y, pull = mg.func.vjp(lambda t: t.sin() * w.detach(), x)
+    return y, pull(mg.ones(2))[0]
+
+
+def with_hessian(w, x):
+    (g,) = autograd.grad((w**4).sum(), w, create_graph=True)
+    return autograd.grad((g * x).sum(), w)[0]
+
+
+@pytest.mark.parametrize(
+    "f",
+    [
+        with_function, with_hooks, with_two_backwards, with_closure, with_accumulation, with_vjp, with_hessian,
+    ],
+)  # fmt: skip
+def test_all_ways_of_asking_for_gradients(f):
+    worlds = []
+    for wrap in (lambda f: f, compile):
+        w = mg.tensor([1.0, 2.0], requires_grad=True)
+        step = wrap(lambda x, w=w: f(w, x))
+        results = [step(mg.tensor([0.5, k])) for k in (1.0, 2.0, 3.0)]
+        outputs = mg.func.tree_map(lambda t: t.tolist(), results)
+        kept = w.grad is not None and f is not with_closure  # an optimizer's gradients are not kept
+        worlds.append((outputs, w.tolist(), w.grad.tolist() if kept else None))
+    assert worlds[0] == worlds[1]
+
+
+def test_modes_set_inside():
+    model = nn.BatchNorm1d(3)
+
+    @compile
+    def f(x, training):
+        model.train(training)
+        return model(x).detach()
+
+    x = mg.randn(4, 3)
+    for training in (True, False, True, False):
+        f(x, training)
+    assert f.traces == 2
+    assert model.num_batches_tracked.item() == 2
+
+
+def test_reasons_for_tracing_again():
+    model = nn.Dropout(0.5)
+    flag = mg.tensor(1.0)
+    f = compile(lambda x: model(x) * flag.item())
+    f(mg.ones(2))
+    f(mg.ones(3))
+    model.eval()
+    f(mg.ones(3))
+    flag.assign(2.0)
+    f(mg.ones(3))
+    assert list(f.reasons)[:2] == ["other arguments", "the mode of a module"]
+    assert "a value read at test_compile.py" in list(f.reasons)[2]
+
+
+def test_an_argument_that_is_also_closed_over():
+    w = mg.ones(2, requires_grad=True)
+    with pytest.raises(ArgumentError, match="closed over"):
+        compile(lambda x: autograd.grad((x * w).sum(), x)[0])(w)
+    v = mg.ones(2)
+    same(compile(lambda x: x * v)(v), v)
+
+
+def test_read_only_state_is_not_written():
+    a = np.ones(2, np.float32)
+    a.flags.writeable = False
+    w = mg.from_numpy(a)
+    with pytest.raises(ArgumentError, match="read-only"):
+        compile(lambda x: w.assign(x))(mg.zeros(2))
+
+
 def test_nothing_is_left_behind():
     """Programs keep no tensor of the function alive but those that it can reach itself."""
     model = mlp()

@@ -108,6 +108,9 @@ class Module:
 
     @training.setter
     def training(self, value: bool) -> None:
+        trace = current().trace
+        if trace is not None:  # the function decides itself, whatever the mode was before
+            trace.guard(("training", id(self)), bool, False, "a mode that was set")
         self.__dict__["_training"] = value
 
     # -- calling --------------------------------------------------------------------------------

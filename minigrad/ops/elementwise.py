@@ -164,6 +164,7 @@ _floor_divide_op = primitive(
     kernel=_checked_zero(np.floor_divide),
     shape=_elementwise_shape("number"),
     vjp=(_zero, _zero),
+    traits={"refuses": True},  # an integer zero
     samples=_Samples(2, (0.5, 3.0), (), False),
     doc="floor(input / other)",
 )
@@ -174,6 +175,7 @@ _trunc_divide_op = primitive(
     kernel=_checked_zero(_trunc_kernel),
     shape=_elementwise_shape("number"),
     vjp=(_zero, _zero),
+    traits={"refuses": True},  # an integer zero
     samples=_Samples(2, (0.5, 3.0), (), False),
     doc="trunc(input / other)",
 )
@@ -201,6 +203,7 @@ _remainder_op = primitive(
     kernel=_checked_zero(np.remainder),
     shape=_elementwise_shape("number"),
     vjp=(lambda g: g, lambda g, input, other: -g * floor_divide(input, other)),
+    traits={"refuses": True},  # an integer zero
     samples=_Samples(2, (0.6, 2.9), (), False),
     doc="input - floor(input / other) * other",
 )

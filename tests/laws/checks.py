@@ -463,7 +463,7 @@ def special_values_agree(op: Op, backend: Any) -> None:
 def traits_are_true(op: Op) -> None:
     """The algebra that passes rely on is the algebra of the kernel."""
     known = {"commutative", "unit", "involution", "idempotent"}
-    known |= {"identity", "compose", "broadcast", "filled", "may_copy"}
+    known |= {"identity", "compose", "broadcast", "filled", "may_copy", "refuses"}
     known |= {"transposition", "transposes", "transposed", "flops"}
     assert set(op.traits) <= known, f"{op.name}: unknown traits {set(op.traits) - known}"
     if not op.traits:
