@@ -43,6 +43,7 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from operator import is_
 from typing import Any
 
 import numpy as np
@@ -55,7 +56,7 @@ from .mode import Mode, current
 from .passes import PIPELINE, resolve, run
 from .tensor import Symbol, Tensor, wrap
 from .trace import Captured, capture
-from .tree import flatten
+from .tree import LEAF, flatten
 
 #: All compiled functions that exist, for `show_config`.
 _ALL: weakref.WeakSet[Compiled] = weakref.WeakSet()
@@ -64,7 +65,19 @@ _ALL: weakref.WeakSet[Compiled] = weakref.WeakSet()
 class Entry:
     """One program in the cache."""
 
-    __slots__ = ("captured", "execute", "graph", "state_ids", "updated_arguments", "updated_state")
+    __slots__ = (
+        "_arrays",
+        "_changed",
+        "_memory",
+        "_numbers",
+        "_readers",
+        "captured",
+        "execute",
+        "graph",
+        "history",
+        "updated_arguments",
+        "updated_state",
+    )
 
     def __init__(self, captured: Captured, graph: Graph, execute: Run) -> None:
         self.captured, self.graph, self.execute = captured, graph, execute
@@ -72,6 +85,12 @@ class Entry:
         targets = [target for target, _ in graph.updates]
         self.updated_arguments = [t for t in targets if t < first]
         self.updated_state = [t - first for t in targets if t >= first]
+        self.history = any(history for _, _, history in captured.result)
+        self._arrays: list[Any] = []  # of the state, as they were at the last call
+        self._memory: frozenset[int] = frozenset()  # whose memory they are
+        self._changed: frozenset[int] = frozenset()  # of those that are updated
+        self._numbers = [np.zeros((), np.float64) for _ in captured.live]
+        self._readers = [number.read for number in captured.live]
 
     def alive(self) -> bool:
         """Whether all of the state still exists."""
@@ -80,57 +99,71 @@ class Entry:
     def ready(self) -> list[Tensor | None] | str:
         """The tensors of the state, or the reason why the program does not fit the world as it is."""
         tensors: list[Tensor | None] = []
-        for ref, leaf, _, spec in self.captured.state:
-            if ref is None:
-                tensors.append(None)
-                continue
-            t = ref()
-            if t is None or t._array.shape != spec.shape or t._array.dtype != spec.dtype:
-                return "state that was replaced"
-            if leaf is not t._node and (leaf is not None or t.requires_grad):
-                return "state that requires grad, or no longer does"
+        arrays: list[Any] = []
+        for ref, leaf, array, spec in self.captured.state:
+            t = None
+            if ref is not None:
+                t = ref()
+                if t is None:
+                    return "state that was replaced"
+                array = t._array
+                if array.shape != spec.shape or array.dtype != spec.dtype:
+                    return "state of another shape or dtype"
+                if leaf is not t._node and (leaf is not None or t.requires_grad):
+                    return "state that requires grad, or no longer does"
             tensors.append(t)
+            arrays.append(array)
         for guard in self.captured.guards:
             if not guard.holds():
                 return guard.text
+        self.remember(arrays)
         return tensors
+
+    def remember(self, arrays: list[Any]) -> None:
+        """Note the arrays of the state, and whose memory they are if they are others than before."""
+        old = self._arrays
+        if len(old) == len(arrays) and all(map(is_, old, arrays)):
+            return
+        bases = [_base(a) for a in arrays]
+        self._arrays = arrays
+        self._memory = frozenset(bases)
+        self._changed = frozenset(bases[k] for k in self.updated_state if k < len(bases))
 
     def run(self, arguments: list[Tensor], tensors: list[Tensor | None]) -> Any:
         """Run the program on these arguments and do what it does to the world."""
         captured = self.captured
-        arrays = [t._array for t in arguments]
-        for t, state in zip(tensors, captured.state, strict=True):
-            arrays.append(state.array if t is None else t._array)
+        given = [t._array for t in arguments]
         if self.updated_arguments or self.updated_state:
-            self._check_aliases(arguments, arrays)
-            for k in self.updated_arguments:
-                arguments[k]._writable("compile")
-        if tensors and any(t._node is not None and any(t is s for s in tensors) for t in arguments):
-            raise ArgumentError(
-                "compile",
-                "an argument that requires grad is also used from outside of its arguments",
-                fix="use it in one way: as an argument, or closed over",
-            )
-        for number in captured.live:
-            arrays.append(np.array(number.read(), np.float64))
-        outputs = self.execute(*arrays)
+            self._check_aliases(arguments, given)
+        for t in arguments:
+            if t._node is not None and any(t is s for s in tensors):
+                raise ArgumentError(
+                    "compile",
+                    "an argument that requires grad is also used from outside of its arguments",
+                    fix="use it in one way: as an argument, or closed over",
+                )
+        for number, read in zip(self._numbers, self._readers, strict=True):
+            number[()] = read()
+        outputs = self.execute(*given, *self._arrays, *self._numbers)
         if self.updated_arguments or self.updated_state:
             where = here()
-            for k in self.updated_arguments:
-                arguments[k]._touch(where)
-            for k in self.updated_state:
-                t = tensors[k]
+            changed = [arguments[k] for k in self.updated_arguments]
+            for t in (*changed, *[tensors[k] for k in self.updated_state]):
                 if t is not None:
-                    t._touch(where)
+                    cell = t._version
+                    if cell is None:
+                        cell = t._cell()
+                    cell[0] += 1
+                    cell[1] = where
         for leaf, index in captured.grads:
             leaf.grad = None if index is None else wrap(outputs[index])
         for k, index in captured.argument_grads:
             _add_grad(arguments[k], wrap(outputs[index]))
         leaves = []
         parents: tuple[Any, ...] = ()
-        if any(history for _, _, history in captured.result):
+        if self.history:
             nodes = [t._node for t in arguments] + [s.leaf for s in captured.state]
-            parents = tuple(node for node in nodes if node is not None)
+            parents = tuple([node for node in nodes if node is not None])
         for kind, value, history in captured.result:
             if kind == "value":
                 leaves.append(value)
@@ -139,15 +172,21 @@ class Entry:
                 if history:
                     y._node = _no_history(y, parents)
                 leaves.append(y)
-        return captured.structure.build(leaves)
+        return leaves[0] if captured.structure is LEAF else captured.structure.build(leaves)
 
     def _check_aliases(self, arguments: list[Tensor], arrays: list[Any]) -> None:
-        """Raise if an argument shares memory with state, one of them being changed."""
-        first = len(arguments)
+        """Raise if an argument shares memory with another input, one of them being changed."""
         bases = [_base(a) for a in arrays]
-        changed = {bases[k] for k in self.updated_arguments} | {bases[first + k] for k in self.updated_state}
-        for k in range(first):
-            if bases[k] in changed and bases.count(bases[k]) > 1:
+        for k in self.updated_arguments:
+            arguments[k]._writable("compile")
+        for k, base in enumerate(bases):
+            changed = base in self._changed
+            if self.updated_arguments and not changed:
+                among = [j for j, other in enumerate(bases) if other == base]
+                changed = any(j in self.updated_arguments for j in among) and (
+                    len(among) > 1 or base in self._memory
+                )
+            if changed:
                 raise ArgumentError(
                     "compile",
                     f"argument {k} of shape {arguments[k].shape} shares memory with another input, and one "
@@ -214,7 +253,10 @@ class Compiled:
         mode = current()
         if mode.trace is not None or mode.anomaly:
             return self.function(*args, **kwargs)
-        leaves, structure = flatten((args, kwargs))
+        if kwargs:
+            leaves, structure = flatten((args, kwargs))
+        else:
+            leaves, structure = flatten(args)
         key, arguments = _key(leaves, mode)
         with self._lock:
             entry, tensors = self._find((structure, key), args, kwargs)
@@ -250,7 +292,10 @@ class Compiled:
         entries[:] = [entry, *(e for e in entries if e.alive())]
         self._cache.move_to_end(key)
         self._evict()
-        return entry, [None if s.tensor is None else s.tensor() for s in captured.state]
+        tensors = [None if s.tensor is None else s.tensor() for s in captured.state]
+        arrays = [s.array if t is None else t._array for s, t in zip(captured.state, tensors, strict=True)]
+        entry.remember(arrays)  # no guards: what the function itself has changed counts from the next call on
+        return entry, tensors
 
     def _evict(self) -> None:
         while sum(map(len, self._cache.values())) > self.cache_size:

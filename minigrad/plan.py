@@ -30,7 +30,7 @@ from typing import NamedTuple
 
 from .execute import roots
 from .ir import Graph, Group
-from .passes.fuse import stored
+from .passes.fuse import stored_by
 
 #: Offsets are multiples of this: a cache line.
 ALIGN = 64
@@ -108,8 +108,8 @@ def plan(graph: Graph) -> Plan:
     steps = graph.steps()
     step_of = [k for k, group in enumerate(steps) for _ in range(group.start, group.stop)]
     kept: set[int] = set()
-    for group in steps:
-        kept.update(stored(graph, group) if group.stop - group.start > 1 else [first + group.start])
+    for group, values in zip(steps, stored_by(graph, steps), strict=True):
+        kept.update(values if group.stop - group.start > 1 else [first + group.start])
     root = roots(graph)
     for v in range(first, first + len(graph.nodes)):
         if root[v] != v and v not in kept:
@@ -221,6 +221,7 @@ def _share(
     """Values that lie in the same place because one is computed from the other in place."""
     owner: dict[int, list[int]] = {v: [v] for v in values}
     taken: set[int] = set()
+    viewed = {v for n in graph.nodes if n.op.view for v in n.inputs}
     for v in values:
         node = graph.nodes[v - graph.first_node]
         if node.op.kind != "elementwise":
@@ -234,7 +235,7 @@ def _share(
                 and born[x] < born[v]
                 and dies[x] == born[v]
                 and _elementwise(graph, step, x, v)
-                and not any(n.op.view and x in n.inputs for n in graph.nodes)
+                and x not in viewed
             ):
                 taken.add(x)
                 chain = owner[x]

@@ -910,10 +910,8 @@ def with_hessian(w, x):
 
 @pytest.mark.parametrize(
     "f",
-    [
-        with_function, with_hooks, with_two_backwards, with_closure, with_accumulation, with_vjp, with_hessian,
-    ],
-)  # fmt: skip
+    [with_function, with_hooks, with_two_backwards, with_closure, with_accumulation, with_vjp, with_hessian],
+)
 def test_all_ways_of_asking_for_gradients(f):
     worlds = []
     for wrap in (lambda f: f, compile):

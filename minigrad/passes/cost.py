@@ -18,30 +18,33 @@ from __future__ import annotations
 
 import ast
 import math
+from collections.abc import Sequence
 
 from ..formula import Formula
 from ..ir import Graph, Group, Node, Spec
-from .fuse import stored
+from .fuse import stored, stored_by
 
 
 def _bytes(spec: Spec) -> int:
     return math.prod(spec.shape) * spec.dtype.itemsize
 
 
-def step_bytes(graph: Graph, group: Group) -> int:
-    """Bytes that a step reads and writes."""
+def step_bytes(graph: Graph, group: Group, outputs: Sequence[int] | None = None) -> int:
+    """Bytes that a step reads and writes; outputs: what is stored of it, if that is known."""
     first = graph.first_node
     inside = range(first + group.start, first + group.stop)
     nodes = graph.nodes[group.start : group.stop]
     if len(nodes) == 1 and nodes[0].op.view:
         return 0
     read = {v for node in nodes for v in node.inputs if v not in inside}
-    return sum(_bytes(graph.spec(v)) for v in (*read, *stored(graph, group)))
+    written = stored(graph, group) if outputs is None else outputs
+    return sum(_bytes(graph.spec(v)) for v in (*read, *written))
 
 
 def bytes_moved(graph: Graph) -> int:
     """Bytes that all steps read and write, and that updates and outputs copy."""
-    return sum(step_bytes(graph, group) for group in graph.steps())
+    steps = graph.steps()
+    return sum(map(step_bytes, [graph] * len(steps), steps, stored_by(graph, steps)))
 
 
 def _in_formula(formula: Formula) -> int:

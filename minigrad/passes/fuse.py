@@ -39,6 +39,7 @@ References: Chen et al. 2018 (TVM, 1802.04799) for the kinds of operations that 
 from __future__ import annotations
 
 import heapq
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ..ir import Graph, Group, Node, Shape, Spec
@@ -345,13 +346,27 @@ class Program(NamedTuple):
 
 def stored(graph: Graph, group: Group) -> list[int]:
     """The values of a group that are used outside of it, in order: its outputs."""
+    return stored_by(graph, (group,))[0]
+
+
+def stored_by(graph: Graph, steps: Sequence[Group]) -> list[list[int]]:
+    """`stored` of each of these steps, which are in order, in one walk."""
     first = graph.first_node
-    inside = range(first + group.start, first + group.stop)
-    used = {v for v in graph.results if v in inside}
+    step_of: dict[int, int] = {}
+    for k, step in enumerate(steps):
+        for position in range(step.start, step.stop):
+            step_of[first + position] = k
+    used: list[set[int]] = [set() for _ in steps]
+    for v in graph.results:
+        if v in step_of:
+            used[step_of[v]].add(v)
     for position, node in enumerate(graph.nodes):
-        if not group.start <= position < group.stop:
-            used.update(v for v in node.inputs if v in inside)
-    return sorted(used)
+        mine = step_of.get(first + position)
+        for v in node.inputs:
+            theirs = step_of.get(v)
+            if theirs is not None and theirs != mine:
+                used[theirs].add(v)
+    return [sorted(values) for values in used]
 
 
 def programs(graph: Graph, group: Group) -> list[Program]:
@@ -381,4 +396,4 @@ def programs(graph: Graph, group: Group) -> list[Program]:
     return result
 
 
-__all__ = ["Program", "Step", "fuse", "programs", "stored"]
+__all__ = ["Program", "Step", "fuse", "programs", "stored", "stored_by"]
