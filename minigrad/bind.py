@@ -101,13 +101,10 @@ def _traced_view(op: Op, base: Tensor, attrs: tuple[Any, ...], y: Symbol, node: 
     next (`Trace.symbol`), and a change of the view is a change of the base (`_write_traced`).
 
     Of an operation that shares memory or does not, as the layout is, nobody knows here what a change
-    would do, so neither the result nor its base may be changed any more.
+    would do: the result may not be changed, nor used after its base was (`Trace.refresh`).
     """
     if op.traits.get("may_copy"):
-        cell = base._cell() if type(base._array) is Symbol else [0, None]
-        if len(cell) == 2:
-            cell.append("viewed")
-        return wrap(y, node, cell)
+        return wrap(y, node, base._cell())
     return wrap_view(base, op, attrs, y, node)
 
 
@@ -633,6 +630,9 @@ def in_place(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     def changed(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if not current().grad:
             return write(self, function(self, *args, **kwargs), name)
+        trace = current().trace
+        if trace is not None:
+            trace.refresh(self)
         # The function gets a stand-in for the old value.  If a derivative rule keeps that (as in
         # `y *= w`), it is given memory of its own before the old value is written over.
         old = wrap(self._array, self._node, self._cell())
@@ -732,11 +732,12 @@ def _write_traced(trace: Any, target: Tensor, value: Tensor, name: str) -> Tenso
         parent = apply(update, (target._parent, value), (target._viewed_by, target._attrs))
         _write_traced(trace, target._parent, parent, name)
         return target
-    if target._version is not None and len(target._version) > 2:
+    if target._array.origin is not None:
         raise TraceError(
             name,
-            "a traced tensor that is or has a view is changed in place",
-            fix="write it out of place, or on a .clone()",
+            "a reshaped or detached tensor is changed in place inside a trace, where it is not known whether "
+            "it shares the memory of what it was made of",
+            fix="change that, or a .clone()",
         )
     target._array = trace.symbol(value)
     target._node = value._node

@@ -148,11 +148,11 @@ class Entry:
         if self.updated_arguments or self.updated_state:
             where = here()
             changed = [arguments[k] for k in self.updated_arguments]
-            for t in (*changed, *[tensors[k] for k in self.updated_state]):
-                if t is not None:
-                    cell = t._version
+            for state in (*changed, *[tensors[k] for k in self.updated_state]):
+                if state is not None:
+                    cell = state._version
                     if cell is None:
-                        cell = t._cell()
+                        cell = state._cell()
                     cell[0] += 1
                     cell[1] = where
         for leaf, index in captured.grads:
@@ -324,6 +324,12 @@ class Compiled:
     def cached(self) -> int:
         """How many programs there are."""
         return sum(map(len, self._cache.values()))
+
+    def __getattr__(self, name: str) -> Any:
+        """What the function has, for a compiled module: `compiled.parameters()`."""
+        if name.startswith("__") or "function" not in self.__dict__:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self.function, name)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         """As a method, `self` is an argument like others."""

@@ -43,6 +43,7 @@ from .errors import ArgumentError, DTypeError, short_line
 from .ir import Graph, Group, Spec
 from .passes import run
 from .tensor import Tensor
+from .trace import Captured
 
 #: Fill and border of boxes, by the kind of record.
 COLOURS: dict[str, tuple[str, str]] = {
@@ -202,7 +203,7 @@ def _sketch_graph(graph: Graph, names: dict[int, str]) -> Sketch:
         if not who and not results and len(values) == len(graph.inputs):
             continue
         rows = _listed(
-            [f"%{v} {names.get(v, 'input' if v < len(graph.inputs) else 'constant')}" for v in values],
+            [_input_name(names, v, "input" if v < len(graph.inputs) else "constant") for v in values],
             [str(graph.spec(v)) for v in values],
         )
         number = sketch.add(Box(rows, "input"))
@@ -219,9 +220,13 @@ def _sketch_graph(graph: Graph, names: dict[int, str]) -> Sketch:
         if v in place:
             written.setdefault(place[v], []).append(target)
     for source, targets in written.items():
-        rows = _listed([f"update %{t}" for t in targets], [names.get(t, "") for t in targets])
+        rows = _listed([f"update {_input_name(names, t)}" for t in targets], [""] * len(targets))
         sketch.connect(source, sketch.add(Box(rows, "update")))
     return sketch
+
+
+def _input_name(names: dict[int, str], value: int, otherwise: str = "input") -> str:
+    return f"%{value} {names.get(value, otherwise)}"
 
 
 def _listed(texts: list[str], notes: list[str]) -> list[Row]:
@@ -542,17 +547,68 @@ def _mermaid(sketch: Sketch) -> str:
 FORMATS: dict[str, Callable[[Sketch], str]] = {"svg": _svg, "dot": _dot, "mermaid": _mermaid}
 
 
+def input_names(function: Any, captured: Captured) -> dict[int, str]:
+    """What the inputs of a captured function are called in the program: parameters by their paths,
+    other tensors by the variable that holds them, an optimizer's state by what it belongs to."""
+    known: dict[int, str] = {}
+    optimizers = []
+    for variable, value in _reachable_from(function):
+        if isinstance(value, Tensor):
+            known.setdefault(id(value), variable)
+        elif hasattr(value, "named_parameters") and hasattr(value, "named_buffers"):
+            for name, t in (*value.named_parameters(), *value.named_buffers()):
+                known.setdefault(id(t), f"{variable}.{name}" if variable else name)
+        elif hasattr(value, "param_groups") and hasattr(value, "state"):
+            optimizers.append(value)
+    for optimizer in optimizers:
+        for p, slots in optimizer.state.items():
+            for name, t in slots.items():
+                if isinstance(t, Tensor):
+                    known.setdefault(id(t), f"{name} of {known.get(id(p), 'a parameter')}")
+    names = dict.fromkeys(range(captured.arguments), "argument")
+    for i, state in enumerate(captured.state, captured.arguments):
+        t = None if state.tensor is None else state.tensor()
+        names[i] = "state" if t is None else known.get(id(t), "state")
+    for i, number in enumerate(captured.live, captured.arguments + len(captured.state)):
+        names[i] = number.name
+    return names
+
+
+def _reachable_from(function: Any) -> list[tuple[str, Any]]:
+    """Variables that a function uses, with their values: what it closes over, and its globals."""
+    owner = getattr(function, "__self__", function)
+    found: list[tuple[str, Any]] = [] if owner is None else [("", owner)]
+    code = getattr(function, "__code__", None)
+    if code is None:
+        return found
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=False):
+        try:
+            found.append((name, cell.cell_contents))
+        except ValueError:  # not bound yet
+            continue
+    space = function.__globals__
+    found += [(name, space[name]) for name in code.co_names if name in space]
+    defaults = function.__defaults__ or ()
+    found += zip(
+        code.co_varnames[: code.co_argcount][-len(defaults) :] if defaults else (), defaults, strict=True
+    )
+    for _, value in list(found):  # one level deeper: a function that this one calls
+        if hasattr(value, "__code__") and value.__closure__:
+            for name, cell in zip(value.__code__.co_freevars, value.__closure__, strict=True):
+                try:
+                    found.append((name, cell.cell_contents))
+                except ValueError:
+                    continue
+    return found
+
+
 def stages(f: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[dict[str, Graph], dict[int, str]]:
     """The graphs of a function, after tracing ("trace") and after each pass; and names of its inputs."""
     compiled = f if isinstance(f, Compiled) else compile_(f)
     captured = compiled.captured(*args, **kwargs)
     found = {"trace": captured.graph}
     run(captured.graph, compiled.passes, lambda name, before, after: found.__setitem__(name, after))
-    names = dict.fromkeys(range(captured.arguments), "argument")
-    names.update({captured.arguments + i: "state" for i in range(len(captured.state))})
-    numbers = captured.arguments + len(captured.state)
-    names.update({numbers + i: number.name for i, number in enumerate(captured.live)})
-    return found, names
+    return found, input_names(compiled.function, captured)
 
 
 def draw(x: Any, *args: Any, format: str = "svg", stage: str | None = None, **kwargs: Any) -> Picture:
@@ -579,4 +635,4 @@ def draw(x: Any, *args: Any, format: str = "svg", stage: str | None = None, **kw
     return picture
 
 
-__all__ = ["COLOURS", "FORMATS", "Picture", "draw", "stages"]
+__all__ = ["COLOURS", "FORMATS", "Picture", "draw", "input_names", "stages"]

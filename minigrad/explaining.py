@@ -30,7 +30,7 @@ import numpy as np
 
 from .compiled import Compiled
 from .compiled import compile as compile_
-from .drawing import Picture, _sketch_graph, _svg
+from .drawing import Picture, _sketch_graph, _svg, input_names
 from .errors import Error
 from .ir import Graph
 from .passes import run
@@ -202,10 +202,7 @@ def explain(f: Any, *args: Any, repeats: int = 20, **kwargs: Any) -> Report:
 
     look("trace", captured.graph, captured.graph)
     run(captured.graph, compiled.passes, look)
-    names = dict.fromkeys(range(captured.arguments), "argument")
-    names.update({captured.arguments + i: "state" for i in range(len(captured.state))})
-    numbers = captured.arguments + len(captured.state)
-    names.update({numbers + i: number.name for i, number in enumerate(captured.live)})
+    names = input_names(compiled.function, captured)
     return Report(getattr(compiled, "__name__", "function"), stages, _name(execute), names)
 
 

@@ -398,11 +398,9 @@ class Tensor(TensorMethods):
         trace = current().trace
         if trace is not None:
             if isinstance(self._array, Symbol):
-                cell = self._cell()
-                if len(cell) == 2:
-                    cell.append("viewed")
-            else:
-                trace.meet(self)
+                trace.refresh(self)
+                return wrap(trace.alias(self), None, self._cell())
+            trace.meet(self)
         return wrap(self._array, None, self._cell())
 
     @property

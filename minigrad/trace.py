@@ -212,10 +212,32 @@ class Trace:
                 "return it from the function it belongs to",
                 TraceError,
             )
-        if array.origin is not None and isinstance(t, View) and array.origin != t.version:
-            array = t._array = self.record(t._viewed_by, (t._parent,), t._attrs)  # its base has changed
-        symbol: Symbol = array
+        self.refresh(t)
+        symbol: Symbol = t._array
         return symbol
+
+    def alias(self, t: Tensor) -> Symbol:
+        """A symbol for another tensor that shares the memory of a traced one."""
+        first = t._array
+        symbol = Symbol(Spec(first.shape, first.dtype), first.number, first.trace)
+        symbol.origin = t.version
+        return symbol
+
+    def refresh(self, t: Tensor) -> None:
+        """Let a traced view show what its base is now, if that has changed since."""
+        array = t._array
+        if not isinstance(array, Symbol) or array.origin is None or array.origin == t.version:
+            return
+        if array.trace is not self or self.closed:
+            return
+        if not isinstance(t, View):
+            raise TraceError(
+                "trace",
+                f"a reshaped or detached tensor of shape {t.shape} is used after a change in place of what "
+                "it was made of; whether it shares that memory is not known in a trace",
+                fix="make it again after the change, or take a .clone() before",
+            )
+        t._array = self.record(t._viewed_by, (t._parent,), t._attrs)
 
     # -- recording ------------------------------------------------------------------------------
 

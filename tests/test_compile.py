@@ -362,6 +362,21 @@ def test_views_follow_their_base():
     assert [t.tolist() for t in y] == wanted
 
 
+def test_a_view_that_is_returned_shows_the_last_value():
+    w = mg.ones(2, 2)
+
+    def f():
+        v = w.T
+        u = w[0]
+        w.mul_(2.0)
+        u.add_(1.0)
+        return v.detach(), u
+
+    wanted = [y.tolist() for y in f()]
+    w.fill_(1.0)
+    assert [y.tolist() for y in compile(f)()] == wanted == [[[3.0, 2.0], [3.0, 2.0]], [3.0, 3.0]]
+
+
 def test_gradients_through_changed_views():
     def f(x):
         y = x * 2.0
@@ -383,8 +398,17 @@ def test_a_reshaped_tensor_is_not_changed():
         v.mul_(2.0)
         return x
 
-    with pytest.raises(TraceError, match="view"):
+    with pytest.raises(TraceError, match="reshaped"):
         compile(f)(w)
+    same(w, np.ones((2, 2), np.float32))
+
+    def late():
+        v = w.reshape(4)
+        w.mul_(2.0)
+        return v
+
+    with pytest.raises(TraceError, match="make it again"):
+        compile(late)()
     same(w, np.ones((2, 2), np.float32))
 
 
@@ -717,6 +741,16 @@ def test_decorator_forms():
     assert isinstance(f, Compiled)
     assert not f.graph(mg.ones(2)).groups
     assert f(mg.ones(())).item() == 2.0
+
+
+def test_modules():
+    model = mlp()
+    f = compile(model)
+    x = batches(1)[0][0]
+    same(f(x).detach(), model(x).detach())
+    assert next(iter(f.parameters())) is model[0].weight
+    with pytest.raises(AttributeError):
+        f.no_such_thing  # noqa: B018
 
 
 def test_methods():

@@ -70,7 +70,7 @@ def fuse(graph: Graph) -> Graph:
         for v in node.inputs:
             if v >= graph.first_node:
                 users[v - graph.first_node].append(position)
-    parts, lanes = _lanes(graph, _cluster(graph, order, users))
+    parts, lanes = _lanes(graph, _joined(graph, _cluster(graph, order, users)))
     return _ordered(graph, parts, lanes)
 
 
@@ -234,6 +234,49 @@ def _row_dims(graph: Graph, node: Node) -> Shape | None:
     for d in dims:
         row *= shape[d]
     return dims if row <= LONGEST_ROW else None
+
+
+def _joined(graph: Graph, clusters: list[Cluster]) -> list[Cluster]:
+    """Clusters, with each that needs nothing after an earlier one of its space made part of that one.
+
+    What two groups read is then read once: the square of a difference, and its gradient.
+    """
+    first = graph.first_node
+    where: dict[int, int] = {}
+    result: list[Cluster] = []
+    for cluster in clusters:
+        positions = set(cluster.nodes)
+        operands = {v - first for p in cluster.nodes for v in graph.nodes[p].inputs if v >= first} - positions
+        last = max((where[p] for p in operands), default=-1)
+        if last >= 0 and _continues(graph, result[last], cluster, [p for p in operands if where[p] == last]):
+            target = result[last]
+            target.nodes[:0] = cluster.nodes
+            target.rows = target.rows or cluster.rows
+        else:
+            last = len(result)
+            result.append(cluster)
+        for p in positions:
+            where[p] = last
+    return result
+
+
+def _continues(graph: Graph, one: Cluster, other: Cluster, shared: list[int]) -> bool:
+    """Whether `other`, which uses the values `shared` of `one`, may run in the same loop."""
+    if one.space is None or one.space != other.space or other.anchored or one.updates != other.updates:
+        return False
+    rows = one.rows or other.rows
+    if other.rows not in (None, rows) or (rows is not None and one.anchored):
+        return False
+    if any(graph.nodes[p].spec.shape != one.space for p in shared):
+        return False
+    if not all(_read_by_position(graph, p, _users_in(graph, p, other)) for p in shared):
+        return False
+    return rows is None or all(_reduces(graph, p) in (None, rows) for p in (*one.nodes, *other.nodes))
+
+
+def _users_in(graph: Graph, position: int, cluster: Cluster) -> list[int]:
+    value = graph.first_node + position
+    return [p for p in cluster.nodes if value in graph.nodes[p].inputs]
 
 
 # -- lanes -----------------------------------------------------------------------------------------

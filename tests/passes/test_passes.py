@@ -207,6 +207,14 @@ def test_rows():
     assert all("mean" not in g or "sum" not in g for g in groups(both))
 
 
+def test_siblings_share_a_loop():
+    def f(x):
+        d = x - 1.0
+        return d.square().sum(), (d + d) * 0.5
+
+    assert groups(after(f, fuse)) == [["sub", "square", "sum", "add", "mul"]]
+
+
 def test_no_cycles():
     """A value that leaves a group and comes back through a product cannot be inside."""
 
