@@ -54,6 +54,7 @@ from .execute import Run, get_executor
 from .ir import Graph, Spec
 from .mode import Mode, current
 from .passes import PIPELINE, resolve, run
+from .tape import Leaf
 from .tensor import Symbol, Tensor, wrap
 from .trace import Captured, capture
 from .tree import LEAF, flatten
@@ -158,7 +159,7 @@ class Entry:
         for leaf, index in captured.grads:
             leaf.grad = None if index is None else wrap(outputs[index])
         for k, index in captured.argument_grads:
-            _add_grad(arguments[k], wrap(outputs[index]))
+            arguments[k].grad = None if index is None else wrap(outputs[index])
         leaves = []
         parents: tuple[Any, ...] = ()
         if self.history:
@@ -199,10 +200,6 @@ def _base(array: Any) -> int:
     while array.base is not None and hasattr(array.base, "base"):
         array = array.base
     return id(array)
-
-
-def _add_grad(t: Tensor, g: Tensor) -> None:
-    t.grad = g if t.grad is None else wrap(t.grad._array + g._array)
 
 
 def _no_history(y: Tensor, parents: tuple[Any, ...]) -> Any:
@@ -345,8 +342,9 @@ class Compiled:
 
 
 def _key(leaves: list[Any], mode: Mode) -> tuple[Any, list[Tensor]]:
-    """What a program depends on besides the structure of the arguments; and the distinct tensors."""
+    """What a program depends on besides the structure of the arguments; and `trace.arguments_of`."""
     arguments: list[Tensor] = []
+    grads: list[Tensor] = []
     parts: list[Any] = [mode.grad, mode.inference]
     for leaf in leaves:
         if isinstance(leaf, Tensor):
@@ -358,7 +356,15 @@ def _key(leaves: list[Any], mode: Mode) -> tuple[Any, list[Tensor]]:
             same = next((i for i, t in enumerate(arguments) if t is leaf), None)
             if same is None:
                 arguments.append(leaf)
-                parts.append((array.shape, array.dtype, leaf._node is not None))
+                node = leaf._node
+                if node is None:
+                    parts.append((array.shape, array.dtype))
+                elif isinstance(node, Leaf):
+                    parts.append((array.shape, array.dtype, node.grad is not None))
+                    if node.grad is not None:
+                        grads.append(node.grad)
+                else:
+                    parts.append((array.shape, array.dtype, "result"))
             else:
                 parts.append(same)
         elif hasattr(leaf, "__array_interface__"):
@@ -369,7 +375,7 @@ def _key(leaves: list[Any], mode: Mode) -> tuple[Any, list[Tensor]]:
             )
         else:
             parts.append((type(leaf), leaf.hex() if type(leaf) is float else leaf))
-    return tuple(parts), arguments
+    return tuple(parts), arguments + grads
 
 
 def compile(

@@ -36,7 +36,7 @@ from .ir import Graph
 from .passes import run
 from .passes.cost import bytes_moved, flops
 from .plan import Plan, plan, size_text
-from .tensor import Tensor
+from .trace import arguments_of
 from .tree import flatten
 
 
@@ -179,8 +179,7 @@ def explain(f: Any, *args: Any, repeats: int = 20, **kwargs: Any) -> Report:
     """
     compiled = f if isinstance(f, Compiled) else compile_(f)
     captured = compiled.captured(*args, **kwargs)
-    distinct = {id(x): x for x in flatten((args, kwargs))[0] if isinstance(x, Tensor)}
-    arrays = [t._array for t in distinct.values()]
+    arrays = [t._array for t in arguments_of(flatten((args, kwargs))[0])]
     for state in captured.state:
         t = None if state.tensor is None else state.tensor()
         arrays.append(state.array if t is None else t._array)

@@ -146,7 +146,7 @@ class Captured(NamedTuple):
     structure: Structure
     result: tuple[Any, ...]  # ("output", number, whether it would have a history) or ("value", value)
     grads: tuple[GradEffect, ...]
-    argument_grads: tuple[tuple[int, int], ...]  # argument, output
+    argument_grads: tuple[tuple[int, int | None], ...]  # argument, output
 
 
 class Trace:
@@ -410,7 +410,8 @@ def _start(active: Trace, leaf: Tensor | Spec, requires_grad: bool) -> Tensor:
 def capture(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Captured:
     """Trace `function(*args, **kwargs)`, with the tensors in the arguments as inputs.
 
-    Arguments are nests (see `minigrad.tree`); leaves that are no tensors are static.  Nothing is
+    Arguments are nests (see `minigrad.tree`); leaves that are no tensors are static.  The inputs are the
+    distinct tensors in order, and then the gradients that they have already (see `arguments_of`).  Nothing is
     computed, and every tensor is left as it was, whether this succeeds or not.
     Raises TraceError, with the user's line, where a value is needed that is not known yet.
     """
@@ -434,8 +435,9 @@ def capture(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[st
             outputs.append(number)
     pulled = []
     for k, number in seen.argument_grads:
-        pulled.append((k, len(outputs)))
-        outputs.append(number)
+        pulled.append((k, None if number is None else len(outputs)))
+        if number is not None:
+            outputs.append(number)
     graph = active.finish(outputs, seen.updates, alive)
     return Captured(
         graph,
@@ -450,6 +452,15 @@ def capture(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[st
     )
 
 
+def arguments_of(leaves: Sequence[Any]) -> list[Tensor]:
+    """The tensors that are inputs of a captured function, from the leaves of its arguments: each once,
+    and then the gradients of those that have one."""
+    distinct = list({id(x): x for x in leaves if isinstance(x, Tensor)}.values())
+    return distinct + [
+        t._node.grad for t in distinct if isinstance(t._node, Leaf) and t._node.grad is not None
+    ]
+
+
 class _Seen(NamedTuple):
     """What a traced run came to, in numbers of the trace."""
 
@@ -458,7 +469,7 @@ class _Seen(NamedTuple):
     outputs: list[int]
     updates: list[tuple[int, int]]
     grads: list[tuple[Leaf, int | None]]
-    argument_grads: list[tuple[int, int]]
+    argument_grads: list[tuple[int, int | None]]
 
 
 def _run(active: Trace, function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Seen:
@@ -469,6 +480,14 @@ def _run(active: Trace, function: Callable[..., Any], args: tuple[Any, ...], kwa
         if isinstance(leaf, Tensor) and id(leaf) not in stand_ins:
             stand_ins[id(leaf)] = _start(active, leaf, leaf.requires_grad)
     inputs = [(t, t._array) for t in stand_ins.values()]
+    given = {id(leaf): leaf for leaf in leaves if isinstance(leaf, Tensor)}
+    owned: list[Tensor | None] = []  # gradients that leaves among the arguments have already: arguments too
+    for (t, _), key in zip(inputs, stand_ins, strict=True):
+        grad = given[key].grad if isinstance(given[key]._node, Leaf) else None
+        owned.append(None if grad is None else wrap(active.input(Spec(grad.shape, grad.dtype))))
+        if grad is not None:
+            t.grad = owned[-1]
+    first_grads = [None if g is None else g._array for g in owned]
     traced_args, traced_kwargs = structure.build(
         [stand_ins[id(x)] if isinstance(x, Tensor) else x for x in leaves]
     )
@@ -484,12 +503,26 @@ def _run(active: Trace, function: Callable[..., Any], args: tuple[Any, ...], kwa
         else:
             result.append(("value", leaf, False))
     updates = []
-    argument_grads = []
-    for k, (t, symbol) in enumerate(inputs):
+    argument_grads: list[tuple[int, int | None]] = []
+    for k, ((t, symbol), key) in enumerate(zip(inputs, stand_ins, strict=True)):
         if t._array is not symbol:
             updates.append((symbol.number, _number(active, t)))
-        if isinstance(t._node, Leaf) and t._node.grad is not None:
-            argument_grads.append((k, _number(active, t._node.grad)))
+        if not isinstance(t._node, Leaf):
+            continue
+        before, first, now = owned[k], first_grads[k], t._node.grad
+        if now is None:
+            if before is not None:
+                argument_grads.append((k, None))
+        elif not given[key].is_leaf:
+            raise TraceError(
+                "compile",
+                f"backward reaches argument {k}, a result of recorded operations, whose history is outside",
+                fix="compute it inside, pass it with .detach(), or use autograd.grad for its gradient",
+            )
+        elif first is None:
+            argument_grads.append((k, _number(active, now)))
+        elif now._array is not first:
+            updates.append((first.number, _number(active, now)))
     own = {t._node for t, _ in inputs}
     grads: list[tuple[Leaf, int | None]] = []
     for node, before, after, read in active.grad_changes():

@@ -555,6 +555,38 @@ def test_gradients_of_arguments():
     same(x.grad, np.array([3.0, 12.0], np.float32))
     g(x)
     same(x.grad, np.array([6.0, 24.0], np.float32))
+    g(x)
+    assert g.traces == 2
+
+    def reads(x):
+        (x * x).sum().backward()
+        return x.grad * 2.0
+
+    def clears(x):
+        (x * x).sum().backward()
+        y = x.grad * 2.0
+        x.grad = None
+        return y
+
+    def scales(x):
+        x.grad.mul_(2.0)
+        return x * 1.0
+
+    for f in (reads, clears):
+        worlds = []
+        for wrap in (lambda f: f, compile):
+            x = mg.tensor([1.0, 2.0], requires_grad=True)
+            g = wrap(f)
+            worlds.append([g(x).tolist() for _ in range(3)] + [None if x.grad is None else x.grad.tolist()])
+        assert worlds[0] == worlds[1]
+    x = mg.tensor([1.0, 2.0], requires_grad=True)
+    x.grad = mg.tensor([1.0, 3.0])
+    compile(scales)(x)
+    assert x.grad.tolist() == [2.0, 6.0]
+    y = x * 2.0
+    with pytest.raises(TraceError, match="history is outside"):
+        compile(lambda y: y.sum().backward())(y)
+    same(compile(lambda y: autograd.grad((y * y).sum(), y)[0])(y), (y * 2.0).detach())
 
 
 def test_grad_and_higher_order_inside():
