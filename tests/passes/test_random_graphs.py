@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,6 +14,7 @@ from minigrad.execute import interpret
 from minigrad.ir import check, float32, float64
 from minigrad.passes import PIPELINE, run
 from minigrad.passes.cost import bytes_moved, flops
+from minigrad.passes.rewrite import Rewriter
 from minigrad.plan import plan, verify
 
 from .arena import run_in_arena
@@ -44,6 +48,45 @@ def test_every_pass_keeps_what_is_computed(program, dtype):
             if any(t is tensor for t in tensors):
                 k = 2 + next(i for i, t in enumerate(tensors) if t is tensor)
                 close(arrays[k], wanted, dtype)
+
+
+def exchanged(graph):
+    """A wrong pass: a - b becomes b - a."""
+    nodes = [replace(n, inputs=n.inputs[::-1]) if n.op.name == "sub" else n for n in graph.nodes]
+    return replace(graph, nodes=tuple(nodes))
+
+
+def forgotten(graph):
+    """A wrong pass: tanh is left out."""
+    new = Rewriter(graph)
+    for node, inputs in new.walk():
+        if node.op.name == "tanh":
+            new.replace(inputs[0])
+        else:
+            new.keep(node, inputs)
+    return new.done()
+
+
+def early(graph):
+    """A wrong pass: the state is written before it was computed with."""
+    (first, a), (second, b) = graph.updates
+    return replace(graph, updates=((first, b), (second, a)))
+
+
+@pytest.mark.parametrize("wrong", [exchanged, forgotten, early])
+def test_wrong_passes_that_the_checker_cannot_see_give_other_numbers(wrong):
+    case = Case(([("tanh", 0), ("sub", 3, 1)], (4,), False, True), float64)
+    outputs, after = case.eager()
+    captured = case.captured()
+    for passes, same in ((PIPELINE, True), ((*PIPELINE[:-1], wrong), False)):
+        arrays = case.inputs(captured)
+        got = interpret(run(captured.graph, passes))(*arrays)
+        tensors = [s.tensor() for s in captured.state]
+        state = [
+            arrays[2 + next(i for i, t in enumerate(tensors) if t is s)] for s in (case.state, case.momentum)
+        ]
+        pairs = zip((*got, *state), (*outputs, *after), strict=True)
+        assert all(np.allclose(a, b) for a, b in pairs) == same
 
 
 @given(programs())
