@@ -28,7 +28,8 @@ tracing.  `step.reasons` counts why a function was traced again.  Programs are k
 the `.grad` that `backward` leaves.  An exception leaves all state as it was.  Two threads may call;
 they take turns.
 
-**What is not**: Python's own side effects (print, list.append) happen while tracing only.  Results
+**What is not**: Python's own side effects (print, list.append) happen while tracing only, and what a
+Python number or variable is made to hold later is not seen (an attribute of a module is).  Results
 have no history, so `backward` belongs inside; it is refused outside, not silently wrong.  Gradients
 that an optimizer inside has used, after the function itself had cleared them, are not kept.
 
@@ -55,7 +56,7 @@ from .ir import Graph, Spec
 from .mode import Mode, current
 from .passes import PIPELINE, resolve, run
 from .tape import Leaf
-from .tensor import Symbol, Tensor, wrap
+from .tensor import REPLACED, Symbol, Tensor, wrap
 from .trace import Captured, capture
 from .tree import LEAF, flatten
 
@@ -105,7 +106,7 @@ class Entry:
             t = None
             if ref is not None:
                 t = ref()
-                if t is None:
+                if t is None or (REPLACED and id(t) in REPLACED):
                     return "state that was replaced"
                 array = t._array
                 if array.shape != spec.shape or array.dtype != spec.dtype:
@@ -290,6 +291,9 @@ class Compiled:
         self._cache.move_to_end(key)
         self._evict()
         tensors = [None if s.tensor is None else s.tensor() for s in captured.state]
+        if REPLACED:
+            for t in tensors:
+                REPLACED.pop(id(t), None)  # in use, wherever it is now
         arrays = [s.array if t is None else t._array for s, t in zip(captured.state, tensors, strict=True)]
         entry.remember(arrays)  # no guards: what the function itself has changed counts from the next call on
         return entry, tensors

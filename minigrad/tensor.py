@@ -17,6 +17,7 @@ cell has moved on (the same contract as PyTorch's, see "In-place operations with
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +40,15 @@ else:
 
 
 _new = object.__new__
+
+#: Tensors, by id, that a module held and holds no more: programs that read them are to be traced anew.
+REPLACED: dict[int, weakref.ref[Tensor]] = {}
+
+
+def note_replaced(t: Tensor) -> None:
+    """Enter a tensor into REPLACED, as long as it exists."""
+    key = id(t)
+    REPLACED[key] = weakref.ref(t, lambda _: REPLACED.pop(key, None))
 
 
 class Symbol:

@@ -340,6 +340,8 @@ class Trace:
             t._node = node
         for leaf, (grad, _) in self._leaves.items():
             leaf.grad = grad
+        self._touched.clear()  # what was made in passing must not be kept alive by this
+        self._leaves.clear()
 
     def grad_changes(self) -> list[tuple[Leaf, Any, Any, bool]]:
         """(leaf, gradient at first, gradient now, whether the first was read) where they differ."""

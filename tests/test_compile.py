@@ -277,6 +277,42 @@ def test_replaced_state_is_traced_anew():
     assert f(mg.ones(1)).item() == 4.0
 
 
+def test_replaced_parameters_are_seen_while_the_old_ones_live():
+    model, x = nn.Linear(2, 2), mg.ones(1, 2)
+    old = model.weight
+    f = compile(lambda x: model(x).detach())
+    f(x)
+    model.weight = nn.Parameter(mg.zeros(2, 2))
+    same(f(x), model(x).detach())
+    g = compile(lambda x: (model(x) + old.sum()).detach())
+    model.weight = nn.Parameter(mg.ones(2, 2))
+    for _ in range(3):
+        same(g(x), (model(x) + old.sum()).detach())
+    assert g.traces == 1
+    whole = nn.Sequential(nn.Linear(2, 2))
+    kept = whole[0]
+    h = compile(lambda x: whole(x).detach())
+    h(x)
+    setattr(whole, "0", nn.Linear(2, 2))
+    same(h(x), whole(x).detach())
+    assert kept is not whole[0]
+
+
+def test_what_is_made_inside_is_made_at_each_call():
+    def f(x):
+        a, b = mg.tensor([0.0, 1.0]), mg.zeros(2)
+        a.add_(x)
+        b[0] = 3.0
+        b.assign(b + a)
+        return a, b, mg.ones(2).mul_(x)
+
+    g = compile(f)
+    wanted = [y.tolist() for y in f(mg.ones(2))]
+    for _ in range(3):
+        assert [y.tolist() for y in g(mg.ones(2))] == wanted
+    assert not g.captured(mg.ones(2)).state
+
+
 def test_updates_in_place():
     count, table = mg.zeros((), dtype="int64"), mg.zeros(3, 2)
 

@@ -41,7 +41,7 @@ from ..mode import current
 from ..ops.elementwise import check_device
 from ..optim.base import clear_grad
 from ..tape import Leaf, Removable
-from ..tensor import Tensor, as_array, as_dtype
+from ..tensor import Tensor, as_array, as_dtype, note_replaced
 
 M = TypeVar("M", bound="Module")
 
@@ -153,6 +153,8 @@ class Module:
 
     def __setattr__(self, name: str, value: Any) -> None:
         old = self.__dict__.get(name)
+        if old is not None and old is not value and isinstance(old, (Tensor, Module)):
+            _replaced(old)
         if old is not None and value is not None:
             if isinstance(old, Parameter) and not isinstance(value, Parameter):
                 raise DTypeError(
@@ -169,6 +171,9 @@ class Module:
         object.__setattr__(self, name, value)
 
     def __delattr__(self, name: str) -> None:
+        old = self.__dict__.get(name)
+        if isinstance(old, (Tensor, Module)):
+            _replaced(old)
         object.__delattr__(self, name)
         if self._buffers is not None:
             self._buffers.pop(name, None)
@@ -447,6 +452,12 @@ class Module:
             return f"{type(self).__name__}({extra})"
         lines = ([extra] if extra else []) + parts
         return f"{type(self).__name__}(\n  " + "\n  ".join(lines) + "\n)"
+
+
+def _replaced(old: Tensor | Module) -> None:
+    """Note that an attribute holds these no more: captured programs that read them are out of date."""
+    for t in (old,) if isinstance(old, Tensor) else (*old.parameters(), *old.buffers()):
+        note_replaced(t)
 
 
 def _training(module: ref[Module]) -> bool | None:
