@@ -7,6 +7,10 @@ arrays: an optimizer is the one place where tensors are changed in place, nothin
 recorded, and on a small model the cost of a step is the cost of the calls.  `scratch` gives the
 update arrays to compute in, so that a step allocates nothing.
 
+Where the backend has kernels that step many parameters in one pass over memory, `together` hands them
+what they can take, and `update` is left the rest.  An optimizer that defines `update` alone has no such
+`together`.
+
 Hyper-parameters are read from the group at every step, so a schedule only has to write
 `optimizer.param_groups[0]["lr"]`.  A learning rate may be a 0-d tensor.
 
@@ -23,16 +27,54 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar
+from operator import is_
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
 from ..autograd import enable_grad
 from ..errors import ArgumentError, DTypeError, GradientError, here
+from ..mode import current
 from ..tensor import Symbol, Tensor, as_array, wrap
 
 Array = np.ndarray[Any, Any]
 Group = dict[str, Any]
+#: A parameter and its gradient.
+Pair = tuple[Tensor, Array]
+
+
+class Stepper(Protocol):
+    """Parameters and their state, all stepped by one call, once it was aimed at their gradients."""
+
+    def aim(self, grads: list[Array]) -> bool:
+        """Take these gradients for the next step; False if that cannot be."""
+
+    def sgd(
+        self,
+        lr: float,
+        momentum: float,
+        dampening: float,
+        weight_decay: float,
+        nesterov: bool,
+        maximize: bool,
+    ) -> None:
+        """One step of SGD."""
+
+    def adam(
+        self,
+        step: int,
+        lr: float,
+        betas: tuple[float, float],
+        eps: float,
+        weight_decay: float,
+        decoupled: bool,
+        maximize: bool,
+    ) -> None:
+        """Step number `step`, from 1, of Adam or AdamW."""
+
+
+#: What a backend offers as `stepper`: (parameters, lists of state) -> Stepper, or None.
+Kernels = Callable[..., Stepper | None]
 
 
 class Optimizer:
@@ -49,12 +91,15 @@ class Optimizer:
 
     def __init_subclass__(cls) -> None:
         cls._name = cls.__dict__.get("_name", cls.__name__)
+        if "update" in cls.__dict__ and "together" not in cls.__dict__:
+            cls.together = Optimizer.together  # type: ignore[method-assign]
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
         self.defaults = defaults
         self.param_groups: list[Group] = []
         self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         self._scratch: dict[tuple[Any, ...], Array] = {}
+        self._steppers: dict[tuple[int, int], tuple[list[Any], Stepper | None]] = {}
         if isinstance(params, (Tensor, Mapping)):
             raise DTypeError(
                 self._name, f"the parameters are one {type(params).__name__}", fix="pass a list: [parameter]"
@@ -81,6 +126,10 @@ class Optimizer:
         raise ArgumentError(
             self._name, "update is not defined", fix="define update(self, p, g, state, group)"
         )
+
+    def together(self, kernels: Kernels, pairs: list[Pair], group: Group) -> list[Pair]:
+        """Update parameters of a group with the kernels of the backend; returns those that are left."""
+        return pairs
 
     # -- parameters ---------------------------------------------------------------------------------
 
@@ -152,8 +201,9 @@ class Optimizer:
             with enable_grad():
                 loss = closure()
         where = None
-        states, update = self.state, self.update
+        states, update, kernels = self.state, self.update, current().backend.stepper
         for group in self.param_groups:
+            pairs: list[Pair] = []
             for p in group["params"]:
                 node = p._node
                 if node is None:
@@ -161,14 +211,33 @@ class Optimizer:
                 grad = node.grad
                 if grad is None:
                     continue
-                array, g = p._array, grad._array
-                if type(g) is Symbol:
+                if type(grad._array) is Symbol:
                     grad._concrete(f"{self._name}.step")
-                update(array, g, states[p], group)
-                if where is None:
-                    where = here()
+                pairs.append((p, grad._array))
+            if pairs and where is None:
+                where = here()
+            for p, _ in pairs:
                 p._touch(where)
+            if kernels is not None:
+                pairs = self.together(kernels, pairs, group)
+            for p, g in pairs:
+                update(p._array, g, states[p], group)
         return loss
+
+    def stepper(
+        self, kernels: Kernels, key: tuple[int, int], params: list[Array], *state: list[Array]
+    ) -> Stepper | None:
+        """What the kernels made of these arrays, which is kept as long as they are the same."""
+        arrays: list[Any] = [kernels, *params]
+        for values in state:
+            arrays += values
+        known = self._steppers.get(key)
+        if known is None or len(known[0]) != len(arrays) or not all(map(is_, known[0], arrays)):
+            known = self._steppers[key] = (arrays, kernels(params, *state))
+        return known[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_scratch": {}, "_steppers": {}}  # copies and pickles make their own
 
     def scratch(self, like: Array, number: int = 0) -> Array:
         """An array of the shape and dtype of `like` to compute in, shared by all updates."""
@@ -292,4 +361,15 @@ def zeros_for(p: Array) -> Tensor:
     return wrap(np.zeros(p.shape, p.dtype))
 
 
-__all__ = ["Array", "Group", "Optimizer", "betas", "clear_grad", "number", "zeros_for"]
+__all__ = [
+    "Array",
+    "Group",
+    "Kernels",
+    "Optimizer",
+    "Pair",
+    "Stepper",
+    "betas",
+    "clear_grad",
+    "number",
+    "zeros_for",
+]
