@@ -70,33 +70,6 @@ class SGD(Optimizer):
                 fix="it needs a momentum above 0 and no dampening",
             )
 
-    def update(self, p: Array, g: Array, state: dict[str, Any], group: Group) -> None:
-        """The formulas at the top of this file."""
-        s = self.scratch(p)
-        momentum, decay = group["momentum"], group["weight_decay"]
-        if group["maximize"]:
-            g = np.negative(g, out=self.scratch(p, 1))
-        if decay:
-            np.multiply(p, decay, out=s)
-            g = np.add(s, g, out=self.scratch(p, 1))
-        if momentum:
-            buffer = state.get("momentum_buffer")
-            if buffer is None:
-                state["momentum_buffer"] = wrap(g.copy())
-                b = g
-            else:
-                b = buffer._array
-                np.multiply(b, momentum, out=b)
-                weight = 1 - group["dampening"]
-                np.add(b, g if weight == 1 else np.multiply(g, weight, out=s), out=b)
-            if group["nesterov"]:
-                np.multiply(b, momentum, out=s)
-                g = np.add(g, s, out=s)
-            else:
-                g = b
-        np.multiply(g, float(group["lr"]), out=s)
-        np.subtract(p, s, out=p)
-
     def together(self, kernels: Kernels, pairs: list[Pair], group: Group) -> list[Pair]:
         """All parameters of a dtype in one call, but those whose momentum begins with dampening."""
         momentum, dampening = float(group["momentum"]), float(group["dampening"])
@@ -123,3 +96,30 @@ class SGD(Optimizer):
             lr, decay = float(group["lr"]), float(group["weight_decay"])
             stepper.sgd(lr, momentum, dampening, decay, bool(group["nesterov"]), bool(group["maximize"]))
         return left
+
+    def update(self, p: Array, g: Array, state: dict[str, Any], group: Group) -> None:
+        """The formulas at the top of this file."""
+        s = self.scratch(p)
+        momentum, decay = group["momentum"], group["weight_decay"]
+        if group["maximize"]:
+            g = np.negative(g, out=self.scratch(p, 1))
+        if decay:
+            np.multiply(p, decay, out=s)
+            g = np.add(s, g, out=self.scratch(p, 1))
+        if momentum:
+            buffer = state.get("momentum_buffer")
+            if buffer is None:
+                state["momentum_buffer"] = wrap(g.copy())
+                b = g
+            else:
+                b = buffer._array
+                np.multiply(b, momentum, out=b)
+                weight = 1 - group["dampening"]
+                np.add(b, g if weight == 1 else np.multiply(g, weight, out=s), out=b)
+            if group["nesterov"]:
+                np.multiply(b, momentum, out=s)
+                g = np.add(g, s, out=s)
+            else:
+                g = b
+        np.multiply(g, float(group["lr"]), out=s)
+        np.subtract(p, s, out=p)
