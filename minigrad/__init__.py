@@ -149,6 +149,9 @@ from .trace import trace
 
 if TYPE_CHECKING:
     from . import data, keras, nn, optim
+    from .compiled import compile
+    from .drawing import draw
+    from .explaining import explain
 
 __all__ = [
     "Error",
@@ -183,6 +186,7 @@ __all__ = [
     "clamp",
     "clip",
     "clone",
+    "compile",
     "concat",
     "concatenate",
     "cos",
@@ -193,6 +197,7 @@ __all__ = [
     "divide",
     "dot",
     "double",
+    "draw",
     "einsum",
     "empty",
     "empty_like",
@@ -200,6 +205,7 @@ __all__ = [
     "eq",
     "erf",
     "exp",
+    "explain",
     "expm1",
     "eye",
     "flatten",
@@ -331,13 +337,20 @@ int = int32
 long = int64
 
 _LAZY = ("cli", "data", "keras", "nn", "optim")
+#: Functions of modules that are loaded when first used.
+_LAZY_FUNCTIONS = {"compile": "compiled", "draw": "drawing", "explain": "explaining"}
 
 
 def __getattr__(name: str) -> Any:
-    if name in _LAZY:
-        import importlib
+    import importlib
 
+    if name in _LAZY:
         return importlib.import_module(f"{__name__}.{name}")
+    if name in _LAZY_FUNCTIONS:
+        value = globals()[name] = getattr(
+            importlib.import_module(f"{__name__}.{_LAZY_FUNCTIONS[name]}"), name
+        )
+        return value
     raise AttributeError(f"module 'minigrad' has no attribute {name!r}")
 
 
@@ -352,7 +365,12 @@ def show_config(*, file: Any = None) -> None:
 
     from .backends import config
 
-    for key, value in {"minigrad": __version__, **config()}.items():
+    facts = {"minigrad": __version__, **config()}
+    if f"{__name__}.compiled" in sys.modules:
+        from .compiled import config as of_compiled
+
+        facts["compiled"] = of_compiled()
+    for key, value in facts.items():
         print(f"{key:10} {value}", file=file or sys.stdout)
 
 

@@ -34,6 +34,7 @@ and guesses why.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -275,6 +276,19 @@ class _FunctionNode(tape.Node):
         return tuple(constant(gx) for gx in self.pull(self, g))
 
 
+@functools.lru_cache(maxsize=256)
+def _function_op(name: str, inputs: int) -> Op:
+    return Op(
+        name=name,
+        kind="opaque",
+        inputs=tuple(f"argument{i}" for i in range(inputs)),
+        attrs=(),
+        kernel=_no_kernel,
+        shape=_no_kernel,
+        rules=(None,) * inputs,
+    )
+
+
 def _function_node(
     name: str,
     inputs: tuple[tape.Node | None, ...],
@@ -283,15 +297,7 @@ def _function_node(
     pull: Callable[[_FunctionNode, Tensor], list[Tensor | None]],
 ) -> _FunctionNode:
     node = object.__new__(_FunctionNode)
-    node.op = Op(
-        name=name,
-        kind="opaque",
-        inputs=tuple(f"argument{i}" for i in range(len(inputs))),
-        attrs=(),
-        kernel=_no_kernel,
-        shape=_no_kernel,
-        rules=(None,) * len(inputs),
-    )
+    node.op = _function_op(name, len(inputs))
     node.attrs, node.inputs = (), inputs
     node.saved, node.versions, node.y, node.cell = (), None, None, None
     node.shape, node.dtype = spec
@@ -602,9 +608,7 @@ def _diagnose(
                 return "the rule gives zero"
             factor = f"{ratio:.6g}"
             if abs(ratio - round(ratio)) < 1e-3 and round(ratio) in base.shape:
-                factor += (
-                    f" (also a size of the shape {base.shape}: perhaps summed over it once too often)"
-                )
+                factor += f" (also a size of the shape {base.shape}: perhaps summed over it once too often)"
             return f"wrong by a factor {factor}"
     if base.size > 1 and np.allclose(given, given.flat[0]) and not np.allclose(wanted, wanted.flat[0]):
         return "every element gets the same gradient: a reduction is not undone per element"

@@ -83,7 +83,7 @@ def apply(op: Op, inputs: tuple[Any, ...], attrs: tuple[Any, ...] = ()) -> Tenso
                 break
     if op.view:
         if type(y) is Symbol:
-            return _traced_view(inputs[0], y, node)
+            return _traced_view(op, inputs[0], attrs, y, node)
         if _aliases(y, inputs[0]._array):
             return wrap_view(inputs[0], op, attrs, y, node)
     return wrap(y, node, None if node is None else node.cell)
@@ -96,12 +96,16 @@ def _aliases(y: Any, x: Any) -> bool:
     return y is x or (y.base is not None and (y.base is x or y.base is x.base))
 
 
-def _traced_view(base: Tensor, y: Symbol, node: tape.Node | None) -> Tensor:
-    """A view in a trace: there is no memory to share, so neither it nor its base may be written to."""
-    cell = base._cell() if type(base._array) is Symbol else [0, None]
-    if len(cell) == 2:
-        cell.append("viewed")
-    return wrap(y, node, cell)
+def _traced_view(op: Op, base: Tensor, attrs: tuple[Any, ...], y: Symbol, node: tape.Node | None) -> Tensor:
+    """A view in a trace.  There is no memory to share: a change of the base shows when the view is read
+    next (`Trace.symbol`), and a change of the view is a change of the base (`_write_traced`).
+
+    Of an operation that shares memory or does not, as the layout is, nobody knows here what a change
+    would do: the result may not be changed, nor used after its base was (`Trace.refresh`).
+    """
+    if op.traits.get("may_copy"):
+        return wrap(y, node, base._cell())
+    return wrap_view(base, op, attrs, y, node)
 
 
 def _observed(mode: Mode, op: Op, inputs: tuple[Any, ...], attrs: tuple[Any, ...]) -> Any:
@@ -626,6 +630,9 @@ def in_place(function: Callable[..., Any], name: str) -> Callable[..., Any]:
     def changed(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if not current().grad:
             return write(self, function(self, *args, **kwargs), name)
+        trace = current().trace
+        if trace is not None:
+            trace.refresh(self)
         # The function gets a stand-in for the old value.  If a derivative rule keeps that (as in
         # `y *= w`), it is given memory of its own before the old value is written over.
         old = wrap(self._array, self._node, self._cell())
@@ -666,8 +673,9 @@ def write(target: Tensor, value: Tensor, name: str) -> Tensor:
                 fix="convert the tensor first",
             )
         value = tape.hooks.cast(value, target.dtype)  # type: ignore[attr-defined]
-    if current().trace is not None:
-        return _write_traced(target, value, name)
+    trace = current().trace
+    if trace is not None:
+        return _write_traced(trace, target, value, name)
     array = target._writable(name)
     commit = rebase(target, value) if current().grad else None
     array[...] = value._array
@@ -712,20 +720,29 @@ def rebase(target: Tensor, value: Tensor) -> Callable[[], None] | None:
     return commit
 
 
-def _write_traced(target: Tensor, value: Tensor, name: str) -> Tensor:
+def _write_traced(trace: Any, target: Tensor, value: Tensor, name: str) -> Tensor:
     if not isinstance(target._array, Symbol):
+        trace.update(target, value, name)
+        if current().grad:
+            target._node = value._node
+        target._touch()
+        return target
+    if isinstance(target, View):
+        update = tape.hooks.view_update  # type: ignore[attr-defined]
+        parent = apply(update, (target._parent, value), (target._viewed_by, target._attrs))
+        _write_traced(trace, target._parent, parent, name)
+        return target
+    if target._array.origin is not None:
         raise TraceError(
             name,
-            "a tensor from outside is changed in place inside a trace",
-            fix="return the new value instead",
+            "a reshaped or detached tensor is changed in place inside a trace, where it is not known whether "
+            "it shares the memory of what it was made of",
+            fix="change that, or a .clone()",
         )
-    if target._version is not None and len(target._version) > 2:
-        raise TraceError(
-            name,
-            "a traced tensor that is or has a view is changed in place",
-            fix="write it out of place, or on a .clone()",
-        )
-    target._array = value._array
+    target._array = trace.symbol(value)
     target._node = value._node
     target._touch()
     return target
+
+
+tape.hooks.write_traced = _write_traced  # type: ignore[attr-defined]

@@ -11,7 +11,7 @@
     tensor(12.)
 
 They nest: what one of them returns can be differentiated by the next.  Arguments may be tensors or
-nests of tuples, lists and dicts of tensors; gradients have the same structure.
+nests of tensors (see `minigrad.tree`); gradients have the same structure.
 """
 
 from __future__ import annotations
@@ -25,26 +25,9 @@ from .errors import ArgumentError, DTypeError, GradientError
 from .mode import current, enable_grad
 from .tape import Leaf, reachable
 from .tensor import Tensor
+from .tree import tree_leaves, tree_map
 
 __all__ = ["grad", "value_and_grad", "vjp"]
-
-
-def tree_map(function: Callable[[Any], Any], tree: Any) -> Any:
-    """Apply a function to every leaf of a nest of tuples, lists and dicts, in a fixed order."""
-    if isinstance(tree, dict):
-        return {key: tree_map(function, value) for key, value in tree.items()}
-    if isinstance(tree, tuple) and hasattr(tree, "_fields"):
-        return type(tree)(*(tree_map(function, value) for value in tree))
-    if isinstance(tree, (tuple, list)):
-        return type(tree)(tree_map(function, value) for value in tree)
-    return function(tree)
-
-
-def tree_leaves(tree: Any) -> list[Any]:
-    """The leaves of a nest, in the order of `tree_map`."""
-    leaves: list[Any] = []
-    tree_map(leaves.append, tree)
-    return leaves
 
 
 def _fresh(tree: Any, op: str) -> tuple[Any, list[Tensor]]:

@@ -61,8 +61,18 @@ class Op:
     rules     one derivative rule an input, None where there is no gradient
     formula   the forward as text, for elementwise operations
     view      whether the kernel may return a view of its input
-    traits    algebra the passes may use: commutative, unit (x op unit == x), involution,
-              idempotent
+    traits    algebra the passes may use, exact to the last bit: commutative, unit (x op unit
+              == x), involution, idempotent; identity ((spec of x, *attrs) -> whether the
+              result, if it has that spec, is x), compose ((inner attrs, outer attrs) -> attrs
+              of one operation that does both), broadcast ((spec of x, *attrs) -> whether the
+              result is x repeated as numpy broadcasts), filled (the attribute that all elements are
+              equal to),
+              transposition ((spec of x, *attrs) -> whether only the last two dimensions are
+              exchanged), transposes (names of the attributes by which the inputs of a
+              contraction are transposed first), transposed ((*attrs) -> order of inputs, attrs
+              that give the transposed result), flops ((*specs of inputs, spec, *attrs) ->
+              floating point operations), refuses (the kernel refuses some values), may_copy (of a
+              view op: whether memory is shared depends on its layout)
     samples   (rng) -> [(inputs, attrs), ...]: arguments for tests, benchmarks and documentation
     reference an independent, slow and obvious computation of the same values, for tests
     error     how far from numpy a kernel may be, in units in the last place

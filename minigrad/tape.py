@@ -473,10 +473,13 @@ def _check_finite(node: Node, i: int, g: Any, gx: Any) -> None:
 
 def _accumulate(leaf: Node, g: Tensor, create_graph: bool) -> None:
     """leaf.grad += g, never sharing memory with anything else."""
+    trace = current().trace
+    if trace is not None:
+        trace.leaf(leaf, read=True)
     previous = leaf.grad
     if previous is not None:
         leaf.grad = hooks.add(previous, g)
-    elif create_graph or _traced(g):
+    elif create_graph or trace is not None:
         leaf.grad = g
     else:
         array = g._array

@@ -17,6 +17,7 @@ cell has moved on (the same contract as PyTorch's, see "In-place operations with
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ import numpy as np
 from . import tape
 from .errors import ArgumentError, DTypeError, Error, GradientError, OutOfRangeError, TraceError, Where, here
 from .ir import DEFAULT_FLOAT, DTYPES, DType, Shape, Spec, int64, is_float
-from .mode import current
+from .mode import current, using
 from .record import Op
 
 if TYPE_CHECKING:
@@ -40,11 +41,20 @@ else:
 
 _new = object.__new__
 
+#: Tensors, by id, that a module held and holds no more: programs that read them are to be traced anew.
+REPLACED: dict[int, weakref.ref[Tensor]] = {}
+
+
+def note_replaced(t: Tensor) -> None:
+    """Enter a tensor into REPLACED, as long as it exists."""
+    key = id(t)
+    REPLACED[key] = weakref.ref(t, lambda _: REPLACED.pop(key, None))
+
 
 class Symbol:
     """What a traced tensor has instead of an array: a spec, and its number in the graph."""
 
-    __slots__ = ("dtype", "ndim", "number", "shape", "size", "trace")
+    __slots__ = ("dtype", "ndim", "number", "origin", "shape", "size", "trace")
 
     def __init__(self, spec: Spec, number: int, trace: Any) -> None:
         self.shape, self.dtype = spec
@@ -52,6 +62,7 @@ class Symbol:
         self.size = int(np.prod(spec.shape, dtype=np.int64))
         self.number = number
         self.trace = trace
+        self.origin: int | None = None  # of a view: the version of its base when it was taken
 
     # numpy must not take a symbol for an object to put into an array: that would be a wrong number.
     __array_ufunc__ = None
@@ -162,6 +173,9 @@ class Tensor(TensorMethods):
                 fix="keep the decision inside the graph (minigrad.where, masks), or compute it outside the "
                 "traced function and pass it in",
             )
+        trace = current().trace
+        if trace is not None:
+            trace.read(self, what)
         return array
 
     def numpy(self) -> np.ndarray[Any, Any]:
@@ -263,7 +277,8 @@ class Tensor(TensorMethods):
     def __repr__(self) -> str:
         array = self._array
         if isinstance(array, Symbol):
-            return f"tensor(%{array.number}: {Spec(array.shape, array.dtype)}, traced)"
+            number = array.number if array.number < 1 << 40 else f"n{array.number - (1 << 40)}"
+            return f"tensor(%{number}: {Spec(array.shape, array.dtype)}, traced)"
         body = np.array2string(array, separator=", ", prefix="tensor(", precision=4, threshold=1000)
         notes = []
         usual = array.dtype in (DEFAULT_FLOAT, int64) or array.dtype.kind == "b"
@@ -352,6 +367,9 @@ class Tensor(TensorMethods):
                 f"{Spec(self.shape, self.dtype)}",
                 fix="make its shape and dtype those of the tensor",
             )
+        trace = current().trace
+        if trace is not None and isinstance(node, tape.Leaf):
+            trace.leaf(node)
         node.grad = value
 
     def retain_grad(self) -> None:
@@ -387,6 +405,12 @@ class Tensor(TensorMethods):
 
     def detach(self) -> Tensor:
         """The same memory without the history."""
+        trace = current().trace
+        if trace is not None:
+            if isinstance(self._array, Symbol):
+                trace.refresh(self)
+                return wrap(trace.alias(self), None, self._cell())
+            trace.meet(self)
         return wrap(self._array, None, self._cell())
 
     @property
@@ -433,6 +457,9 @@ class Tensor(TensorMethods):
 
         This is how optimizers and buffers update their state.  Returns self.
         """
+        trace = current().trace
+        if trace is not None and not isinstance(value, Tensor):
+            value = wrap(as_value(value, self.dtype, "assign"))
         source = value._array if isinstance(value, Tensor) else as_value(value, self.dtype, "assign")
         if source.shape != self.shape:
             raise ArgumentError(
@@ -440,12 +467,25 @@ class Tensor(TensorMethods):
                 f"a value of shape {source.shape} into a tensor of shape {self.shape}",
                 fix="make the shapes equal",
             )
-        if isinstance(source, Symbol) or current().trace is not None:
+        if trace is not None:
+            return self._assign_traced(trace, value)
+        if isinstance(source, Symbol):
             raise TraceError(
-                "assign", "state updates inside a trace are not supported yet", fix="return the new value"
+                "assign",
+                "a value that belongs to a finished trace",
+                fix="assign inside of the traced function",
             )
         self._writable("assign")[...] = source
         self._touch()
+        return self
+
+    def _assign_traced(self, trace: Any, value: Tensor) -> Tensor:
+        node = None if isinstance(self, View) else self._node
+        with using(current().but(grad=False)):
+            value = tape.hooks.cast(value, self.dtype)  # type: ignore[attr-defined]
+            tape.hooks.write_traced(trace, self, value, "assign")  # type: ignore[attr-defined]
+        if not isinstance(self, View):
+            self._node = node
         return self
 
     # -- copies ---------------------------------------------------------------------------------

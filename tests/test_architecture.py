@@ -19,11 +19,11 @@ ROOT = Path(minigrad.__file__).parent
 
 #: From the bottom up: (layer, its modules or packages).
 LAYERS: list[tuple[str, list[str]]] = [
-    ("data", ["_version", "errors", "ir", "special", "formula", "mode", "philox", "record"]),
+    ("data", ["_version", "errors", "ir", "special", "formula", "mode", "philox", "record", "tree"]),
     ("engine", ["tape", "tensor", "bind", "random"]),
-    ("compiler", ["trace", "passes", "execute", "backends"]),
+    ("compiler", ["trace", "passes", "plan", "execute", "backends"]),
     ("vocabulary", ["ops"]),
-    ("gradients", ["autograd", "func"]),
+    ("gradients", ["autograd", "func", "compiled", "explaining", "drawing"]),
     (
         "library",
         ["nn", "optim", "data", "quantization", "distillation", "distributed", "interpret", "export"],
@@ -38,7 +38,7 @@ LAYER = {name: layer for layer, names in LAYERS for name in names}
 ORDERED = ["errors", "ir", "special", "formula", "mode", "record", "tape", "tensor", "bind"]
 
 #: The library is tensor code: it knows nothing of how programs are traced, rewritten and run.
-LIBRARY_MAY_NOT = {"trace", "passes", "execute", "backends"}
+LIBRARY_MAY_NOT = {"trace", "passes", "plan", "execute", "backends"}
 
 
 def module_name(path: Path) -> tuple[str, ...]:

@@ -310,9 +310,7 @@ def copy_bandwidth(megabytes: float = 256, repeat: int = 5) -> float:
     _need()
     source = np.ones(int(megabytes * 2**18), np.float32)
     target = np.zeros_like(source)
-    return float(
-        lib.mg_probe_copy(ffi.from_buffer(target), ffi.from_buffer(source), source.nbytes, repeat)
-    )
+    return float(lib.mg_probe_copy(ffi.from_buffer(target), ffi.from_buffer(source), source.nbytes, repeat))
 
 
 # --- random numbers -------------------------------------------------------------------------------

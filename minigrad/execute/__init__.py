@@ -1,12 +1,17 @@
 """Executors: a graph becomes something that runs.
 
-`interpret` is the oracle: twenty lines, any backend, nothing clever.
+An executor is a function `Graph -> run`, and `run(*arrays)` computes the outputs from the inputs and
+then writes the graph's updates into the arrays it was given.  What it returns belongs to the caller.
+
+`interpret` is the oracle: one node after the other, any backend, nothing clever.
 
     >>> import minigrad as mg
     >>> from minigrad.trace import trace
     >>> graph = trace(lambda x: x * 2.0 + 1.0, mg.Spec((2,), mg.float32))
     >>> interpret(graph)(mg.tensor([1.0, 2.0]).numpy())
     [array([3., 5.], dtype=float32)]
+
+`EXECUTORS` has them by name.
 """
 
 from __future__ import annotations
@@ -16,19 +21,23 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ShapeError
-from ..ir import Graph, Spec
+from ..errors import ArgumentError, Error, Refusal, ShapeError
+from ..ir import Graph, Node, Spec
 from ..mode import current
 
+Run = Callable[..., list[Any]]
 
-def interpret(graph: Graph) -> Callable[..., list[Any]]:
+
+def interpret(graph: Graph) -> Run:
     """A function of arrays that computes a graph node by node on the active backend.
 
-    Raises ShapeError if the arrays are not of the graph's input specs.
+    Raises ShapeError if the arrays are not of the graph's input specs, and nothing is written if any
+    operation refuses.
     """
+    copied = borrowed(graph)
 
     def run(*arrays: Any) -> list[Any]:
-        given = tuple(Spec(a.shape, a.dtype) for a in arrays)
+        given = tuple([Spec(a.shape, a.dtype) for a in arrays])
         if given != graph.inputs:
             raise ShapeError(
                 "interpret",
@@ -38,7 +47,69 @@ def interpret(graph: Graph) -> Callable[..., list[Any]]:
         backend = current().backend
         values = [*arrays, *graph.constants]
         for node in graph.nodes:
-            values.append(np.asarray(backend[node.op](*(values[i] for i in node.inputs), *node.attrs)))
-        return [values[i] for i in graph.outputs]
+            try:
+                y = backend[node.op](*[values[i] for i in node.inputs], *node.attrs)
+            except (ValueError, TypeError, IndexError, OverflowError) as error:
+                raise failure(node, error, [values[i] for i in node.inputs]) from None
+            values.append(y if type(y) is np.ndarray else np.asarray(y))
+        results = [values[v].copy() if c else values[v] for v, c in zip(graph.results, copied, strict=True)]
+        count = len(graph.outputs)
+        for (target, _), value in zip(graph.updates, results[count:], strict=True):
+            arrays[target][...] = value
+        return results[:count]
 
     return run
+
+
+def roots(graph: Graph) -> list[int]:
+    """For each value, the value in whose memory it may lie: itself, unless a view made it."""
+    root = list(range(graph.first_node))
+    for position, node in enumerate(graph.nodes):
+        root.append(root[node.inputs[0]] if node.op.view else graph.first_node + position)
+    return root
+
+
+def borrowed(graph: Graph) -> list[bool]:
+    """For each of `graph.results`, whether it must be copied to be a result of its own.
+
+    That is what lies in the memory of an input, of a constant or of another output.
+    """
+    root = roots(graph)
+    seen: set[int] = set()
+    copied = []
+    for v in graph.results:
+        copied.append(root[v] < graph.first_node or root[v] in seen)
+        seen.add(root[v])
+    return copied
+
+
+def failure(node: Node, error: Exception, inputs: list[Any]) -> Exception:
+    """What a kernel raised while a graph ran, as the error that names the traced line."""
+    if isinstance(error, Error):
+        return error
+    given = " and ".join(str(Spec(x.shape, x.dtype)) for x in inputs) or "no tensors"
+    kind: type[Error] = ArgumentError
+    problem, fix = str(error).rstrip("."), "check the arguments of that line"
+    if isinstance(error, Refusal):
+        kind, problem, fix = error.kind, error.problem, error.fix or fix
+    place = f", traced at {node.where}" if node.where else ""
+    return kind(node.op.name, f"{problem} (given {given}{place})", fix=fix)
+
+
+#: By name; `program`, the executor in C, will be entered here.
+EXECUTORS: dict[str, Callable[[Graph], Run]] = {"interpret": interpret}
+
+
+def get_executor(name: str | Callable[[Graph], Run] | None) -> Callable[[Graph], Run]:
+    """The executor of this name (None: the fastest there is), or the function itself.
+
+    Raises ArgumentError with the valid names if there is none.
+    """
+    if callable(name):
+        return name
+    found = EXECUTORS.get(name or next(reversed(EXECUTORS)))
+    if found is None:
+        raise ArgumentError(
+            "compile", f"there is no executor {name!r}", fix=f"use one of {', '.join(EXECUTORS)}"
+        )
+    return found

@@ -49,17 +49,18 @@ class _SGDRule(optim.Optimizer):
     def update(self, p: Array, g: Array, state: dict[str, Any], group: Group) -> None:
         """The formula at the top of this file."""
         s = self.scratch(p)
-        lr, momentum = float(group["lr"]), group["momentum"]
-        if group["weight_decay"]:
-            np.multiply(p, 1.0 - lr * group["weight_decay"], out=p)
+        lr = self.hyper(group, "lr")
+        if self.choice(group, "weight_decay"):
+            np.multiply(p, 1.0 - lr * self.hyper(group, "weight_decay"), out=p)
         np.multiply(g, -lr, out=s)
-        if momentum:
+        if self.choice(group, "momentum"):
+            momentum = self.hyper(group, "momentum")
             if not state:
                 state["momentum"] = zeros_for(p)
             m = state["momentum"]._array
             np.multiply(m, momentum, out=m)
             np.add(m, s, out=m)
-            if group["nesterov"]:
+            if self.choice(group, "nesterov"):
                 np.add(p, s, out=p)
                 np.multiply(m, momentum, out=s)
             else:

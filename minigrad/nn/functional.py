@@ -42,6 +42,7 @@ import numpy as np
 from ..bind import floating, promoted, write
 from ..errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError
 from ..ir import Shape, broadcast_shapes, is_float
+from ..mode import current
 from ..ops import nn as ops
 from ..ops.contraction import matmul, matmul_transposed
 from ..ops.creation import ones
@@ -106,7 +107,7 @@ from ..ops.nn import (
 from ..ops.reduction import amax, any_
 from ..ops.reduction import mean as mean_
 from ..ops.reduction import sum as sum_
-from ..tensor import Symbol, Tensor, wrap
+from ..tensor import Tensor, wrap
 
 __all__ = [
     "adaptive_avg_pool1d",
@@ -486,7 +487,7 @@ def _check_broadcast(op: str, name: str, weight: Tensor, shape: Shape) -> None:
 
 def _known(t: Tensor) -> Any:
     """The array, None inside a trace."""
-    return None if isinstance(t._array, Symbol) else t._array
+    return None if current().trace is not None else t._array
 
 
 # -- losses of numbers -----------------------------------------------------------------------------

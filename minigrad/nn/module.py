@@ -32,14 +32,16 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
+from weakref import ref
 
 from ..autograd import no_grad
 from ..errors import ArgumentError, DTypeError, Error, GradientError
 from ..ir import float32, float64, is_float
+from ..mode import current
 from ..ops.elementwise import check_device
 from ..optim.base import clear_grad
 from ..tape import Leaf, Removable
-from ..tensor import Tensor, as_array, as_dtype
+from ..tensor import Tensor, as_array, as_dtype, note_replaced
 
 M = TypeVar("M", bound="Module")
 
@@ -87,14 +89,29 @@ _hook_number = iter(range(1 << 62)).__next__
 class Module:
     """Base of all layers and models: subclasses define `__init__` and `forward`."""
 
-    #: Whether the module is being trained: dropout drops and batch norm measures.
-    training: bool = True
     # Made on first use, so that a subclass that forgets super().__init__() works all the same.
     _buffers: dict[str, bool] | None = None  # name -> whether it is saved
     _hooks: tuple[dict[int, Any], dict[int, Any]] | None = None  # before, after
 
     def __init__(self) -> None:
         self.training = True
+
+    @property
+    def training(self) -> bool:
+        """Whether the module is being trained: dropout drops and batch norm measures."""
+        value: bool = self.__dict__.get("_training", True)
+        trace = current().trace
+        if trace is not None:
+            me = ref(self)
+            trace.guard(("training", id(self)), lambda: _training(me), value, "the mode of a module")
+        return value
+
+    @training.setter
+    def training(self, value: bool) -> None:
+        trace = current().trace
+        if trace is not None:  # the function decides itself, whatever the mode was before
+            trace.guard(("training", id(self)), bool, False, "a mode that was set")
+        self.__dict__["_training"] = value
 
     # -- calling --------------------------------------------------------------------------------
 
@@ -136,6 +153,8 @@ class Module:
 
     def __setattr__(self, name: str, value: Any) -> None:
         old = self.__dict__.get(name)
+        if old is not None and old is not value and isinstance(old, (Tensor, Module)):
+            _replaced(old)
         if old is not None and value is not None:
             if isinstance(old, Parameter) and not isinstance(value, Parameter):
                 raise DTypeError(
@@ -152,6 +171,9 @@ class Module:
         object.__setattr__(self, name, value)
 
     def __delattr__(self, name: str) -> None:
+        old = self.__dict__.get(name)
+        if isinstance(old, (Tensor, Module)):
+            _replaced(old)
         object.__delattr__(self, name)
         if self._buffers is not None:
             self._buffers.pop(name, None)
@@ -430,6 +452,18 @@ class Module:
             return f"{type(self).__name__}({extra})"
         lines = ([extra] if extra else []) + parts
         return f"{type(self).__name__}(\n  " + "\n  ".join(lines) + "\n)"
+
+
+def _replaced(old: Tensor | Module) -> None:
+    """Note that an attribute holds these no more: captured programs that read them are out of date."""
+    for t in (old,) if isinstance(old, Tensor) else (*old.parameters(), *old.buffers()):
+        note_replaced(t)
+
+
+def _training(module: ref[Module]) -> bool | None:
+    """The mode of a module that may be gone."""
+    alive = module()
+    return None if alive is None else alive.__dict__.get("_training", True)
 
 
 def _join(path: str, name: str) -> str:

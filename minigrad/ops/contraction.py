@@ -106,6 +106,11 @@ _matmul_op: Callable[..., Tensor] = primitive(
     kind="contraction",
     inputs=("input", "other"),
     attrs=("transpose_input", "transpose_other"),
+    traits={
+        "transposes": ("transpose_input", "transpose_other"),
+        "transposed": lambda ta, tb: ((1, 0), (not tb, not ta)),
+        "flops": lambda a, b, y, ta, tb: 2 * math.prod(y.shape) * a.shape[-2 if ta else -1],
+    },
     kernel=_matmul_kernel,
     shape=_matmul_shape,
     vjp=(_input_grad, _other_grad),

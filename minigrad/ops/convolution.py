@@ -379,6 +379,7 @@ _conv2d = primitive(
     inputs=("input", "weight"),
     attrs=("stride", "padding", "dilation", "groups"),
     kernel=_conv2d_kernel,
+    traits={"flops": lambda a, b, y, *_: 2 * math.prod(y.shape) * math.prod(b.shape[1:])},
     shape=_conv2d_shape,
     vjp=(
         lambda g, weight, x_shape, stride, padding, dilation, groups: _conv2d_input_grad(
@@ -399,6 +400,7 @@ _conv2d_input_grad: Callable[..., Tensor] = primitive(
     inputs=("input", "weight"),
     attrs=("size", "stride", "padding", "dilation", "groups"),
     kernel=_input_grad_kernel,
+    traits={"flops": lambda a, b, y, *_: 2 * math.prod(a.shape) * math.prod(b.shape[1:])},
     shape=_input_grad_shape,
     vjp=(
         lambda g, weight, stride, padding, dilation, groups: _conv2d(
@@ -422,6 +424,7 @@ _conv2d_weight_grad: Callable[..., Tensor] = primitive(
     inputs=("input", "other"),
     attrs=("kernel", "stride", "padding", "dilation", "groups"),
     kernel=_weight_grad_kernel,
+    traits={"flops": lambda a, b, y, *_: 2 * math.prod(b.shape) * math.prod(y.shape[1:])},
     shape=_weight_grad_shape,
     vjp=(
         lambda g, other, x_shape, stride, padding, dilation, groups: _conv2d_input_grad(

@@ -35,6 +35,7 @@ _fill = primitive(
     shape=lambda shape, value, dtype: Spec(shape, dtype),
     vjp=(),
     samples=lambda rng: [((), ((2, 3), 1.5, float32)), ((), ((0,), 2, int64))],
+    traits={"filled": "value"},
     doc="a tensor of one value",
     error=0.0,
 )

@@ -40,7 +40,7 @@ Operand = Tensor | float | int
     method="__add__",
     reflected="__radd__",
     inplace="__iadd__",
-    traits={"commutative": True, "unit": 0.0},
+    traits={"commutative": True, "unit": -0.0},  # 0.0 would turn -0.0 into 0.0
     error=0.5,
 )
 def _add(input: Tensor, other: Operand) -> Tensor:
@@ -164,6 +164,7 @@ _floor_divide_op = primitive(
     kernel=_checked_zero(np.floor_divide),
     shape=_elementwise_shape("number"),
     vjp=(_zero, _zero),
+    traits={"refuses": True},  # an integer zero
     samples=_Samples(2, (0.5, 3.0), (), False),
     doc="floor(input / other)",
 )
@@ -174,6 +175,7 @@ _trunc_divide_op = primitive(
     kernel=_checked_zero(_trunc_kernel),
     shape=_elementwise_shape("number"),
     vjp=(_zero, _zero),
+    traits={"refuses": True},  # an integer zero
     samples=_Samples(2, (0.5, 3.0), (), False),
     doc="trunc(input / other)",
 )
@@ -201,6 +203,7 @@ _remainder_op = primitive(
     kernel=_checked_zero(np.remainder),
     shape=_elementwise_shape("number"),
     vjp=(lambda g: g, lambda g, input, other: -g * floor_divide(input, other)),
+    traits={"refuses": True},  # an integer zero
     samples=_Samples(2, (0.6, 2.9), (), False),
     doc="input - floor(input / other) * other",
 )
@@ -442,7 +445,6 @@ def square(input: Tensor) -> Tensor:
     method="reciprocal",
     inplace="reciprocal_",
     domain=(0.3, 3.0),
-    traits={"involution": True},
 )
 def reciprocal(input: Tensor) -> Tensor:
     """1 / input."""
@@ -737,6 +739,7 @@ _cast = primitive(
     shape=lambda input, dtype: Spec(input.shape, dtype),
     vjp=(lambda g, x_dtype: cast(g, x_dtype),),
     samples=lambda rng: [((rng.normal(size=(3, 4)),), (d,)) for d in (np.dtype("float64"),)],
+    traits={"identity": lambda x, dtype: True},
     doc="the elements in another dtype",
     error=0.0,
 )
@@ -837,6 +840,7 @@ _clone = primitive(
     shape=lambda input: input,
     vjp=(lambda g: g,),
     samples=lambda rng: [((rng.normal(size=(3, 4)),), ())],
+    traits={"identity": lambda x: True},
     doc="a copy in memory of its own",
     error=0.0,
 )
@@ -862,6 +866,7 @@ _contiguous = primitive(
     shape=lambda input: input,
     vjp=(lambda g: g,),
     samples=lambda rng: [((rng.normal(size=(3, 4)).T,), ())],
+    traits={"identity": lambda x: True},
     doc="a row-major copy",
     error=0.0,
 )

@@ -230,11 +230,11 @@ def _parse_array(op: str, input: Tensor, part: Any, template: list[Any], arrays:
                 f"a mask of shape {t.shape} on a tensor of shape {input.shape}",
                 fix="make the shapes equal",
             )
-        for places in np.nonzero(t._array):
+        for places in np.nonzero(t._concrete("index")):
             arrays.append(wrap(places))
             template.append(("array", len(arrays) - 1))
     elif t.dtype.kind in "iu":
-        if not t.ndim and not isinstance(t._array, Symbol):
+        if not t.ndim and current().trace is None:
             template.append(int(t._array))
             return
         arrays.append(t)
@@ -315,8 +315,9 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
             setitem(self, None, value)
         return
     template, arrays = _parse("index assignment", self, index)
-    if isinstance(self._array, Symbol):
-        x = _index_put([self, promoted("index assignment", self, value)[1], *arrays], template, False)
+    if current().trace is not None:
+        new = value if isinstance(value, Tensor) else wrap(as_value(value, self.dtype, "index assignment"))
+        x = _index_put([self, promoted("index assignment", self, new)[1], *arrays], template, False)
         write(self, x, "index assignment")
         return
     new = value if isinstance(value, Tensor) else wrap(as_value(value, self.dtype, "index assignment"))
@@ -344,12 +345,6 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
             )
         write(part, broadcast_to(new, part.shape), "index assignment")
         return
-    if current().trace is not None:
-        raise TraceError(
-            "index assignment",
-            "a tensor from outside is changed in place inside a trace",
-            fix="return the new value instead",
-        )
     forbid_leaf(self, "index assignment")
     array = self._writable("index assignment")
     inputs = (self, new, *arrays)

@@ -101,6 +101,11 @@ _broadcast_to = primitive(
         ((rng.normal(size=s),), (t,))
         for s, t in [((3,), (2, 3)), ((2, 1), (2, 4)), ((), (2,)), ((1, 0), (3, 0))]
     ],
+    traits={
+        "broadcast": lambda x, shape: True,
+        "identity": lambda x, shape: True,
+        "compose": lambda inner, outer: outer,
+    },
     doc="the input repeated along dimensions of size 1 and new leading ones",
 )
 
@@ -136,6 +141,7 @@ _sum_to = primitive(
         ((rng.normal(size=s),), (t,))
         for s, t in [((2, 3), (3,)), ((2, 4), (2, 1)), ((2,), ()), ((3, 0), (1, 0))]
     ],
+    traits={"identity": lambda x, shape: True},
     doc="the sum over everything that broadcasting `shape` to the input's shape would repeat",
 )
 
@@ -203,6 +209,11 @@ _reshape = primitive(
         ((rng.normal(size=s),), (t,))
         for s, t in [((2, 6), (3, 4)), ((), (1, 1)), ((0, 3), (3, 0)), ((4,), (2, 2))]
     ],
+    traits={
+        "identity": lambda x, shape: True,
+        "compose": lambda inner, outer: outer,
+        "may_copy": True,
+    },
     doc="the same elements in row-major order under another shape",
 )
 
@@ -306,6 +317,10 @@ def _inverse(dims: Shape) -> Shape:
     return tuple(sorted(range(len(dims)), key=dims.__getitem__))
 
 
+def _stays(dims: Shape) -> bool:
+    return dims == tuple(range(len(dims)))
+
+
 _permute = primitive(
     "permute",
     kind="movement",
@@ -318,6 +333,11 @@ _permute = primitive(
     samples=lambda rng: [
         ((rng.normal(size=s),), (d,)) for s, d in [((2, 3), (1, 0)), ((2, 3, 4), (2, 0, 1)), ((), ())]
     ],
+    traits={
+        "identity": lambda x, dims: dims == tuple(range(len(dims))),
+        "compose": lambda inner, outer: (tuple(inner[0][d] for d in outer[0]),),
+        "transposition": lambda x, dims: dims[-2:] == (len(dims) - 1, len(dims) - 2) and _stays(dims[:-2]),
+    },
     doc="the dimensions in another order",
 )
 
@@ -473,6 +493,7 @@ _slice_dim = primitive(
     vjp=(lambda g, x_shape, dim, start, stop: pad_dim(g, dim, start, x_shape[dim] - stop),),
     view=True,
     samples=lambda rng: [((rng.normal(size=(3, 5)),), (1, 1, 4)), ((rng.normal(size=(3, 5)),), (0, 0, 0))],
+    traits={"identity": lambda x, dim, start, stop: True},
     doc="a range of one dimension",
 )
 
@@ -502,6 +523,7 @@ _pad_dim = primitive(
     ),
     vjp=(lambda g, x_shape, dim, before: slice_dim(g, dim, before, before + x_shape[dim]),),
     samples=lambda rng: [((rng.normal(size=(3, 5)),), (1, 1, 2)), ((rng.normal(size=(3, 0)),), (1, 0, 2))],
+    traits={"identity": lambda x, dim, before, after: True},
     doc="zeros added before and after one dimension",
 )
 

@@ -92,6 +92,11 @@ _spread: Callable[..., Tensor] = primitive(
         ((rng.normal(size=()),), ((2, 3), (0, 1))),
         ((rng.normal(size=(0,)),), ((0, 3), (1,))),
     ],
+    traits={
+        "broadcast": lambda x, shape, dims: (
+            x.shape == reduced(shape, dims, True) or dims == tuple(range(len(shape) - len(x.shape)))
+        )
+    },
     doc="a value reduced over some dimensions of a shape, repeated over that shape: the transpose of sum",
     error=0.0,
 )

@@ -31,13 +31,12 @@ References: Kingma & Ba 2015 (arXiv 1412.6980); Reddi et al. 2018 (AMSGrad); Los
 from __future__ import annotations
 
 from collections.abc import Iterable
-from math import sqrt
 from typing import Any
 
 import numpy as np
 
 from ..tensor import Tensor, wrap
-from .base import Array, Group, Kernels, Optimizer, Pair, betas, number, zeros_for
+from .base import Array, Group, Kernels, Optimizer, Pair, as_number, betas, number, zeros_for
 
 
 class Adam(Optimizer):
@@ -112,11 +111,12 @@ class Adam(Optimizer):
     def update(self, p: Array, g: Array, state: dict[str, Any], group: Group) -> None:
         """The formulas at the top of this file."""
         s = self.scratch(p)
-        lr, decay = float(group["lr"]), group["weight_decay"]
-        beta1, beta2 = group["betas"]
-        if group["maximize"]:
+        lr = self.hyper(group, "lr")
+        beta1, beta2 = self.hyper(group, "betas", 0), self.hyper(group, "betas", 1)
+        if self.choice(group, "maximize"):
             g = np.negative(g, out=self.scratch(p, 1))
-        if decay:
+        if self.choice(group, "weight_decay"):
+            decay = self.hyper(group, "weight_decay")
             if self.decoupled:
                 np.multiply(p, 1 - lr * decay, out=p)
             else:
@@ -126,7 +126,7 @@ class Adam(Optimizer):
             _begin(p, state)
         count = state["step"]._array
         count += 1
-        t = int(count)
+        t = as_number(count)
         m, v = state["exp_avg"]._array, state["exp_avg_sq"]._array
         np.multiply(g, 1 - beta1, out=s)
         np.multiply(m, beta1, out=m)
@@ -135,15 +135,15 @@ class Adam(Optimizer):
         np.multiply(s, 1 - beta2, out=s)
         np.multiply(v, beta2, out=v)
         np.add(v, s, out=v)
-        if group["amsgrad"]:
+        if self.choice(group, "amsgrad"):
             if "max_exp_avg_sq" not in state:
                 state["max_exp_avg_sq"] = zeros_for(p)
             largest = state["max_exp_avg_sq"]._array
             v = np.maximum(largest, v, out=largest)
         c1 = 1 - beta1**t
-        c2 = sqrt(1 - beta2**t)
+        c2 = (1 - beta2**t) ** 0.5
         np.sqrt(v, out=s)
-        np.add(s, self.scaled_eps(group["eps"], c2), out=s)
+        np.add(s, self.scaled_eps(self.hyper(group, "eps"), c2), out=s)
         np.divide(m, s, out=s)
         np.multiply(s, lr * c2 / c1, out=s)
         np.subtract(p, s, out=p)

@@ -5,14 +5,17 @@
 A subclass names its hyper-parameters (`defaults`) and writes `update`, for one parameter, on numpy
 arrays: an optimizer is the one place where tensors are changed in place, nothing of it is to be
 recorded, and on a small model the cost of a step is the cost of the calls.  `scratch` gives the
-update arrays to compute in, so that a step allocates nothing.
+update arrays to compute in, so that a step allocates nothing.  Under a trace the same `update` gets
+registers (see `registers`), and what it would have computed becomes part of the graph.
 
 Where the backend has kernels that step many parameters in one pass over memory, `together` hands them
 what they can take, and `update` is left the rest.  An optimizer that defines `update` alone has no such
 `together`.
 
 Hyper-parameters are read from the group at every step, so a schedule only has to write
-`optimizer.param_groups[0]["lr"]`.  A learning rate may be a 0-d tensor.
+`optimizer.param_groups[0]["lr"]`.  A learning rate may be a 0-d tensor.  `update` reads the numbers
+that may change with `hyper` and settings that decide what is computed with `choice`: a captured step
+follows the former, and is traced anew when one of the latter is another.
 
     >>> import minigrad as mg
     >>> w, b = mg.ones(2, requires_grad=True), mg.ones(1, requires_grad=True)
@@ -29,13 +32,15 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from operator import is_
 from typing import Any, ClassVar, Protocol
+from weakref import ref
 
 import numpy as np
 
-from ..autograd import enable_grad
+from ..autograd import enable_grad, no_grad
 from ..errors import ArgumentError, DTypeError, GradientError, here
 from ..mode import current
 from ..tensor import Symbol, Tensor, as_array, wrap
+from .registers import Register, RegisterState
 
 Array = np.ndarray[Any, Any]
 Group = dict[str, Any]
@@ -100,6 +105,7 @@ class Optimizer:
         self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         self._scratch: dict[tuple[Any, ...], Array] = {}
         self._steppers: dict[tuple[int, int], tuple[list[Any], Stepper | None]] = {}
+        self._generation = 0  # changes when groups or the state are others than before
         if isinstance(params, (Tensor, Mapping)):
             raise DTypeError(
                 self._name, f"the parameters are one {type(params).__name__}", fix="pass a list: [parameter]"
@@ -182,6 +188,7 @@ class Optimizer:
             group.setdefault(key, value)
         self.check(group)
         self.param_groups.append(group)
+        self._generation += 1
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients of all parameters (or fill them with zeros)."""
@@ -200,6 +207,10 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
+        trace = current().trace
+        if trace is not None:
+            self._trace_step(trace)
+            return loss
         where = None
         states, update, kernels = self.state, self.update, current().backend.stepper
         for group in self.param_groups:
@@ -239,8 +250,55 @@ class Optimizer:
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_scratch": {}, "_steppers": {}}  # copies and pickles make their own
 
+    def _trace_step(self, trace: Any) -> None:
+        """`step`, recorded: each update is given registers for its arrays."""
+        me = ref(self)
+        trace.guard(
+            ("optimizer", id(self)), lambda: _generation(me), self._generation, "an optimizer's state"
+        )
+        with no_grad():
+            for group in self.param_groups:
+                for p in group["params"]:
+                    node = p._node
+                    if node is None or node.grad is None:
+                        continue
+                    g, array = Register(node.grad), Register(p.detach(), store=p.assign)
+                    self.update(array, g, RegisterState(self.state[p]), group)  # type: ignore[arg-type]
+                    trace.consumed(node)
+
+    def hyper(self, group: Group, name: str, index: int | None = None) -> Any:
+        """The number group[name] (or group[name][index]), which may be another at the next step."""
+
+        value = group[name] if index is None else group[name][index]
+        trace = current().trace
+        if trace is None:
+            return value if type(value) is float else float(value)
+
+        def read() -> float:
+            return float(group[name] if index is None else group[name][index])
+
+        if isinstance(value, Tensor):
+            return Register(value.detach(), weak=True)
+        self.choice(group, name, _kind)
+        return Register(trace.live(read, (id(group), name, index), name), weak=True)
+
+    def choice(self, group: Group, name: str, of: Callable[[Any], Any] = bool) -> Any:
+        """A setting by which `update` decides what to compute: `of` it, by default whether it is nonzero."""
+        value = of(group[name])
+        trace = current().trace
+        if trace is not None:
+            key = ("choice", id(group), name, of)
+            trace.guard(key, lambda: of(group[name]), value, f"the optimizer's {name}")
+        return value
+
+    def renew(self) -> None:
+        """Have captured steps traced anew: `update` will do something else from now on."""
+        self._generation += 1
+
     def scratch(self, like: Array, number: int = 0) -> Array:
         """An array of the shape and dtype of `like` to compute in, shared by all updates."""
+        if isinstance(like, Register):
+            return Register(None)
         key = (like.shape, like.dtype, number)
         found = self._scratch.get(key)
         if found is None:
@@ -295,7 +353,18 @@ class Optimizer:
             loaded = {k: tuple(v) if isinstance(v, list) else v for k, v in theirs.items() if k != "params"}
             self.check({**loaded, "params": mine["params"]})
             mine.update(loaded)
+        for p, values in new.items():
+            self._keep_tensors(self.state.get(p, {}), values)
         self.state = new
+        self._generation += 1
+
+    def _keep_tensors(self, old: dict[str, Any], new: dict[str, Any]) -> None:
+        """Load into the tensors that are there already, so that a captured step goes on with them."""
+        for name, value in new.items():
+            mine: Any = old.get(name)
+            both = isinstance(mine, Tensor) and isinstance(value, Tensor)
+            if both and (mine.shape, mine.dtype) == (value.shape, value.dtype):
+                new[name] = mine.assign(value)
 
     def _restored(self, name: str, value: Any, p: Tensor) -> Any:
         if not isinstance(value, (Tensor, np.ndarray)):
@@ -320,7 +389,12 @@ class Optimizer:
 def clear_grad(p: Tensor, set_to_none: bool) -> None:
     """Forget the gradient of a leaf, or fill it with zeros where it is."""
     node = p._node
-    if node is None or node.grad is None:
+    if node is None:
+        return
+    trace = current().trace
+    if trace is not None and (set_to_none or node.grad is None):
+        trace.leaf(node)
+    if node.grad is None:
         return
     if set_to_none:
         node.grad = None
@@ -328,9 +402,27 @@ def clear_grad(p: Tensor, set_to_none: bool) -> None:
     grad = node.grad
     if grad._node is not None or isinstance(grad._array, Symbol):
         node.grad = wrap(grad.zeros_like()._array)  # it is part of a graph of its own: leave that alone
+    elif trace is not None:
+        grad.assign(grad.zeros_like())
     else:
         grad._array[...] = 0
         grad._touch()
+
+
+def as_number(x: Any) -> Any:
+    """A 0-d array as a Python number, for formulas of numbers; under a trace, as a weak register."""
+    return Register(x.value, weak=True) if isinstance(x, Register) else x.item()
+
+
+def _kind(value: Any) -> str:
+    """Whether a setting is a number or a tensor: what a captured step reads it from."""
+    return "tensor" if isinstance(value, Tensor) else "number"
+
+
+def _generation(optimizer: ref[Optimizer]) -> int | None:
+    """The generation of an optimizer that may be gone."""
+    alive = optimizer()
+    return None if alive is None else alive._generation
 
 
 def _plain(value: Any) -> Any:
@@ -358,7 +450,7 @@ def betas(op: str, group: Group) -> None:
 
 def zeros_for(p: Array) -> Tensor:
     """State of a parameter's shape and dtype, starting from zero."""
-    return wrap(np.zeros(p.shape, p.dtype))
+    return wrap(np.zeros(p.shape, p.dtype))  # under a trace, too: it is state from now on
 
 
 __all__ = [
@@ -368,6 +460,7 @@ __all__ = [
     "Optimizer",
     "Pair",
     "Stepper",
+    "as_number",
     "betas",
     "clear_grad",
     "number",

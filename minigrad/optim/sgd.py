@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError
-from ..tensor import Tensor, wrap
+from ..tensor import Tensor
 from .base import Array, Group, Kernels, Optimizer, Pair, number, zeros_for
 
 
@@ -76,10 +76,9 @@ class SGD(Optimizer):
         left: list[Pair] = []
         parts: dict[Any, list[Any]] = {}
         for p, g in pairs:
-            array = p._array
+            array, state = p._array, self.state[p]
             buffer: tuple[Array, ...] = ()
             if momentum:
-                state = self.state[p]
                 if "momentum_buffer" not in state:
                     if dampening:  # which the first gradient is spared
                         left.append((p, g))
@@ -100,26 +99,28 @@ class SGD(Optimizer):
     def update(self, p: Array, g: Array, state: dict[str, Any], group: Group) -> None:
         """The formulas at the top of this file."""
         s = self.scratch(p)
-        momentum, decay = group["momentum"], group["weight_decay"]
-        if group["maximize"]:
+        if self.choice(group, "maximize"):
             g = np.negative(g, out=self.scratch(p, 1))
-        if decay:
-            np.multiply(p, decay, out=s)
+        if self.choice(group, "weight_decay"):
+            np.multiply(p, self.hyper(group, "weight_decay"), out=s)
             g = np.add(s, g, out=self.scratch(p, 1))
-        if momentum:
-            buffer = state.get("momentum_buffer")
-            if buffer is None:
-                state["momentum_buffer"] = wrap(g.copy())
-                b = g
+        if self.choice(group, "momentum"):
+            momentum = self.hyper(group, "momentum")
+            first = "momentum_buffer" not in state
+            if first:
+                state["momentum_buffer"] = zeros_for(p)
+                if self.choice(group, "dampening"):
+                    self.renew()  # what is computed at the next step is another thing
+            b = state["momentum_buffer"]._array
+            np.multiply(b, momentum, out=b)
+            if first or not self.choice(group, "dampening"):
+                np.add(b, g, out=b)
             else:
-                b = buffer._array
-                np.multiply(b, momentum, out=b)
-                weight = 1 - group["dampening"]
-                np.add(b, g if weight == 1 else np.multiply(g, weight, out=s), out=b)
-            if group["nesterov"]:
+                np.add(b, np.multiply(g, 1 - self.hyper(group, "dampening"), out=s), out=b)
+            if self.choice(group, "nesterov"):
                 np.multiply(b, momentum, out=s)
                 g = np.add(g, s, out=s)
             else:
                 g = b
-        np.multiply(g, float(group["lr"]), out=s)
+        np.multiply(g, self.hyper(group, "lr"), out=s)
         np.subtract(p, s, out=p)

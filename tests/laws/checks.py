@@ -463,12 +463,28 @@ def special_values_agree(op: Op, backend: Any) -> None:
 def traits_are_true(op: Op) -> None:
     """The algebra that passes rely on is the algebra of the kernel."""
     known = {"commutative", "unit", "involution", "idempotent"}
+    known |= {"identity", "compose", "broadcast", "filled", "may_copy", "refuses"}
+    known |= {"transposition", "transposes", "transposed", "flops"}
     assert set(op.traits) <= known, f"{op.name}: unknown traits {set(op.traits) - known}"
     if not op.traits:
         return
     for inputs, attrs in samples(op):
-        x = inputs[0]
         y = compute(op, inputs, attrs)
+        if "filled" in op.traits:
+            assert (y == attrs[op.attrs.index(op.traits["filled"])]).all(), f"{op.name}: not filled with it"
+        if not inputs:
+            continue
+        x = inputs[0]
+        if "identity" in op.traits and op.traits["identity"](Spec(x.shape, x.dtype), *attrs):
+            assert (y.shape, y.dtype) != (x.shape, x.dtype) or np.array_equal(x, y), f"{op.name}: no identity"
+        if "broadcast" in op.traits and op.traits["broadcast"](Spec(x.shape, x.dtype), *attrs):
+            assert _broadcasts(x, y), f"{op.name}: no broadcast"
+            assert np.array_equal(y, np.broadcast_to(x, y.shape)), f"{op.name}: no broadcast"
+        if "transposition" in op.traits and op.traits["transposition"](Spec(x.shape, x.dtype), *attrs):
+            assert x.ndim > 1 and _same(y, np.swapaxes(x, -1, -2)), f"{op.name}: no transposition"  # noqa: PT018
+        _transposes(op, inputs, attrs, y)
+        if "compose" in op.traits:
+            _composes(op, inputs, attrs, y)
         if op.traits.get("commutative"):
             assert np.array_equal(y, compute(op, inputs[::-1], attrs)), f"{op.name}: not commutative"
         if "unit" in op.traits:
@@ -477,10 +493,56 @@ def traits_are_true(op: Op) -> None:
             if op.traits.get("commutative"):
                 assert np.array_equal(compute(op, (unit, x), attrs), x), f"{op.name}: {unit} is no left unit"
         if op.traits.get("involution"):
-            assert np.allclose(compute(op, (y,), attrs), x, rtol=1e-12), f"{op.name}: no involution"
+            assert np.array_equal(compute(op, (y,), attrs), x), f"{op.name}: no involution"
         if op.traits.get("idempotent"):
             twice = compute(op, (x, x), attrs) if len(inputs) == 2 else compute(op, (y,), attrs)
             assert np.array_equal(twice, x if len(inputs) == 2 else y), f"{op.name}: not idempotent"
+
+
+def _same(a: Any, b: Any) -> bool:
+    return a.shape == b.shape and np.allclose(a, b, rtol=1e-12)
+
+
+def _transposes(op: Op, inputs: tuple[Any, ...], attrs: tuple[Any, ...], y: Any) -> None:
+    """A contraction's attributes say which operands are transposed, and how to get the transposed result."""
+    for k, name in enumerate(op.traits.get("transposes", ())):
+        at = op.attrs.index(name)
+        turned = (*inputs[:k], np.swapaxes(inputs[k], -1, -2), *inputs[k + 1 :])
+        specs = [Spec(x.shape, x.dtype) for x in turned]
+        flipped = (*attrs[:at], not attrs[at], *attrs[at + 1 :])
+        try:
+            op.infer(specs, flipped)
+        except Refusal:
+            raise AssertionError(f"{op.name}: {name} does not transpose") from None
+        assert _same(compute(op, turned, flipped), y), f"{op.name}: {name} does not transpose"
+    if "transposed" in op.traits:
+        order, turned_attrs = op.traits["transposed"](*attrs)
+        other = tuple(inputs[i] for i in order)
+        try:
+            op.infer([Spec(x.shape, x.dtype) for x in other], turned_attrs)
+        except Refusal:
+            raise AssertionError(f"{op.name}: not transposed") from None
+        assert _same(compute(op, other, turned_attrs), np.swapaxes(y, -1, -2)), f"{op.name}: not transposed"
+
+
+def _broadcasts(x: Any, y: Any) -> bool:
+    try:
+        np.broadcast_to(x, y.shape)
+    except ValueError:
+        return False
+    return True
+
+
+def _composes(op: Op, inputs: tuple[Any, ...], attrs: tuple[Any, ...], y: Any) -> None:
+    """One operation with composed attributes does what two do, with any sample's attributes as the second."""
+    for _, outer in samples(op):
+        try:
+            op.infer([Spec(y.shape, y.dtype)], outer)
+            twice = compute(op, (y,), outer)
+        except (ValueError, IndexError):
+            continue
+        once = compute(op, inputs, op.traits["compose"](attrs, outer))
+        assert np.array_equal(once, twice), f"{op.name}: does not compose"
 
 
 def symbols_stay_in_their_trace(op: Op) -> None:

@@ -250,6 +250,19 @@ def test_untrue_traits():
     assert "no unit" in objects(checks.traits_are_true, broken("add", traits={"unit": 1.0}))
     assert "no involution" in objects(checks.traits_are_true, broken("exp", traits={"involution": True}))
     assert "not idempotent" in objects(checks.traits_are_true, broken("exp", traits={"idempotent": True}))
+    # 1 / (1 / x) is x up to rounding only, which is not enough
+    rounded = broken("reciprocal", traits={"involution": True})
+    assert "no involution" in objects(checks.traits_are_true, rounded)
+    for name, trait, rule, complaint in (
+        ("flip", "identity", lambda x, dims: True, "no identity"),
+        ("permute", "compose", lambda inner, outer: outer, "does not compose"),
+        ("spread", "broadcast", lambda x, shape, dims: True, "no broadcast"),
+        ("permute", "transposition", lambda x, dims: True, "no transposition"),
+        ("matmul", "transposed", lambda a, b: ((0, 1), (a, b)), "transposed"),
+        ("matmul", "transposes", ("transpose_other", "transpose_input"), "transpose"),
+        ("exp", "no such trait", True, "unknown traits"),
+    ):
+        assert complaint in objects(checks.traits_are_true, broken(name, traits={trait: rule})), name
 
 
 def test_formula_that_says_something_else():
