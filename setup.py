@@ -44,6 +44,7 @@ def kernels() -> Extension:
             "-O3",
             "-g0",
             "-fvisibility=hidden",
+            "-fno-asynchronous-unwind-tables",  # a tenth of the file, for debuggers only
             "-ffp-contract=fast",
             "-fno-math-errno",
             "-fno-trapping-math",
