@@ -142,9 +142,10 @@ def test_cnn():
         (mg.tensor(rng.normal(size=(5, 1, 8, 8)).astype(np.float32)), mg.tensor(rng.integers(0, 4, 5)))
         for _ in range(4)
     ]
-    for optimizer in ("momentum", "Adam"):
-        eager = train(make, OPTIMIZERS[optimizer], lambda f: f, data)
-        captured = train(make, OPTIMIZERS[optimizer], compile, data)
+    # the gradient of a bias before a batch norm is rounding noise, which Adam with a tiny eps would magnify
+    for optimizer in (OPTIMIZERS["momentum"], lambda p: optim.Adam(p, lr=0.01, eps=1e-3)):
+        eager = train(make, optimizer, lambda f: f, data)
+        captured = train(make, optimizer, compile, data)
         np.testing.assert_allclose(captured[2], eager[2], rtol=1e-4)
         same_world(eager[0], captured[0], eager[1], captured[1], 1e-4)
 
@@ -939,7 +940,8 @@ def test_transformer_block():
     worlds = []
     for wrap in (lambda f: f, compile):
         model = make()
-        optimizer = optim.AdamW(model.parameters(), lr=0.01)
+        # softmax does not see the bias of the keys: its gradient is noise, not to be magnified by a tiny eps
+        optimizer = optim.AdamW(model.parameters(), lr=0.01, eps=1e-3)
         step = wrap(step_of(model, optimizer, F.mse_loss))
         mg.manual_seed(1)
         worlds.append((model, optimizer, [step(x, y).item() for x, y in data]))

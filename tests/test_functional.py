@@ -494,3 +494,38 @@ def test_orthogonal(shape: tuple[int, ...]) -> None:
     w = init.orthogonal_(mg.empty(*shape, dtype=mg.float64), gain=2.0).numpy().reshape(shape[0], -1)
     product = w @ w.T if w.shape[0] <= w.shape[1] else w.T @ w
     assert np.allclose(product, 4.0 * np.eye(len(product)), atol=1e-12)
+
+
+@pytest.mark.parametrize("backend", mg.backends())
+@pytest.mark.parametrize("shape", [(3, 4), (200, 130)])
+def test_cross_entropy_of_labels_is_that_of_log_softmax(backend: str, shape: tuple[int, int]) -> None:
+    """One operation, or log_softmax and a look-up: the same numbers and gradients, NaN and Inf included."""
+    rng = np.random.default_rng(8)
+    logits = rng.normal(size=shape) * 5.0
+    logits[0, 1], logits[1, 2], logits[2, 0] = np.nan, np.inf, -np.inf
+    labels = mg.tensor(rng.integers(0, shape[1], shape[0]))
+    weight = mg.tensor(rng.uniform(0.5, 2.0, shape[1]))
+    for options in ({}, {"weight": weight}, {"ignore_index": int(labels[0])}, {"reduction": "none"}):
+        with mg.backend(backend):
+            x, z = (mg.tensor(logits, requires_grad=True) for _ in range(2))
+            got = F.cross_entropy(x, labels, **options)  # type: ignore[arg-type]
+            wanted = F.nll_loss(F.log_softmax(z, 1), labels, **options)  # type: ignore[arg-type]
+            got.sum().backward()
+            wanted.sum().backward()
+        np.testing.assert_allclose(got.detach().numpy(), wanted.detach().numpy(), rtol=1e-12)
+        assert x.grad is not None
+        assert z.grad is not None
+        np.testing.assert_allclose(x.grad.numpy(), z.grad.numpy(), rtol=1e-9, atol=1e-14)
+
+
+@pytest.mark.parametrize("backend", mg.backends())
+@pytest.mark.parametrize("bad", [64, -1, -(2**63), 2**63 - 1])
+def test_labels_that_are_no_class_are_refused_at_any_size(backend: str, bad: int) -> None:
+    labels = np.arange(100) % 64
+    labels[50] = bad
+    with mg.backend(backend):
+        for dtype in ("float32", "float64"):
+            with pytest.raises(OutOfRangeError, match=rf"cross_entropy: .*class label {bad} "):
+                F.cross_entropy(mg.zeros(100, 64, dtype=dtype), mg.tensor(labels))
+        small = mg.tensor((np.arange(100) % 64).astype(np.uint8))
+        assert F.cross_entropy(mg.zeros(100, 64), small).item() == pytest.approx(np.log(64.0))

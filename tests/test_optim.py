@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import pickle
 from typing import Any
 
@@ -231,3 +232,142 @@ def test_an_optimizer_of_ones_own() -> None:
     give(p, 5.0, -3.0)
     Sign([p], lr=0.5).step()
     assert p.tolist() == [0.5, 1.5]
+
+
+# -- with the backend's kernels --------------------------------------------------------------------
+
+with_kernels = pytest.mark.skipif("c" not in mg.backends(), reason="no compiled extension")
+
+
+def mixed(dtype: str) -> list[mg.Tensor]:
+    """Parameters of several shapes, one of them column-major, one empty, one of another dtype."""
+    rng = np.random.default_rng(5)
+    other = "float32" if dtype == "float64" else "float64"
+    params = [mg.tensor(rng.normal(size=s).astype(dtype)) for s in [(300, 7), (), (5,), (0, 3), (9000,)]]
+    params.append(mg.tensor(rng.normal(size=(4, 3)).astype(dtype)).T.detach())
+    params.append(mg.tensor(rng.normal(size=6).astype(other)))
+    return [p.requires_grad_() for p in params]
+
+
+def walk(make: Any, backend: str, dtype: str) -> tuple[list[mg.Tensor], optim.Optimizer]:
+    """Five steps; one parameter misses one of them, and one gradient is column-major."""
+    params = mixed(dtype)
+    optimizer = make([{"params": params[:3]}, {"params": params[3:], "lr": 0.05}])
+    rng = np.random.default_rng(6)
+    with mg.backend(backend):
+        for step in range(5):
+            for i, p in enumerate(params):
+                g = mg.tensor(np.asarray(rng.normal(size=p.shape), p.dtype, order="F" if step == 3 else "C"))
+                p.grad = None if (i, step) == (1, 2) else g
+            optimizer.step()
+    return params, optimizer
+
+
+@with_kernels
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda p: optim.SGD(p, 0.1),
+        lambda p: optim.SGD(p, 0.1, momentum=0.9, weight_decay=0.1),
+        lambda p: optim.SGD(p, mg.tensor(0.125), momentum=0.9, nesterov=True, maximize=True),
+        lambda p: optim.SGD(p, 0.1, momentum=0.9, dampening=0.3),
+        lambda p: optim.Adam(p, 0.1),
+        lambda p: optim.Adam(p, 0.1, (0.5, 0.75), 1e-3, weight_decay=0.1, maximize=True),
+        lambda p: optim.Adam(p, 0.1, (0.0, 0.0), amsgrad=True),
+        lambda p: optim.AdamW(p, 0.1, weight_decay=0.1, amsgrad=True),
+        lambda p: keras_adam(p, 0.1, eps=1e-2),
+    ],
+)
+def test_kernels_and_formulas_agree(make: Any, dtype: str) -> None:
+    ours, with_c = walk(make, "c", dtype)
+    plain, with_numpy = walk(make, "numpy", dtype)
+    assert any(stepper is not None for _, stepper in with_c._steppers.values())
+    assert not with_numpy._steppers
+
+    def agree(a: Any, b: Any) -> None:
+        assert (a.shape, a.dtype) == (b.shape, b.dtype)
+        tolerance = 1e-12 if a.dtype == mg.float64 else 1e-5
+        np.testing.assert_allclose(a.detach().numpy(), b.detach().numpy(), rtol=tolerance, atol=tolerance)
+
+    for p, q in zip(ours, plain, strict=True):
+        agree(p, q)
+        assert p.version == q.version
+        assert set(with_c.state[p]) == set(with_numpy.state[q])
+        for name, value in with_c.state[p].items():
+            agree(value, with_numpy.state[q][name])
+
+
+def keras_adam(params: Any, lr: float, eps: float) -> optim.Optimizer:
+    from minigrad.keras.optimizers import _AdamRule
+
+    return _AdamRule(params, lr, eps=eps)
+
+
+@with_kernels
+@pytest.mark.parametrize("make", [optim.SGD, lambda p: optim.SGD(p, momentum=0.5), optim.Adam])
+def test_gradients_that_share_memory(make: Any) -> None:
+    """Gradients may be each other, or even a parameter: then the order of updates counts."""
+    found = []
+    for backend in ("c", "numpy"):
+        a, b, c = leaf(1.0, 2.0), leaf(3.0, 4.0), leaf(5.0, 6.0)
+        optimizer = make([a, b, c])
+        with mg.backend(backend):
+            for _ in range(2):
+                a.grad = b.grad = mg.tensor([1.0, -1.0], dtype="float64")
+                c.grad = a.detach()
+                optimizer.step()
+        found.append([p.tolist() for p in (a, b, c)])
+    np.testing.assert_allclose(*found, rtol=1e-12)
+
+
+@with_kernels
+def test_states_and_parameters_may_be_exchanged() -> None:
+    found = []
+    for backend in ("c", "numpy"):
+        p = leaf(1.0, 2.0)
+        optimizer = optim.Adam([p], lr=0.1)
+        with mg.backend(backend):
+            for i in range(6):
+                if i == 2:
+                    saved = optimizer.state_dict()
+                    optimizer.load_state_dict(pickle.loads(pickle.dumps(saved)))
+                if i == 4:
+                    p.data = mg.tensor([7.0, 8.0], dtype="float64")
+                    optimizer.param_groups[0]["amsgrad"] = True
+                give(p, 1.0 + i, -2.0)
+                optimizer.step()
+            give(p, 1.0, 1.0)
+            (other,) = (twin := copy.deepcopy(optimizer)).param_groups[0]["params"]
+            before = p.tolist()
+            twin.step()
+            assert p.tolist() == before
+            optimizer.step()
+        np.testing.assert_allclose(other.tolist(), p.tolist(), rtol=1e-12)
+        found.append(p.tolist())
+    np.testing.assert_allclose(*found, rtol=1e-12)
+
+
+@with_kernels
+def test_infinite_parameters_stay_infinite() -> None:
+    with mg.backend("c"):
+        for make in (optim.SGD, optim.Adam):
+            p = leaf(float("inf"), 1.0)
+            give(p, 1.0, 1.0)
+            make([p], lr=0.5).step()
+            assert p.tolist() == pytest.approx([float("inf"), 0.5])
+
+
+def test_a_rule_of_ones_own_is_not_passed_over() -> None:
+    class Lazy(optim.Adam):
+        def update(self, p: Any, g: Any, state: Any, group: Any) -> None:
+            p += 1
+
+    class Lazier(Lazy):
+        pass
+
+    for make in (Lazy, Lazier):
+        p = leaf(1.0)
+        give(p, 5.0)
+        make([p]).step()
+        assert p.tolist() == [2.0]

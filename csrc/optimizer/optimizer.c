@@ -61,7 +61,8 @@ static int run(struct job *j, int type) {
     j->first = first;
     j->k = &mg_table()->update[type];
     j->size = type == MG_F32 ? 4 : 8;
-    mg_parallel(chunk, j, (int)chunks);
+    if (total <= j->per) for (int c = 0; c < chunks; c++) chunk(j, c, (int)chunks);   /* not worth waking anybody */
+    else mg_parallel(chunk, j, (int)chunks);
     return MG_OK;
 }
 

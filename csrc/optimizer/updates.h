@@ -20,7 +20,8 @@ ALWAYS_INLINE void FN(sgd_with)(const int buffer, const int nesterov, int64_t n,
     const REAL lr = (REAL)o->lr, decay = (REAL)o->weight_decay, momentum = (REAL)o->momentum;
     const REAL sign = o->maximize ? -1 : 1, fresh = (REAL)(o->first ? 1 : 1 - o->dampening), old = o->first ? 0 : momentum;
     EACH_VECTOR {
-        V x = LOAD(p), g = LOAD(grad) * sign + x * decay;
+        V x = LOAD(p), g = LOAD(grad) * sign;
+        if (decay != 0) g += x * decay;   /* an infinite parameter times no decay is no NaN */
         if (buffer) {
             V b = o->first ? g : LOAD(m) * old + g * fresh;
             STORE(m, b);
@@ -45,7 +46,8 @@ static void FN(adam)(int64_t n, void *pp, const void *pg, void *pm, void *pv, vo
     const REAL new1 = (REAL)(1 - o->beta1), old2 = (REAL)o->beta2, new2 = (REAL)(1 - o->beta2), eps = (REAL)o->eps;
     const REAL step = (REAL)step_size, inverse = (REAL)(1 / root);
     EACH_VECTOR {
-        V x = LOAD(p) * keep, g = LOAD(grad) * sign + x * decay, a = LOAD(m), b = LOAD(v);
+        V x = LOAD(p) * keep, g = LOAD(grad) * sign, a = LOAD(m), b = LOAD(v);
+        if (decay != 0) g += x * decay;
         a = a + (g - a) * new1;
         b = b * old2 + g * g * new2;
         STORE(m, a);

@@ -120,7 +120,8 @@ static void entropy(void *arg, int c, int chunks) {
                     put(j->type, gx, t, get(j->type, gx, t) - g);
                 }
             }
-            if (j->lse) put(j->type, j->lse, i, counts ? lse - get(j->type, x, t) : 0);
+            /* lse - lse is 0, or NaN if the row has a +inf or nothing but -inf: as the formula has it */
+            if (j->lse) put(j->type, j->lse, i, counts ? lse - get(j->type, x, t) + (lse - lse) : 0);
         } else {
             g = counts ? get(j->type, j->g, i) * j->scale : 0;
             j->k->softmax(j->n, x, gx);

@@ -35,6 +35,8 @@ class Backend(dict[Op, Kernel]):
     """record -> kernel; what is missing comes from the record.
 
     make: given a record, a kernel of this backend for it or None; asked where the table has none.
+    stepper: given arrays of parameters and of their optimizer's state, lists of one length, what steps
+    them all in one call, or None where it cannot (see `backends.update.prepare`).
     """
 
     def __init__(
@@ -42,10 +44,12 @@ class Backend(dict[Op, Kernel]):
         name: str,
         kernels: Mapping[str, Kernel],
         make: Callable[[Op], Kernel | None] = lambda op: None,
+        stepper: Callable[..., Any] | None = None,
     ) -> None:
         super().__init__()
         self.name = name
         self.make = make
+        self.stepper = stepper
         self.kernels = dict(kernels)  # by name, as records may be registered later
         #: (seed, offset, count) -> uint32 words; what all random operations draw from
         self.random_bits: Kernel = self.kernels.get("random_bits", philox)
@@ -72,8 +76,15 @@ def _make_c(op: Op) -> Kernel | None:
     return wrapper(op.kernel) if wrapper else elementwise.kernel(op)
 
 
+def _stepper_c(*arrays: Any) -> Any:
+    """`backends.update.prepare`; the module is imported when the first optimizer steps."""
+    from . import update
+
+    return update.prepare(*arrays)
+
+
 if _c.available:
-    _BACKENDS["c"] = Backend("c", _c.KERNELS, _make_c)
+    _BACKENDS["c"] = Backend("c", _c.KERNELS, _make_c, _stepper_c)
 else:
     _UNAVAILABLE["c"] = _c.reason
 

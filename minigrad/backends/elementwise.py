@@ -32,6 +32,7 @@ CROSSOVER = {
     "formula": 4096,  # several steps: numpy goes over memory once for each
     "reduction": 8192,
     "softmax": 512,
+    "cross_entropy": 1,
     "standardize": 512,
     "rows": 4096,  # elements picked by index
 }

@@ -504,9 +504,73 @@ def _wrap_sum_to(fallback: Callable[..., Array]) -> Callable[..., Array]:
     return kernel
 
 
+def _labels(x: Array, labels: Array) -> Array:
+    """Labels as the kernels take them; None if they, or the logits, are not for the kernels."""
+    if x.ndim != 2 or labels.shape != x.shape[:1] or not _usable(x, "cross_entropy"):
+        return None
+    if labels.dtype.kind not in "iu":
+        return None
+    t = np.ascontiguousarray(labels, np.int64)
+    # as unsigned numbers, negative labels are huge: one comparison finds all that are no class
+    return t if np.maximum.reduce(t.view(np.uint64)) < x.shape[1] else None
+
+
+def _wrap_cross_entropy(fallback: Callable[..., Array]) -> Callable[..., Array]:
+    def kernel(input: Array, labels: Array) -> Array:
+        t = _labels(input, labels)
+        if t is None:
+            return fallback(input, labels)
+        loss, null = np.empty(t.shape, input.dtype), _c.ffi.NULL
+        _c._check(
+            _c.lib.mg_cross_entropy(
+                _TYPE[input.dtype],
+                *input.shape,
+                _c.from_buffer(input),
+                _c.from_buffer("int64_t[]", t),
+                -1,  # no label is: they were all looked at
+                _c.from_buffer(loss),
+                0.0,
+                null,
+            )
+        )
+        return loss
+
+    return kernel
+
+
+def _wrap_cross_entropy_grad(fallback: Callable[..., Array]) -> Callable[..., Array]:
+    def kernel(grad: Array, input: Array, labels: Array) -> Array:
+        t = _labels(input, labels)
+        if t is None or grad.shape != t.shape or grad.dtype != input.dtype:
+            return fallback(grad, input, labels)
+        g, gx = np.ascontiguousarray(grad), np.empty(input.shape, input.dtype)
+        _c._check(
+            _c.lib.mg_cross_entropy_grad(
+                _TYPE[input.dtype],
+                *input.shape,
+                _c.from_buffer(g),
+                _c.from_buffer(input),
+                _c.from_buffer("int64_t[]", t),
+                -1,
+                _c.from_buffer(gx),
+            )
+        )
+        return gx
+
+    return kernel
+
+
 #: Op name -> (the record's kernel) -> the kernel to use: where small arrays are best left to the record.
 WRAPPERS: dict[str, Callable[[Callable[..., Array]], Callable[..., Array]]] = (
-    {"standardize": _wrap_standardize, "rstd": _wrap_rstd, "sum_to": _wrap_sum_to} if _c.available else {}
+    {
+        "standardize": _wrap_standardize,
+        "rstd": _wrap_rstd,
+        "sum_to": _wrap_sum_to,
+        "softmax_cross_entropy": _wrap_cross_entropy,
+        "softmax_cross_entropy_grad": _wrap_cross_entropy_grad,
+    }
+    if _c.available
+    else {}
 )
 
 KERNELS: dict[str, Callable[..., Array]] = (

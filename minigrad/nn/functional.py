@@ -595,24 +595,34 @@ def _ignored(target: Tensor, ignore_index: int) -> Tensor | None:
     return mask
 
 
-def _pick(op: str, logp: Tensor, labels: Tensor, dim: int) -> Tensor:
-    """The log-probability of each label."""
+def _each(op: str, logp: Tensor, labels: Tensor, dim: int, logits: bool) -> Tensor:
+    """The loss of each label."""
     try:
-        return ops.pick(logp, labels, dim)
+        return ops.softmax_cross_entropy(logp, labels) if logits else -ops.pick(logp, labels, dim)
     except OutOfRangeError as error:  # named after what the user called
         raise OutOfRangeError(op, error.problem, fix=error.fix) from None
 
 
 def _nll(
-    op: str, logp: Tensor, target: Tensor, weight: Tensor | None, ignore_index: int, how: str, smooth: float
+    op: str,
+    logp: Tensor,
+    target: Tensor,
+    weight: Tensor | None,
+    ignore_index: int,
+    how: str,
+    smooth: float,
+    logits: bool = False,
 ) -> Tensor:
-    """The negative log-likelihood of labels, mixed with that of all classes in the proportion `smooth`."""
+    """The negative log-likelihood of labels, mixed with that of all classes in the proportion `smooth`.
+
+    logits: `logp` are logits (N, C) instead, and there is no smoothing.
+    """
     dim = _class_dim(op, logp)
     labels = _check_labels(op, logp, target, dim)
     mask = _ignored(labels, ignore_index)
     if mask is not None:
         labels = where(mask, Tensor(0, labels.dtype), labels)
-    loss = -_pick(op, logp, labels, dim)
+    loss = _each(op, logp, labels, dim, logits)
     counts = None  # what each place counts in the mean; None: all the same
     if weight is not None:
         counts = _reshape(_index_select(weight, labels, 0), labels.shape)
@@ -680,7 +690,6 @@ def cross_entropy(
     x = floating(input)
     dim = _class_dim(op, x)
     w = None if weight is None else _class_weight(op, weight, x, dim)
-    logp = log_softmax(x, dim)
     if target.shape != x.shape:
         if is_float(target.dtype) and target.shape != (*x.shape[:dim], *x.shape[dim + 1 :]):
             raise ShapeError(
@@ -688,7 +697,9 @@ def cross_entropy(
                 f"an input of shape {x.shape} and a float target of shape {target.shape}",
                 fix="probabilities have the shape of the input; labels are integers",
             )
-        return _nll(op, logp, target, w, ignore_index, how, float(label_smoothing))
+        if x.ndim == 2 and not label_smoothing:
+            return _nll(op, x, target, w, ignore_index, how, 0.0, logits=True)
+        return _nll(op, log_softmax(x, dim), target, w, ignore_index, how, float(label_smoothing))
     if not is_float(target.dtype):
         raise DTypeError(
             op,
@@ -701,7 +712,7 @@ def cross_entropy(
         t = t * (1.0 - label_smoothing) + label_smoothing / classes
     if w is not None:
         t = t * _reshape(w, (classes, *(1,) * (x.ndim - 1 - dim)))
-    loss = -sum_(logp * t, dim)
+    loss = -sum_(log_softmax(x, dim) * t, dim)
     return _reduced(loss, how)
 
 

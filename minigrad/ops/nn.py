@@ -13,7 +13,11 @@ largest exponent is 0.  With J = diag(y) - y y^T,
     softmax      gx = y * (g - sum(g y))
     log_softmax  gx = g - exp(y) * sum(g)
 
-What a cross entropy takes from it, one element a row, is `pick`; its transpose is `place`.
+What a cross entropy takes from it, one element a row, is `pick`; its transpose is `place`.  The cross
+entropy of logits and labels is an operation of its own, for its gradient needs no logarithm: with t the
+row that is 1 at the label and 0 elsewhere,
+
+    gx = g * (softmax(x) - t)
 
 **Standardisation** is what layer, batch, instance and group normalisation have in common, and they
 differ only in the dimensions over which mean and variance are taken.  With r = (var x + eps)^(-1/2)
@@ -105,6 +109,7 @@ __all__ = [
     "rstd",
     "silu",
     "softmax",
+    "softmax_cross_entropy",
     "softmin",
     "softplus",
     "standardize",
@@ -489,6 +494,100 @@ place: Callable[..., Tensor] = primitive(
     ),
     error=0.0,
     doc="rows of zeros with the input where labels say: the transpose of pick",
+)
+
+
+# -- cross entropy of logits and labels -------------------------------------------------------------
+
+
+def _rows_shape(input: Spec, labels: Spec) -> Spec:
+    _softmax_shape(input, 1)
+    if len(input.shape) != 2:
+        raise Refusal(f"logits of shape {input.shape}", "they must be (rows, classes)")
+    _labels_shape(labels, input.shape, 1)
+    return Spec(labels.shape, input.dtype)
+
+
+def _rows_grad_shape(grad: Spec, input: Spec, labels: Spec) -> Spec:
+    if grad != _rows_shape(input, labels):
+        raise Refusal(f"{grad} where {_rows_shape(input, labels)} is needed", "give one number a row")
+    return input
+
+
+def _spec(array: Any) -> Spec:
+    return Spec(array.shape, array.dtype)
+
+
+def _softmax_cross_entropy_kernel(input: Any, labels: Any) -> Any:
+    _rows_shape(_spec(input), _spec(labels))
+    places = _label_places(labels, input.shape, 1)
+    y = input - np.maximum.reduce(input, axis=1, keepdims=True, initial=-np.inf)
+    picked = y.reshape(-1).take(places)
+    np.exp(y, out=y)
+    total = np.add.reduce(y, axis=1)
+    return np.subtract(np.log(total, out=total), picked, out=total)
+
+
+def _softmax_cross_entropy_grad_kernel(grad: Any, input: Any, labels: Any) -> Any:
+    _rows_grad_shape(_spec(grad), _spec(input), _spec(labels))
+    places = _label_places(labels, input.shape, 1)
+    y = _softmax_kernel(np.ascontiguousarray(input), 1)
+    y.reshape(-1)[places] -= 1.0
+    y *= grad[:, None]
+    return y
+
+
+def _softmax_cross_entropy_grad_rule(g: Tensor, grad: Tensor, input: Tensor) -> Tensor:
+    # t does not depend on x, so this is the rule of softmax, for the cotangent g * grad
+    y = _softmax(input, 1)
+    u = g * _reshape(grad, (grad.shape[0], 1))
+    return y * (u - _sum(u * y, (1,), True))
+
+
+def _cross_entropy_samples(rng: Any) -> list[Any]:
+    return [
+        (rng.normal(size=shape) * scale, rng.integers(0, shape[1], shape[0]))
+        for shape, scale in (((3, 4), 1.0), ((5, 1), 1.0), ((2, 30), 8.0), ((40, 50), 2.0), ((0, 3), 1.0))
+    ]
+
+
+def _cross_entropy_reference(input: Any, labels: Any) -> Any:
+    return -np.log(_softmax_reference(input, 1))[np.arange(len(labels)), labels]
+
+
+softmax_cross_entropy: Callable[..., Tensor] = primitive(
+    "softmax_cross_entropy",
+    kind="index",
+    inputs=("input", "labels"),
+    kernel=_softmax_cross_entropy_kernel,
+    shape=_rows_shape,
+    vjp=(lambda g, input, labels: _softmax_cross_entropy_grad(g, input, labels), None),
+    samples=lambda rng: [(sample, ()) for sample in _cross_entropy_samples(rng)],
+    reference=_cross_entropy_reference,
+    error=8.0,
+    traits={"refuses": True},
+    doc="-log(softmax(input)) of each row at the class that its label names",
+)
+_softmax_cross_entropy_grad: Callable[..., Tensor] = primitive(
+    "softmax_cross_entropy_grad",
+    kind="index",
+    inputs=("grad", "input", "labels"),
+    kernel=_softmax_cross_entropy_grad_kernel,
+    shape=_rows_grad_shape,
+    vjp=(
+        lambda g, input, labels: _sum(g * _softmax(input, 1), (1,), False) - pick(g, labels, 1),
+        _softmax_cross_entropy_grad_rule,
+        None,
+    ),
+    samples=lambda rng: [
+        ((rng.normal(size=len(labels)), input, labels), ()) for input, labels in _cross_entropy_samples(rng)
+    ],
+    reference=lambda grad, input, labels: (
+        grad[:, None] * (_softmax_reference(input, 1) - np.eye(input.shape[1])[labels])
+    ),
+    error=8.0,
+    traits={"refuses": True},
+    doc="the gradient of softmax_cross_entropy: grad * (softmax(input) - the one-hot rows of the labels)",
 )
 
 

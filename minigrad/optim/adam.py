@@ -36,7 +36,7 @@ from typing import Any
 import numpy as np
 
 from ..tensor import Tensor, wrap
-from .base import Array, Group, Optimizer, as_number, betas, number, zeros_for
+from .base import Array, Group, Kernels, Optimizer, Pair, as_number, betas, number, zeros_for
 
 
 class Adam(Optimizer):
@@ -79,6 +79,35 @@ class Adam(Optimizer):
         """What is added to sqrt(v)."""
         return eps * c2
 
+    def together(self, kernels: Kernels, pairs: list[Pair], group: Group) -> list[Pair]:
+        """Parameters that have come equally far, in one call."""
+        amsgrad, parts = group["amsgrad"], dict[Any, list[Any]]()
+        for p, g in pairs:
+            array, state = p._array, self.state[p]
+            if not state:
+                _begin(array, state)
+            if amsgrad and "max_exp_avg_sq" not in state:
+                state["max_exp_avg_sq"] = zeros_for(array)
+            count = state["step"]._array
+            top = (state["max_exp_avg_sq"]._array,) if amsgrad else ()
+            entry = (p, g, count, array, state["exp_avg"]._array, state["exp_avg_sq"]._array, *top)
+            parts.setdefault((array.dtype, int(count) + 1), []).append(entry)
+        beta1, beta2 = map(float, group["betas"])
+        left: list[Pair] = []
+        for i, ((_, t), part) in enumerate(parts.items()):
+            params, grads, counts, *arrays = map(list, zip(*part, strict=True))
+            stepper = self.stepper(kernels, (id(group), i), *arrays)
+            if stepper is None or not stepper.aim(grads):
+                left += zip(params, grads, strict=True)
+                continue
+            c2 = (1 - beta2**t) ** 0.5
+            eps = self.scaled_eps(float(group["eps"]), c2) / c2  # the kernel divides sqrt(v) by c2
+            lr, decay, maximize = float(group["lr"]), float(group["weight_decay"]), bool(group["maximize"])
+            stepper.adam(t, lr, (beta1, beta2), eps, decay, self.decoupled, maximize)
+            for count in counts:
+                count += 1
+        return left
+
     def update(self, p: Array, g: Array, state: dict[str, Any], group: Group) -> None:
         """The formulas at the top of this file."""
         s = self.scratch(p)
@@ -94,9 +123,7 @@ class Adam(Optimizer):
                 np.multiply(p, decay, out=s)
                 g = np.add(s, g, out=self.scratch(p, 1))
         if not state:
-            state["step"] = wrap(np.zeros((), np.int64))
-            state["exp_avg"] = zeros_for(p)
-            state["exp_avg_sq"] = zeros_for(p)
+            _begin(p, state)
         count = state["step"]._array
         count += 1
         t = as_number(count)
@@ -120,6 +147,13 @@ class Adam(Optimizer):
         np.divide(m, s, out=s)
         np.multiply(s, lr * c2 / c1, out=s)
         np.subtract(p, s, out=p)
+
+
+def _begin(p: Array, state: dict[str, Any]) -> None:
+    """The state before the first step."""
+    state["step"] = wrap(np.zeros((), np.int64))
+    state["exp_avg"] = zeros_for(p)
+    state["exp_avg_sq"] = zeros_for(p)
 
 
 class AdamW(Adam):

@@ -8,6 +8,10 @@ recorded, and on a small model the cost of a step is the cost of the calls.  `sc
 update arrays to compute in, so that a step allocates nothing.  Under a trace the same `update` gets
 registers (see `registers`), and what it would have computed becomes part of the graph.
 
+Where the backend has kernels that step many parameters in one pass over memory, `together` hands them
+what they can take, and `update` is left the rest.  An optimizer that defines `update` alone has no such
+`together`.
+
 Hyper-parameters are read from the group at every step, so a schedule only has to write
 `optimizer.param_groups[0]["lr"]`.  A learning rate may be a 0-d tensor.  `update` reads the numbers
 that may change with `hyper` and settings that decide what is computed with `choice`: a captured step
@@ -26,7 +30,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar
+from operator import is_
+from typing import Any, ClassVar, Protocol
 from weakref import ref
 
 import numpy as np
@@ -39,6 +44,42 @@ from .registers import Register, RegisterState
 
 Array = np.ndarray[Any, Any]
 Group = dict[str, Any]
+#: A parameter and its gradient.
+Pair = tuple[Tensor, Array]
+
+
+class Stepper(Protocol):
+    """Parameters and their state, all stepped by one call, once it was aimed at their gradients."""
+
+    def aim(self, grads: list[Array]) -> bool:
+        """Take these gradients for the next step; False if that cannot be."""
+
+    def sgd(
+        self,
+        lr: float,
+        momentum: float,
+        dampening: float,
+        weight_decay: float,
+        nesterov: bool,
+        maximize: bool,
+    ) -> None:
+        """One step of SGD."""
+
+    def adam(
+        self,
+        step: int,
+        lr: float,
+        betas: tuple[float, float],
+        eps: float,
+        weight_decay: float,
+        decoupled: bool,
+        maximize: bool,
+    ) -> None:
+        """Step number `step`, from 1, of Adam or AdamW."""
+
+
+#: What a backend offers as `stepper`: (parameters, lists of state) -> Stepper, or None.
+Kernels = Callable[..., Stepper | None]
 
 
 class Optimizer:
@@ -55,12 +96,15 @@ class Optimizer:
 
     def __init_subclass__(cls) -> None:
         cls._name = cls.__dict__.get("_name", cls.__name__)
+        if "update" in cls.__dict__ and "together" not in cls.__dict__:
+            cls.together = Optimizer.together  # type: ignore[method-assign]
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
         self.defaults = defaults
         self.param_groups: list[Group] = []
         self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
         self._scratch: dict[tuple[Any, ...], Array] = {}
+        self._steppers: dict[tuple[int, int], tuple[list[Any], Stepper | None]] = {}
         self._generation = 0  # changes when groups or the state are others than before
         if isinstance(params, (Tensor, Mapping)):
             raise DTypeError(
@@ -88,6 +132,10 @@ class Optimizer:
         raise ArgumentError(
             self._name, "update is not defined", fix="define update(self, p, g, state, group)"
         )
+
+    def together(self, kernels: Kernels, pairs: list[Pair], group: Group) -> list[Pair]:
+        """Update parameters of a group with the kernels of the backend; returns those that are left."""
+        return pairs
 
     # -- parameters ---------------------------------------------------------------------------------
 
@@ -164,8 +212,9 @@ class Optimizer:
             self._trace_step(trace)
             return loss
         where = None
-        states, update = self.state, self.update
+        states, update, kernels = self.state, self.update, current().backend.stepper
         for group in self.param_groups:
+            pairs: list[Pair] = []
             for p in group["params"]:
                 node = p._node
                 if node is None:
@@ -173,14 +222,33 @@ class Optimizer:
                 grad = node.grad
                 if grad is None:
                     continue
-                array, g = p._array, grad._array
-                if type(g) is Symbol:
+                if type(grad._array) is Symbol:
                     grad._concrete(f"{self._name}.step")
-                update(array, g, states[p], group)
-                if where is None:
-                    where = here()
+                pairs.append((p, grad._array))
+            if pairs and where is None:
+                where = here()
+            for p, _ in pairs:
                 p._touch(where)
+            if kernels is not None:
+                pairs = self.together(kernels, pairs, group)
+            for p, g in pairs:
+                update(p._array, g, states[p], group)
         return loss
+
+    def stepper(
+        self, kernels: Kernels, key: tuple[int, int], params: list[Array], *state: list[Array]
+    ) -> Stepper | None:
+        """What the kernels made of these arrays, which is kept as long as they are the same."""
+        arrays: list[Any] = [kernels, *params]
+        for values in state:
+            arrays += values
+        known = self._steppers.get(key)
+        if known is None or len(known[0]) != len(arrays) or not all(map(is_, known[0], arrays)):
+            known = self._steppers[key] = (arrays, kernels(params, *state))
+        return known[1]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_scratch": {}, "_steppers": {}}  # copies and pickles make their own
 
     def _trace_step(self, trace: Any) -> None:
         """`step`, recorded: each update is given registers for its arrays."""
@@ -385,4 +453,16 @@ def zeros_for(p: Array) -> Tensor:
     return wrap(np.zeros(p.shape, p.dtype))  # under a trace, too: it is state from now on
 
 
-__all__ = ["Array", "Group", "Optimizer", "as_number", "betas", "clear_grad", "number", "zeros_for"]
+__all__ = [
+    "Array",
+    "Group",
+    "Kernels",
+    "Optimizer",
+    "Pair",
+    "Stepper",
+    "as_number",
+    "betas",
+    "clear_grad",
+    "number",
+    "zeros_for",
+]

@@ -28,7 +28,7 @@ import numpy as np
 
 from ..errors import ArgumentError
 from ..tensor import Tensor
-from .base import Array, Group, Optimizer, number, zeros_for
+from .base import Array, Group, Kernels, Optimizer, Pair, number, zeros_for
 
 
 class SGD(Optimizer):
@@ -69,6 +69,32 @@ class SGD(Optimizer):
                 f"nesterov with momentum {group['momentum']} and dampening {group['dampening']}",
                 fix="it needs a momentum above 0 and no dampening",
             )
+
+    def together(self, kernels: Kernels, pairs: list[Pair], group: Group) -> list[Pair]:
+        """All parameters of a dtype in one call, but those whose momentum begins with dampening."""
+        momentum, dampening = float(group["momentum"]), float(group["dampening"])
+        left: list[Pair] = []
+        parts: dict[Any, list[Any]] = {}
+        for p, g in pairs:
+            array, state = p._array, self.state[p]
+            buffer: tuple[Array, ...] = ()
+            if momentum:
+                if "momentum_buffer" not in state:
+                    if dampening:  # which the first gradient is spared
+                        left.append((p, g))
+                        continue
+                    state["momentum_buffer"] = zeros_for(array)
+                buffer = (state["momentum_buffer"]._array,)
+            parts.setdefault(array.dtype, []).append((p, g, array, *buffer))
+        for i, part in enumerate(parts.values()):
+            params, grads, *arrays = map(list, zip(*part, strict=True))
+            stepper = self.stepper(kernels, (id(group), i), *arrays)
+            if stepper is None or not stepper.aim(grads):
+                left += zip(params, grads, strict=True)
+                continue
+            lr, decay = float(group["lr"]), float(group["weight_decay"])
+            stepper.sgd(lr, momentum, dampening, decay, bool(group["nesterov"]), bool(group["maximize"]))
+        return left
 
     def update(self, p: Array, g: Array, state: dict[str, Any], group: Group) -> None:
         """The formulas at the top of this file."""
