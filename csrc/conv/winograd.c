@@ -53,7 +53,7 @@ static void transform_weights(void *arg, int chunk, int chunks) {
         const int64_t wide = least(nr, k->os - panel * nr);
         const char *w = (const char *)p->w + (g * p->wg + o * p->wo) * k->size;
         char *u = k->u + (g * ELEMENTS * k->u_apart + panel * nr * p->channels + o % nr) * k->size;
-        memset(room, 0, sizeof room);   /* lanes past the last channel are weights of zero, not what was on the stack */
+        memset(room, 0, sizeof room);   /* lanes without a channel: what they give must be finite, see winograd_out */
         for (int64_t c = 0; c < p->channels; c++) {
             k->gemm->transpose(9, least(k->vl, p->out_channels - o), w + c * p->wc * k->size, p->wo, room, k->vl);
             k->kernels->winograd_weights(room, p->turned, u + c * wide * k->size, k->u_apart);

@@ -33,7 +33,7 @@ ALWAYS_INLINE void FN(transpose_square)(FN(vec) *v) {
     }
 }
 
-/* dst[p * rsd + j] = src[j * rss + p] for p < k, j < n; other columns are not touched.
+/* dst[p * rsd + j] = src[j * rss + p] for p < k, j < n; nothing else is written.
  * Budget: VL loads, VL log2(VL) shuffles, VL stores per square. */
 static void FN(transpose)(int64_t k, int64_t n, const void *from, int64_t rss, void *to, int64_t rsd) {
     const REAL *src = from;

@@ -1,166 +1,134 @@
-/* The kernels without Python, for the sanitizers: `make sanitize` builds this file and the rest of csrc/ with
- * them.
+/* The kernels without Python, for the sanitizers.
  *
- * Every table that this processor runs multiplies matrices of awkward sizes, in buffers of exactly the right
- * length (so that a read or write past an end is seen), with every transpose, bias, activation, alpha and beta,
- * and is compared with three loops in double. Then the pool: many small jobs, two callers at once, a fork while it
- * is running. */
-#include "minigrad.h"
+ * Every function of minigrad.h runs on every table that this processor has, in float32 and float64, on one thread and on
+ * two, at awkward sizes, in buffers of exactly the right length, and is compared with plain loops in double. The results of
+ * one and of two threads must agree bit by bit. Then the pool: see check_threads.c. */
+#define _GNU_SOURCE
+#include "check.h"
 
-#include <math.h>
 #include <pthread.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/wait.h>
+#include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
+#if defined(__SANITIZE_ADDRESS__)
+#include <sanitizer/asan_interface.h>
+#else
+#define ASAN_POISON_MEMORY_REGION(p, n) ((void)(p), (void)(n))
+#define ASAN_UNPOISON_MEMORY_REGION(p, n) ((void)(p), (void)(n))
+#endif
 
-#define CHECK(condition, ...)                                              \
-    do {                                                                   \
-        if (!(condition)) {                                                \
-            fprintf(stderr, "%s:%d: " #condition ": ", __FILE__, __LINE__); \
-            fprintf(stderr, __VA_ARGS__);                                  \
-            fputc('\n', stderr);                                           \
-            exit(1);                                                       \
-        }                                                                  \
-    } while (0)
+/* --- memory ------------------------------------------------------------------------------------------------------------ */
 
-static double get(int type, const void *x, int64_t i) {
-    return type == MG_F32 ? (double)((const float *)x)[i] : ((const double *)x)[i];
+struct stretch {   /* lies before the bytes that are handed out */
+    char *base;
+    size_t length;
+};
+
+void *space(size_t bytes) {
+    static size_t page;
+    if (page == 0) page = (size_t)sysconf(_SC_PAGESIZE);
+    const size_t room = (bytes + sizeof(struct stretch) + page - 1) / page * page;
+    char *base = mmap(NULL, room + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(base != MAP_FAILED && mprotect(base + room, page, PROT_NONE) == 0, "memory");
+    char *p = base + room - bytes;
+    const struct stretch s = {base, room + page};
+    memcpy(p - sizeof s, &s, sizeof s);
+    ASAN_POISON_MEMORY_REGION(base, room - bytes);
+    blank(p, bytes);
+    return p;
 }
 
-static void put(int type, void *x, int64_t i, double v) {
-    if (type == MG_F32) ((float *)x)[i] = (float)v;
-    else ((double *)x)[i] = v;
+void drop(void *p) {
+    struct stretch s;
+    ASAN_UNPOISON_MEMORY_REGION((char *)p - sizeof s, sizeof s);
+    memcpy(&s, (char *)p - sizeof s, sizeof s);
+    ASAN_UNPOISON_MEMORY_REGION(s.base, s.length);
+    munmap(s.base, s.length);
 }
 
-static _Thread_local uint64_t state = 1;
-static double draw(void) {   /* small numbers, enough for a check */
+/* --- numbers ----------------------------------------------------------------------------------------------------------- */
+
+static uint64_t next(void) {
+    static _Thread_local uint64_t state = 1;
     state = state * 6364136223846793005u + 1442695040888963407u;
-    return (double)(int)(state >> 40 & 1023) / 512 - 1;
+    return state >> 40;
 }
 
-static void *fresh(int type, int64_t n) {
-    void *x = malloc((size_t)(n > 0 ? n : 1) * (type == MG_F32 ? 4 : 8));
-    CHECK(x != NULL, "memory");
+double draw(void) { return (double)(int)(next() & 1023) / 512 - 1; }
+int64_t pick(int64_t low, int64_t high) { return low + (int64_t)(next() % (uint64_t)(high - low + 1)); }
+
+void *fresh(int type, int64_t n) {
+    void *x = numbers(type, n);
     for (int64_t i = 0; i < n; i++) put(type, x, i, draw());
     return x;
 }
 
-/* One product with A and B stored plainly, transposed, or with a gap (ta, tb: 0, 1, 2). */
-static void multiply(int type, int64_t m, int64_t n, int64_t k, int ta, int tb, int extras) {
-    struct mg_gemm g = {.type = type, .m = m, .n = n, .k = k, .rsc = n, .csc = 1, .alpha = 1};
-    g.rsa = ta == 1 ? 1 : ta == 2 ? 2 * k : k, g.csa = ta == 1 ? m : ta == 2 ? 2 : 1;
-    g.rsb = tb == 1 ? 1 : tb == 2 ? 2 * n : n, g.csb = tb == 1 ? k : tb == 2 ? 2 : 1;
-    void *a = fresh(type, m > 0 && k > 0 ? (m - 1) * g.rsa + (k - 1) * g.csa + 1 : 0);
-    void *b = fresh(type, k > 0 && n > 0 ? (k - 1) * g.rsb + (n - 1) * g.csb + 1 : 0);
-    void *c = fresh(type, m * n), *was = fresh(type, m * n), *bias = fresh(type, n);
-    for (int64_t i = 0; i < m * n; i++) put(type, was, i, get(type, c, i));
-    if (extras) g.alpha = -0.5, g.beta = 2, g.bias = bias, g.act = MG_RELU;
-    g.a = a, g.b = b, g.c = c;
-    CHECK(mg_gemm(&g) == MG_OK, "status");
-    for (int64_t i = 0; i < m; i++)
-        for (int64_t j = 0; j < n; j++) {
-            double sum = 0, size = 0;
-            for (int64_t p = 0; p < k; p++) {
-                double term = get(type, a, i * g.rsa + p * g.csa) * get(type, b, p * g.rsb + j * g.csb);
-                sum += term, size += fabs(term);
-            }
-            double want = extras ? -0.5 * sum + 2 * get(type, was, i * n + j) + get(type, bias, j) : sum;
-            if (extras && want < 0) want = 0;
-            double error = fabs(get(type, c, i * n + j) - want);
-            CHECK(error <= (size + 4) * (type == MG_F32 ? 1e-6 : 1e-14), "%s %d: %ldx%ldx%ld %d%d%d (%ld, %ld): %g",
-                  mg_isa(), type, (long)m, (long)n, (long)k, ta, tb, extras, (long)i, (long)j, error);
-        }
-    free(a), free(b), free(c), free(was), free(bias);
+void *copy_of(int type, int64_t n, const void *x) {
+    void *y = numbers(type, n);
+    memcpy(y, x, (size_t)n * size_of(type));
+    return y;
 }
 
-static void gemm(void) {
-    for (int type = MG_F32; type <= MG_F64; type++) {
-        const int64_t mr = mg_block(type, "mr"), nr = mg_block(type, "nr"), kc = mg_block(type, "kc");
-        const int64_t ms[] = {0, 1, mr - 1, mr, mr + 1, 3 * mr + 2}, ns[] = {0, 1, nr / 2, nr - 1, nr + 1, 4 * nr + 3};
-        const int64_t ks[] = {0, 1, 7, 33};
-        for (int i = 0; i < 6; i++)
-            for (int j = 0; j < 6; j++)
-                for (int p = 0; p < 4; p++)
-                    for (int t = 0; t < 18; t++) multiply(type, ms[i], ns[j], ks[p], t % 3, t / 3 % 3, t / 9);
-        for (int t = 0; t < 18; t++) multiply(type, mr + 1, 4 * nr + 5, kc + 1, t % 3, t / 3 % 3, t / 9);
-        multiply(type, 2, mg_block(type, "nc") + 1, 5, 0, 1, 1);
-        multiply(type, 150, 170, 60, 1, 1, 1);
-    }
+int near(int type, double x, double y, double tolerance) {
+    if (type == MG_F32) y = (double)(float)y;
+    if (isnan(y)) return isnan(x);
+    if (isinf(y)) return x == y;
+    return fabs(x - y) <= tolerance;
 }
 
-static void ladder(void) {
-    float *a = fresh(MG_F32, 37 * 300), *b = fresh(MG_F32, 300 * 41), *c = fresh(MG_F32, 37 * 41);
-    for (int step = 0; mg_ladder_name(step) != NULL; step++) {
-        CHECK(mg_ladder(step, 37, 41, 300, a, b, c) == MG_OK, "status");
-        for (int i = 0; i < 37 * 41; i++) {
-            double sum = 0;
-            for (int p = 0; p < 300; p++) sum += (double)a[i / 41 * 300 + p] * b[p * 41 + i % 41];
-            CHECK(fabs(sum - c[i]) < 1e-4, "%s", mg_ladder_name(step));
-        }
-    }
-    free(a), free(b), free(c);
+/* --- settings ---------------------------------------------------------------------------------------------------------- */
+
+int setting(int r) {
+    const int ways = RACES ? 1 : 2;
+    const char *name = mg_isa_at(r / ways);
+    if (name == NULL) return 0;
+    CHECK(mg_set_isa(name) == MG_OK, "%s", name);
+    mg_set_num_threads(RACES ? 2 : 1 + r % 2);
+    return 1;
 }
 
-static void philox(void) {
-    static const uint32_t known[4] = {0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8};
-    for (int64_t n = 0; n < 300; n++) {
-        uint32_t *x = malloc((size_t)n * 4 + 1);
-        double *u = malloc((size_t)n * 8 + 1);
-        CHECK(x && u && mg_random_bits(0, 0, n, x) == MG_OK && mg_random_uniform_f64(7, 1, n, u) == MG_OK, "status");
-        for (int64_t i = 0; i < n; i++)
-            CHECK((i > 3 || x[i] == known[i]) && u[i] >= 0 && u[i] < 1, "word %ld", (long)i);
-        free(x), free(u);
-    }
+void same_bits(void *first, const void *y, size_t bytes, const char *what) {
+    if (mg_num_threads() == 1) memcpy(first, y, bytes);
+    else if (!RACES) CHECK(memcmp(first, y, bytes) == 0, "%s: not the bits of one thread", what);
 }
 
-static void *caller(void *result) {
-    enum { N = 96 };
-    float *a = fresh(MG_F32, N * N), *c = fresh(MG_F32, N * N), *first = fresh(MG_F32, N * N);
-    mg_matmul(MG_F32, N, N, N, a, N, 1, a, 1, N, first);
-    *(int *)result = 1;
-    for (int i = 0; i < 200; i++) {
-        mg_matmul(MG_F32, N, N, N, a, N, 1, a, 1, N, c);
-        if (memcmp(c, first, N * N * sizeof *c) != 0) *(int *)result = 0;
-    }
-    free(a), free(c), free(first);
+struct lonely {
+    void (*f)(const void *arg);
+    const void *arg;
+};
+static void *begin(void *p) {
+    const struct lonely *l = p;
+    l->f(l->arg);
     return NULL;
 }
-
-static void pool(void) {
-    int fine[3] = {0, 0, 0};
-    pthread_t others[2];
-    mg_set_num_threads(4);
-    for (int i = 0; i < 2; i++) CHECK(pthread_create(&others[i], NULL, caller, &fine[i]) == 0, "thread");
-    caller(&fine[2]);
-#if !defined(__SANITIZE_THREAD__)   /* a fork with threads is beyond ThreadSanitizer */
-    pid_t child = fork();
-    if (child == 0) {
-        int ok = 0;
-        caller(&ok);
-        _exit(ok ? 0 : 1);
-    }
-    int status = 1;
-    CHECK(waitpid(child, &status, 0) == child && status == 0, "the child of a fork");
-#endif
-    for (int i = 0; i < 2; i++) pthread_join(others[i], NULL);
-    for (int i = 0; i < 3; i++) CHECK(fine[i], "caller %d", i);
+void alone(void (*f)(const void *arg), const void *arg) {
+    struct lonely l = {f, arg};
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, begin, &l) == 0 && pthread_join(thread, NULL) == 0, "a thread");
 }
 
-int main(void) {
-    const char *name;
-    for (int i = 0; (name = mg_isa_at(i)) != NULL; i++) {
-        CHECK(mg_set_isa(name) == MG_OK, "%s", name);
-        mg_set_num_threads(1 + i % 3);
-        gemm();
-        ladder();
-        philox();
-        pool();
-        printf("%s: fine\n", name);
+int main(int argc, char **argv) {   /* all checks, or those that are named */
+    static const struct {
+        const char *name;
+        void (*check)(void);
+    } all[] = {{"gemm", check_gemm},         {"random", check_random},         {"conv", check_conv},
+               {"pool2d", check_pool2d},     {"elementwise", check_elementwise}, {"reduce", check_reduce},
+               {"softmax", check_softmax},   {"standardize", check_standardize}, {"optimizer", check_optimizer},
+               {"sparse", check_sparse},     {"threads", check_threads}};
+    printf("tables:");
+    for (int i = 0; mg_isa_at(i) != NULL; i++) printf(" %s", mg_isa_at(i));
+    printf("\n");
+    for (int i = 0; i < COUNT(all); i++) {
+        int wanted = argc == 1;
+        for (int a = 1; a < argc; a++) wanted |= strcmp(argv[a], all[i].name) == 0;
+        if (!wanted) continue;
+        struct timespec t0, t1;
+        clock_gettime(CLOCK_MONOTONIC, &t0);
+        all[i].check();
+        clock_gettime(CLOCK_MONOTONIC, &t1);
+        printf("%-12s fine  %5.1f s\n", all[i].name, (double)(t1.tv_sec - t0.tv_sec) + 1e-9 * (double)(t1.tv_nsec - t0.tv_nsec));
+        fflush(stdout);
     }
     CHECK(mg_set_isa("nonsense") == MG_EISA, "an unknown table");
-    struct mg_gemm huge = {.type = MG_F32, .m = INT64_MAX / 2, .n = 4, .k = 1};
-    CHECK(mg_gemm(&huge) == MG_ESIZE, "sizes beyond the address space");
     return 0;
 }
