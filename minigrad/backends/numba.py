@@ -275,8 +275,8 @@ def _exp32(x: Any) -> Any:
     p = f(1.9875691500e-4) * r + f(1.3981999507e-3)
     p = ((p * r + f(8.3334519073e-3)) * r + f(4.1665795894e-2)) * r + f(1.6666665459e-1)
     y = (p * r + f(5.0000001201e-1)) * (r * r) + r + f(1.0)
-    n = np.int32(k)
-    half = np.int32(n >> 1)  # twice a power of two of half the size: neither overflows before the product
+    n: Any = np.int32(k)
+    half: Any = np.int32(n >> 1)  # two powers of two of half the size: neither overflows
     return y * from_bits(np.int32((half + 127) << 23)) * from_bits(np.int32((n - half + 127) << 23))
 
 
@@ -288,7 +288,7 @@ def _exp64(x: Any) -> Any:
     p = r * ((1.26177193074810590878e-4 * z + 3.02994407707441961300e-2) * z + 9.99999999999999999910e-1)
     q = (3.00198505138664455042e-6 * z + 2.52448340349684104192e-3) * z + 2.27265548208155028766e-1
     y = 1.0 + 2.0 * p / (q * z + 2.0 - p)
-    n = np.int64(k)
+    n: Any = np.int64(k)
     half = n >> 1
     return y * from_bits((half + 1023) << 52) * from_bits((n - half + 1023) << 52)
 

@@ -512,7 +512,8 @@ def _labels(x: Array, labels: Array) -> Array:
         return None
     t = np.ascontiguousarray(labels, np.int64)
     # as unsigned numbers, negative labels are huge: one comparison finds all that are no class
-    return t if np.maximum.reduce(t.view(np.uint64)) < x.shape[1] else None
+    unsigned: Any = t.view(np.uint64)
+    return t if unsigned.max() < x.shape[1] else None
 
 
 def _wrap_cross_entropy(fallback: Callable[..., Array]) -> Callable[..., Array]:

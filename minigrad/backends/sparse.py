@@ -66,7 +66,8 @@ class CSR:
                 _c.lib.mg_csr_check(self.wide, rows, columns, len(self.index), self._starts, self._index)
             )
         steps = np.diff(self.starts)
-        inside = not self.index.size or (self.index.min() >= 0 and self.index.max() < self.shape[1])
+        seen: Any = self.index
+        inside = not seen.size or (seen.min() >= 0 and seen.max() < self.shape[1])
         return bool(
             self.starts[0] != 0 or self.starts[-1] != len(self.index) or (steps < 0).any() or not inside
         )
@@ -159,7 +160,9 @@ class CSR:
         else:
             order = np.argsort(self.index, kind="stable")
             index = np.repeat(np.arange(rows), np.diff(self.starts))[order]
-            starts = np.concatenate([[0], np.cumsum(np.bincount(self.index, minlength=columns))])
+            places: Any = self.index
+            counts: Any = np.bincount(places, minlength=columns)
+            starts = np.concatenate([[0], np.cumsum(counts)])
             values = None if self.values is None else self.values[order]
         result = CSR(starts, index, values, rows, check=False)
         result.__dict__["_transposed"] = self

@@ -524,7 +524,7 @@ def _softmax_cross_entropy_kernel(input: Any, labels: Any) -> Any:
     y = input - np.maximum.reduce(input, axis=1, keepdims=True, initial=-np.inf)
     picked = y.reshape(-1).take(places)
     np.exp(y, out=y)
-    total = np.add.reduce(y, axis=1)
+    total: Any = y.sum(axis=1)
     return np.subtract(np.log(total, out=total), picked, out=total)
 
 
