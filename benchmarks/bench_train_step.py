@@ -569,9 +569,9 @@ ENGINES: list[Trainer] = [
 
 
 @contextlib.contextmanager
-def workers_of(engines: list[Trainer], threads: int) -> Iterator[list[harness.Worker]]:
+def workers_of(script: str, engines: list[Any], threads: int) -> Iterator[list[harness.Worker]]:
     """A process for each engine that is installed."""
-    workers = [harness.Worker(__file__, e, threads) for e in engines]
+    workers = [harness.Worker(script, e, threads) for e in engines]
     for worker in workers:
         if worker.missing:
             print(f"# {worker.engine.name} is left out: {worker.missing}")
@@ -582,15 +582,18 @@ def workers_of(engines: list[Trainer], threads: int) -> Iterator[list[harness.Wo
             worker.close()
 
 
-def measure(case: harness.Case, engines: list[Trainer], threads: int, rounds: int) -> dict[str, Any]:
+def measure(
+    script: str, case: harness.Case, engines: list[Any], threads: int, rounds: int, tolerance: float
+) -> dict[str, Any]:
     """Times of a case, printed as a table."""
-    with workers_of([e for e in engines if not e.skips(case)], threads) as workers:
-        seconds = harness.compare(workers, case, rounds, TOLERANCE)
+    with workers_of(script, [e for e in engines if not e.skips(case)], threads) as workers:
+        seconds = harness.compare(workers, case, rounds, tolerance)
         facts = {w.engine.name: w.ask("facts") for w in workers}
     ours = seconds.get("minigrad")
     peers = {n: s for n, s in seconds.items() if not n.startswith("minigrad")}
-    print(f"\n{case['label']}: batch {case['batch']}, {case['optimizer']}, {threads} thread(s)")
-    print(f"  {'':<15}{'us a step':>11}{'ratio':>8}{'target':>8}{'compile ms':>12}{'peak MB':>9}")
+    how = f", {case['optimizer']}" if "optimizer" in case else ""
+    print(f"\n{case['label']}: batch {case['batch']}{how}, {threads} thread(s)")
+    print(f"  {'':<15}{'us':>11}{'ratio':>8}{'target':>8}{'compile ms':>12}{'peak MB':>9}")
     for name, value in seconds.items():
         ratio = f"{value / ours:>8.2f}" if ours else f"{'':>8}"
         target = case["target"].get(name) or (
@@ -632,15 +635,16 @@ def plot(rows: list[dict[str, Any]], path: str) -> None:
     figure.savefig(path)
 
 
-def main() -> None:
-    """Run the cases that were asked for."""
+def main(
+    script: str, engines: list[Any], cases: list[harness.Case], description: str, tolerance: float
+) -> None:
+    """Run the cases that are asked for, each with processes of its own."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--case", nargs="+", default=[c["label"] for c in CASES], help="labels (default: all)"
-    )
-    parser.add_argument("--engine", nargs="+", default=[e.name for e in ENGINES], help="default: all")
+    labels, names = [c["label"] for c in cases], [e.name for e in engines]
+    parser.add_argument("--case", nargs="+", default=labels, help=f"of {', '.join(labels)} (all)")
+    parser.add_argument("--engine", nargs="+", default=names, help=f"of {', '.join(names)} (all)")
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--check", type=int, default=BATCHES, help="losses that are compared (20)")
@@ -652,15 +656,15 @@ def main() -> None:
     if options.tensorflow:
         TensorFlow.python = options.tensorflow
     if options.worker:
-        harness.serve(next(e for e in ENGINES if e.name == options.worker), options.threads[0])
+        harness.serve(next(e for e in engines if e.name == options.worker), options.threads[0])
         return
-    unknown = {*options.case} - {c["label"] for c in CASES} | {*options.engine} - {e.name for e in ENGINES}
+    unknown = ({*options.case} - {*labels}) | ({*options.engine} - {*names})
     if unknown:
         parser.error(f"there is no {', '.join(sorted(unknown))}")
-    engines = [e for e in ENGINES if e.name in options.engine]
+    chosen = [e for e in engines if e.name in options.engine]
     rows = [
-        measure(case | {"check": options.check}, engines, threads, options.rounds)
-        for case in CASES
+        measure(script, case | {"check": options.check}, chosen, threads, options.rounds, tolerance)
+        for case in cases
         if case["label"] in options.case
         for threads in options.threads
     ]
@@ -672,4 +676,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(__file__, ENGINES, CASES, __doc__ or "", TOLERANCE)
