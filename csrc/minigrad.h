@@ -64,10 +64,17 @@ struct mg_conv {
     int type, act, algorithm;
     int64_t n, ci, co, groups, h, w, kh, kw, oh, ow;
     int64_t stride[2], dilation[2], pad[4];      /* pad: above, below, left, right */
+    void *work;                                  /* memory to work in, or NULL: then it is allocated, and kept for later */
+    int64_t work_bytes;                          /* calls. Contents do not matter before nor after */
 };
 int mg_conv2d(const struct mg_conv *c, const void *x, const void *w, const void *bias, void *y);
 int mg_conv2d_input_grad(const struct mg_conv *c, const void *g, const void *w, void *x);
 int mg_conv2d_weight_grad(const struct mg_conv *c, const void *x, const void *g, void *w);
+
+/* Bytes of `work` that a direction wants, for as many threads as are set now; given less (because more are set since), it
+ * runs on as many threads as find room, and with room for none is MG_ENOMEM. Negative: a code, negated. */
+enum { MG_CONV_FORWARD = 0, MG_CONV_INPUT_GRAD = 1, MG_CONV_WEIGHT_GRAD = 2 };
+int64_t mg_conv2d_workspace(const struct mg_conv *c, int direction);
 
 /* --- pooling in two dimensions ------------------------------------------------------------------------------- */
 /* n planes of h x w (batch times channels), and of oh x ow. Every window must begin inside the image or its first border;
