@@ -200,6 +200,75 @@ int mg_csr_transpose(int type, int wide, int64_t rows, int64_t columns, const vo
 int mg_gather_rows(int64_t n, int64_t rows, int64_t bytes, const int64_t *index, const void *x, void *y);
 int mg_scatter_add_rows(int type, int64_t n, int64_t rows, int64_t width, const int64_t *index, const void *x, void *y);
 
+/* --- whole programs: see program/program.c ----------------------------------------------------------------------- */
+enum {
+    MG_DO_GEMM, MG_DO_LOOP, MG_DO_LANES, MG_DO_MIXED, MG_DO_COPY, MG_DO_CONV, MG_DO_CONV_INPUT_GRAD, MG_DO_CONV_WEIGHT_GRAD,
+    MG_DO_MAX_POOL, MG_DO_MAX_POOL_GRAD, MG_DO_AVG_POOL, MG_DO_AVG_POOL_GRAD, MG_DO_REDUCE, MG_DO_ARG, MG_DO_SOFTMAX,
+    MG_DO_LOGSUMEXP, MG_DO_SOFTMAX_GRAD, MG_DO_CROSS_ENTROPY, MG_DO_CROSS_ENTROPY_GRAD, MG_DO_STANDARDIZE, MG_DO_MOMENTS,
+    MG_DO_GATHER_ROWS
+};
+/* Where an operand lies: `offset` bytes behind memory[base]. */
+struct mg_operand {
+    int64_t base, offset;
+};
+struct mg_instruction {
+    int32_t kernel, operands;      /* an MG_DO_ */
+    const struct mg_operand *operand;
+    const void *attributes;        /* the descriptor of the kernel, where it takes one; below, what others take */
+    int32_t type, which;
+    int64_t n[3];
+    double k;
+};
+struct mg_code {
+    const struct mg_instruction *instructions;
+    int count;
+};
+/* Run instructions first .. stop-1. If one fails, its position is left in *failed. nanoseconds may be NULL, else the time
+ * of each is added to its entry. The instructions are trusted: offsets and sizes are the compiler's business. */
+int mg_program_run(const struct mg_code *code, int first, int stop, void *const *memory, int *failed, int64_t *nanoseconds);
+
+/* Attributes of MG_DO_LOOP: mg_run; the operands are its inputs, then its outputs. */
+struct mg_loop {
+    const struct mg_program *program;
+    int rank;
+    const int64_t *shape, *strides;
+    const int *kept;
+};
+/* Attributes of MG_DO_LANES: one elementwise program over many tensors, such as an optimizer's step over all parameters.
+ * Operands, for each lane: inputs, outputs, scalars. Inputs and outputs of a lane have n[lane] elements, side by side; an
+ * output may be an input if the program does not read that again after having written it. A scalar is one number, which
+ * takes the place of an immediate: patch (step, 0 for k or 1 for k2, scalar, sign). Types as in `program`. */
+enum { MG_MAX_PATCHED = 64 };
+struct mg_patch {
+    int32_t step, second, scalar, sign;
+};
+struct mg_lanes {
+    const struct mg_program *program;
+    int lanes, scalars, patches;
+    const struct mg_patch *patch;
+    const int64_t *n, *first;      /* first[lane]: its first chunk of MG_LANE_CHUNK elements; first[lanes]: how many */
+};
+enum { MG_LANE_CHUNK = 8192 };
+/* Attributes of MG_DO_MIXED: the same for numbers of several types at once; slower, for labels, counters and single numbers.
+ * Operands, for each lane: inputs, then outputs, each of `type` and with n elements, or (apart[i] == 0, inputs only) one. */
+enum { MG_T_F32, MG_T_F64, MG_T_BOOL, MG_T_U8, MG_T_I8, MG_T_I32, MG_T_I64 };
+struct mg_mixed_step {
+    int32_t op, type, dst, a, b, c;   /* an MG_OP_; the type of the result; operands as in mg_step */
+    double k;
+    int64_t i;                        /* of a CONST of an integer type */
+};
+struct mg_mixed {
+    int lanes, inputs, outputs, values, steps;
+    const struct mg_mixed_step *code;
+    const int32_t *type, *apart;      /* types of all values; apart: of inputs */
+    int64_t n;
+};
+/* Attributes of MG_DO_COPY: elements of `size` bytes, both sides strided (in elements). Operands: from, to. */
+struct mg_copy {
+    int size, rank;
+    int64_t shape[8], from[8], to[8];
+};
+
 /* --- what this machine can do, for the benchmarks ------------------------------------------------------------ */
 double mg_probe_fma(int type, double seconds);                           /* FLOP/s on all threads, registers only */
 double mg_probe_copy(void *dst, const void *src, int64_t bytes, int repeat);   /* bytes/s, read plus written */
