@@ -84,6 +84,8 @@ class Engine:
 
     name = ""
     ours = False
+    #: The interpreter that has the engine, if that is another one.
+    python = sys.executable
 
     def environment(self, threads: int) -> dict[str, str]:
         """Variables of the worker process, beyond those that set the number of threads."""
@@ -99,6 +101,10 @@ class Engine:
     def skips(self, case: Case) -> bool:
         """Whether the engine cannot do this case."""
         return False
+
+    def facts(self) -> dict[str, float]:
+        """What else is worth knowing of the case that was prepared last."""
+        return {}
 
 
 class Numpy(Engine):
@@ -141,8 +147,10 @@ class Minigrad(Engine):
 
 
 def fingerprint(result: Any) -> list[float]:
-    """Two random projections of a result and its norm: enough to tell two results apart."""
+    """A short result as it is, two random projections of a long one; and the norm."""
     x = np.asarray(result, np.float64).ravel()
+    if x.size <= 64:
+        return [*x.tolist(), float(np.linalg.norm(x))]
     rng = np.random.default_rng(1)
     return [
         float(x @ rng.standard_normal(x.size)) if x.size < 10**7 else float(x.sum()) for _ in range(2)
@@ -160,14 +168,16 @@ def serve(engine: Engine, threads: int) -> None:
         return
     print(json.dumps({"ready": True}), file=answers)
     call: Call = lambda: None  # noqa: E731
+    case: Case = {}
     count = 1
     for line in sys.stdin:
         order = json.loads(line)
         if order["do"] == "prepare":
-            if engine.skips(order["case"]):
+            case = order["case"]
+            if engine.skips(case):
                 print(json.dumps({"skipped": True}), file=answers)
                 continue
-            call = engine.prepare(order["case"])
+            call = engine.prepare(case)
             proof = fingerprint(call())
             begin = time.perf_counter()
             call()
@@ -184,9 +194,12 @@ def serve(engine: Engine, threads: int) -> None:
             begin = time.perf_counter()
             for _ in range(count):
                 call()
-            seconds = (time.perf_counter() - begin) / count
+            seconds = (time.perf_counter() - begin) / count / case.get("steps", 1)
             preempted = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw - preempted
             print(json.dumps({"seconds": seconds, "preempted": preempted}), file=answers)
+        elif order["do"] == "facts":
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0  # the most it ever held
+            print(json.dumps({"peak memory": peak, **engine.facts()}), file=answers)
         elif order["do"] == "probe":
             print(json.dumps(probe(engine)), file=answers)
 
@@ -221,7 +234,7 @@ class Worker:
         )
         environment = os.environ | dict.fromkeys(names, count) | engine.environment(threads)
         self.process = subprocess.Popen(
-            [sys.executable, script, *sys.argv[1:], "--worker", engine.name, "--threads", count],
+            [engine.python, script, *sys.argv[1:], "--worker", engine.name, "--threads", count],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -307,7 +320,8 @@ def main(
 ) -> None:
     """Run a benchmark. `flops` or `moved` (bytes) of a case turn times into shares of the machine's limit.
 
-    A case needs a "label". Ratios are best peer / minigrad: above 1 minigrad is faster.
+    A case needs a "label"; "steps" are those that one call takes (1). Ratios are best peer / minigrad:
+    above 1 minigrad is faster.
     """
     parser = parser or argparse.ArgumentParser()
     parser.add_argument(
