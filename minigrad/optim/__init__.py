@@ -11,11 +11,30 @@
     >>> x.detach()
     tensor([1.375])
 
-`Optimizer` is in `base`; `SGD`, `Adam` and `AdamW` have a file a family.
+`Optimizer` is in `base`; each family has a file: `sgd` (GD, SGD), `adam` (Adam, AdamW), `adaptive`
+(Adamax, NAdam, RAdam), `rms` (RMSprop, Adagrad, Adadelta), `lion`, `lamb`.
 """
 
 from .adam import Adam, AdamW
+from .adaptive import Adamax, NAdam, RAdam
 from .base import Optimizer
-from .sgd import SGD
+from .lamb import LAMB
+from .lion import Lion
+from .rms import Adadelta, Adagrad, RMSprop
+from .sgd import GD, SGD
 
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
+__all__ = [
+    "GD",
+    "LAMB",
+    "SGD",
+    "Adadelta",
+    "Adagrad",
+    "Adam",
+    "AdamW",
+    "Adamax",
+    "Lion",
+    "NAdam",
+    "Optimizer",
+    "RAdam",
+    "RMSprop",
+]

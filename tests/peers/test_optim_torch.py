@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from typing import Any
 
@@ -30,11 +31,76 @@ ADAM: list[dict[str, Any]] = [
         [(0.9, 0.999), (0.5, 0.8)], [1e-8, 1e-3], [0.0, 0.1], [False, True], [False, True]
     )
 ]
-CASES = [
-    *[("SGD", kwargs) for kwargs in SGD],
-    *[("Adam", kwargs) for kwargs in [{}, *ADAM]],
-    *[("AdamW", kwargs) for kwargs in [{}, *ADAM]],
-]
+
+
+def _grid(base: dict[str, Any], **choices: list[Any]) -> list[dict[str, Any]]:
+    """Every combination of the choices, on top of the defaults alone."""
+    rows = [dict(zip(choices, row, strict=True)) for row in itertools.product(*choices.values())]
+    return [{}, *({**base, **row} for row in rows)]
+
+
+BOTH: list[Any] = [False, True]
+OTHERS = {
+    "RMSprop": _grid(
+        {"lr": 0.02},
+        alpha=[0.99, 0.5],
+        eps=[1e-8, 1e-2],
+        weight_decay=[0.0, 0.1],
+        momentum=[0.0, 0.8],
+        centered=BOTH,
+        maximize=BOTH,
+    ),
+    "Adagrad": _grid(
+        {"lr": 0.1},
+        lr_decay=[0.0, 0.2],
+        weight_decay=[0.0, 0.1],
+        initial_accumulator_value=[0.0, 0.5],
+        eps=[1e-10, 1e-2],
+        maximize=BOTH,
+    ),
+    "Adadelta": _grid(
+        {"lr": 0.5}, rho=[0.9, 0.5, 1.0], eps=[1e-6, 1e-2], weight_decay=[0.0, 0.1], maximize=BOTH
+    ),
+    "Adamax": _grid(
+        {"lr": 0.05},
+        betas=[(0.9, 0.999), (0.5, 0.8)],
+        eps=[1e-8, 1e-2],
+        weight_decay=[0.0, 0.1],
+        maximize=BOTH,
+    ),
+    "NAdam": _grid(
+        {"lr": 0.05},
+        betas=[(0.9, 0.999), (0.5, 0.8)],
+        eps=[1e-8, 1e-2],
+        weight_decay=[0.0, 0.1],
+        momentum_decay=[4e-3, 0.3],
+        decoupled_weight_decay=BOTH,
+        maximize=BOTH,
+    ),
+    "RAdam": _grid(
+        {"lr": 0.05},
+        betas=[(0.9, 0.999), (0.5, 0.8), (0.9, 0.6), (0.5, 0.0)],
+        eps=[1e-8, 1e-2],
+        weight_decay=[0.0, 0.1],
+        decoupled_weight_decay=BOTH,
+        maximize=BOTH,
+    ),
+}
+CASES: dict[str, list[dict[str, Any]]] = {
+    "SGD": SGD,
+    "Adam": [{}, *ADAM, {"lr": 0.05, "weight_decay": 0.1, "decoupled_weight_decay": True}],
+    "AdamW": [{}, *ADAM],
+    **OTHERS,
+}
+
+
+@pytest.fixture(autouse=True)
+def _double():
+    """NAdam keeps the product of its momenta in PyTorch's default dtype: in float64 here, as ours is."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(before)
 
 
 def _problem(seed: int) -> tuple[list[np.ndarray], list[list[np.ndarray]]]:
@@ -49,8 +115,16 @@ def _agree(mine: list[Any], theirs: list[Any]) -> None:
         np.testing.assert_allclose(a.detach().numpy(), b.detach().numpy(), rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize(("name", "kwargs"), CASES, ids=lambda v: v if isinstance(v, str) else str(v)[:60])
-def test_trajectory(name: str, kwargs: dict[str, Any]) -> None:
+@pytest.mark.parametrize("backend", ["numpy", "default"])
+@pytest.mark.parametrize("name", CASES)
+def test_trajectory(name: str, backend: str) -> None:
+    cases = CASES[name] if backend == "numpy" else CASES[name][::3]
+    with mg.backend("numpy") if backend == "numpy" else contextlib.nullcontext():
+        for kwargs in cases:
+            _walk(name, kwargs)
+
+
+def _walk(name: str, kwargs: dict[str, Any]) -> None:
     start, targets = _problem(1)
     mine = [mg.tensor(a, requires_grad=True) for a in start]
     theirs = [torch.tensor(a, requires_grad=True) for a in start]
@@ -69,7 +143,10 @@ def test_trajectory(name: str, kwargs: dict[str, Any]) -> None:
             mine[1].grad = theirs[1].grad = None
         a.step()
         b.step()
-        _agree(mine, theirs)
+        for p, q in zip(mine, theirs, strict=True):
+            np.testing.assert_allclose(
+                p.detach().numpy(), q.detach().numpy(), rtol=1e-10, atol=1e-12, err_msg=f"{name} {kwargs}"
+            )
 
 
 def test_groups_and_continuation() -> None:
