@@ -12,9 +12,11 @@
     tensor([1.375])
 
 `Optimizer` is in `base`; each family has a file: `sgd` (GD, SGD), `adam` (Adam, AdamW), `adaptive`
-(Adamax, NAdam, RAdam), `rms` (RMSprop, Adagrad, Adadelta), `lion`, `lamb`.
+(Adamax, NAdam, RAdam), `rms` (RMSprop, Adagrad, Adadelta), `lion`, `lamb`.  `lr_scheduler` has the
+schedules.
 """
 
+from . import lr_scheduler
 from .adam import Adam, AdamW
 from .adaptive import Adamax, NAdam, RAdam
 from .base import Optimizer
@@ -37,4 +39,5 @@ __all__ = [
     "Optimizer",
     "RAdam",
     "RMSprop",
+    "lr_scheduler",
 ]
