@@ -12,7 +12,7 @@ batches (and the large learning rates they call for) from throwing single layers
     >>> x.grad = mg.tensor([1e-3, 0.0])
     >>> optimizer.step()
     >>> x.detach()                                 # |x| = 5, along the first axis
-    tensor([2.5005, 4.    ])
+    tensor([2.5, 4. ])
 
 Reference: You et al. 2020 (arXiv 1904.00962, algorithm 2, with phi the identity).
 """

@@ -8,6 +8,7 @@ once per batch, as its numbers count.
     >>> w = mg.ones(1, requires_grad=True)
     >>> optimizer = mg.optim.SGD([w], lr=0.1)
     >>> schedule = WarmupLR(optimizer, 2, after=CosineAnnealingLR(optimizer, T_max=4))
+    >>> w.grad = mg.ones(1)
     >>> for _ in range(7):
     ...     print(f"{optimizer.param_groups[0]['lr']:.4f}", end=" ")
     ...     optimizer.step()
@@ -96,9 +97,7 @@ class LRScheduler:
 
     def at(self, base: float, epoch: int) -> float:
         """The learning rate of an epoch, given the initial one."""
-        raise ArgumentError(
-            self._name(), "it cannot jump to an epoch", fix="call step() without an argument"
-        )
+        raise ArgumentError(self._name(), "it cannot jump to an epoch", fix="call step() without an argument")
 
     def after(self, lr: float, base: float) -> float:
         """The learning rate of `last_epoch`, given that of the epoch before."""
@@ -207,9 +206,7 @@ class LambdaLR(LRScheduler):
 
     def get_lr(self) -> list[float]:
         """The learning rates of `last_epoch`."""
-        return [
-            base * f(self.last_epoch) for base, f in zip(self.base_lrs, self.lr_lambdas, strict=True)
-        ]
+        return [base * f(self.last_epoch) for base, f in zip(self.base_lrs, self.lr_lambdas, strict=True)]
 
 
 class MultiplicativeLR(LambdaLR):
@@ -377,9 +374,7 @@ _ANNEAL = {"cos": _cosine, "linear": _line}
 class CosineAnnealingLR(LRScheduler):
     """From the initial learning rate to eta_min in T_max epochs along half a cosine wave (and back)."""
 
-    def __init__(
-        self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1
-    ) -> None:
+    def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0, last_epoch: int = -1) -> None:
         self._need(T_max > 0, f"T_max is {T_max!r}", "choose a positive number of epochs")
         self.T_max, self.eta_min = T_max, eta_min
         super().__init__(optimizer, last_epoch)
@@ -410,7 +405,9 @@ class CosineAnnealingWarmRestarts(LRScheduler):
     ) -> None:
         self._need(isinstance(T_0, int) and T_0 > 0, f"T_0 is {T_0!r}", "choose a positive integer")
         self._need(
-            isinstance(T_mult, int) and T_mult >= 1, f"T_mult is {T_mult!r}", "choose an integer of at least 1"
+            isinstance(T_mult, int) and T_mult >= 1,
+            f"T_mult is {T_mult!r}",
+            "choose an integer of at least 1",
         )
         self.T_0, self.T_i, self.T_mult, self.eta_min = T_0, T_0, T_mult, eta_min
         self.T_cur: float = last_epoch
@@ -528,7 +525,9 @@ class CyclicLR(_WithMomentum):
                 "exp_range": (lambda step: float(gamma**step), "iterations"),
             }
             self._need(
-                mode in named, f"there is no mode {mode!r}", f"use one of {', '.join(named)}, or pass scale_fn"
+                mode in named,
+                f"there is no mode {mode!r}",
+                f"use one of {', '.join(named)}, or pass scale_fn",
             )
             scale_fn, self.scale_mode = named[mode]
         self._need(
@@ -698,7 +697,9 @@ class _Several(LRScheduler):
         found = schedulers[0].optimizer if optimizer is None else optimizer
         for i, s in enumerate(schedulers):
             self._need(
-                s.optimizer is found, f"scheduler {i} belongs to another optimizer", "make all of them for one"
+                s.optimizer is found,
+                f"scheduler {i} belongs to another optimizer",
+                "make all of them for one",
             )
         return self._checked(found)
 
@@ -718,7 +719,6 @@ class _Several(LRScheduler):
         for s, part in zip(self._schedulers, parts, strict=True):
             s.load_state_dict(part)
         self.__dict__.update({k: v for k, v in state_dict.items() if k != "_schedulers"})
-
 
     def _restart(self) -> None:
         for group in self.optimizer.param_groups:
@@ -852,7 +852,9 @@ class ReduceLROnPlateau(LRScheduler):
         self._need(0 <= factor < 1, f"factor is {factor!r}", "choose it below 1")
         self._need(mode in ("min", "max"), f"there is no mode {mode!r}", "use min or max")
         self._need(
-            threshold_mode in ("rel", "abs"), f"there is no threshold_mode {threshold_mode!r}", "use rel or abs"
+            threshold_mode in ("rel", "abs"),
+            f"there is no threshold_mode {threshold_mode!r}",
+            "use rel or abs",
         )
         self.mode, self.factor, self.patience = mode, factor, patience
         self.threshold, self.threshold_mode = threshold, threshold_mode
@@ -869,7 +871,7 @@ class ReduceLROnPlateau(LRScheduler):
             return sign * value > sign * self.best * (1 + sign * self.threshold)
         return sign * value > sign * self.best + self.threshold
 
-    def step(self, metrics: Any, epoch: int | None = None) -> None:
+    def step(self, metrics: Any, epoch: int | None = None) -> None:  # type: ignore[override]
         """Take note of a measure (a number or 0-d tensor), and lower the learning rate if it is time."""
         self.last_epoch = self.last_epoch + 1 if epoch is None else epoch
         value = float(metrics)

@@ -152,13 +152,13 @@ def _operators() -> None:
         setattr(Register, f"__{name}__", lambda self, other, ufunc=ufunc: ufunc(self, other))
         setattr(Register, f"__r{name}__", lambda self, other, ufunc=ufunc: ufunc(other, self))
         setattr(Register, f"__i{name}__", lambda self, other, ufunc=ufunc: self._inplace(ufunc, other))
-    for name, ufunc in (
+    for name, comparison in (
         ("gt", np.greater),
         ("lt", np.less),
         ("ge", np.greater_equal),
         ("le", np.less_equal),
     ):
-        setattr(Register, f"__{name}__", lambda self, other, ufunc=ufunc: ufunc(self, other))
+        setattr(Register, f"__{name}__", lambda self, other, ufunc=comparison: ufunc(self, other))
     setattr(Register, "__neg__", lambda self: np.negative(self))  # noqa: B010
 
 

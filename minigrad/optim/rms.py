@@ -78,8 +78,8 @@ class RMSprop(Optimizer):
 
     def root(self, v: Array, group: Group, s: Array) -> Array:
         """What gradients are divided by, given their mean square."""
-        np.sqrt(v, out=s)
-        return np.add(s, self.hyper(group, "eps"), out=s)
+        root: Array = np.add(np.sqrt(v, out=s), self.hyper(group, "eps"), out=s)
+        return root
 
     def update(self, p: Array, g: Array, state: dict[str, Any], group: Group) -> None:
         """The formulas at the top of this file."""
@@ -147,8 +147,8 @@ class Adagrad(Optimizer):
 
     def denominator(self, v: Array, group: Group, s: Array) -> Array:
         """What gradients are divided by, given the sum of their squares."""
-        np.sqrt(v, out=s)
-        return np.add(s, self.hyper(group, "eps"), out=s)
+        root: Array = np.add(np.sqrt(v, out=s), self.hyper(group, "eps"), out=s)
+        return root
 
     def update(self, p: Array, g: Array, state: dict[str, Any], group: Group) -> None:
         """The formulas at the top of this file."""
