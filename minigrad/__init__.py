@@ -7,7 +7,7 @@
     >>> x.grad
     tensor([2., 4., 6.])
 
-The names are PyTorch's.  `minigrad.nn`, `optim`, `keras`, `data` are loaded when first used, so that
+The names are PyTorch's.  `minigrad.nn`, `optim`, `keras`, `data`, `sparse` are loaded when first used, so that
 importing the engine costs little more than importing numpy.
 """
 
@@ -148,7 +148,7 @@ from .tensor import Tensor
 from .trace import trace
 
 if TYPE_CHECKING:
-    from . import data, keras, nn, optim
+    from . import data, keras, nn, optim, sparse
     from .compiled import compile
     from .drawing import draw
     from .explaining import explain
@@ -300,6 +300,7 @@ __all__ = [
     "sin",
     "softmax",
     "sort",
+    "sparse",
     "split",
     "sqrt",
     "square",
@@ -336,7 +337,7 @@ double = float64
 int = int32
 long = int64
 
-_LAZY = ("cli", "data", "keras", "nn", "optim")
+_LAZY = ("cli", "data", "keras", "nn", "optim", "sparse")
 #: Functions of modules that are loaded when first used.
 _LAZY_FUNCTIONS = {"compile": "compiled", "draw": "drawing", "explain": "explaining"}
 
