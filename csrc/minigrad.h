@@ -64,10 +64,17 @@ struct mg_conv {
     int type, act, algorithm;
     int64_t n, ci, co, groups, h, w, kh, kw, oh, ow;
     int64_t stride[2], dilation[2], pad[4];      /* pad: above, below, left, right */
+    void *work;                                  /* memory to work in, or NULL: then it is allocated, and kept for later */
+    int64_t work_bytes;                          /* calls. Contents do not matter before nor after */
 };
 int mg_conv2d(const struct mg_conv *c, const void *x, const void *w, const void *bias, void *y);
 int mg_conv2d_input_grad(const struct mg_conv *c, const void *g, const void *w, void *x);
 int mg_conv2d_weight_grad(const struct mg_conv *c, const void *x, const void *g, void *w);
+
+/* Bytes of `work` that a direction wants, for as many threads as are set now; given less (because more are set since), it
+ * runs on as many threads as find room, and with room for none is MG_ENOMEM. Negative: a code, negated. */
+enum { MG_CONV_FORWARD = 0, MG_CONV_INPUT_GRAD = 1, MG_CONV_WEIGHT_GRAD = 2 };
+int64_t mg_conv2d_workspace(const struct mg_conv *c, int direction);
 
 /* --- pooling in two dimensions ------------------------------------------------------------------------------- */
 /* n planes of h x w (batch times channels), and of oh x ow. Every window must begin inside the image or its first border;
@@ -192,6 +199,35 @@ int mg_csr_transpose(int type, int wide, int64_t rows, int64_t columns, const vo
  * 0 .. rows-1; nothing was written then. */
 int mg_gather_rows(int64_t n, int64_t rows, int64_t bytes, const int64_t *index, const void *x, void *y);
 int mg_scatter_add_rows(int type, int64_t n, int64_t rows, int64_t width, const int64_t *index, const void *x, void *y);
+
+/* --- edges of graphs: matrices with int32 indices, which are trusted; see sparse/edges.h ------------------------ */
+/* Dense arrays are (nodes, heads, features), values (nonzeros, heads). Nothing may overlap the result. */
+int mg_spmm_heads(int type, int64_t rows, int64_t heads, int64_t features, const int32_t *starts, const int32_t *columns,
+                  const void *values, const void *x, void *y);
+int mg_sddmm(int type, int64_t rows, int64_t heads, int64_t features, const int32_t *starts, const int32_t *columns,
+             const void *left, const void *right, void *values);
+/* y[r] = the maximum of x[columns[k]] over the nonzeros of row r, 0 where there are none. */
+int mg_segment_max(int type, int64_t rows, int64_t features, const int32_t *starts, const int32_t *columns, const void *x, void *y);
+/* y[e] = the softmax of x over the places e = places[k] of row r; each place belongs to one row. */
+int mg_segment_softmax(int type, int64_t rows, int64_t width, const int32_t *starts, const int32_t *places, const void *x, void *y);
+/* Group 0 .. n-1 by keys in 0 .. bound-1: group b is order[starts[b]] .. order[starts[b+1]-1], in rising order. MG_EARG for
+ * a key out of range. */
+int mg_group(int64_t n, int64_t bound, const int32_t *keys, int32_t *starts, int32_t *order);
+
+/* Neighbours of seeds, sampled in `hops` steps; see sparse/sampler.c. Rows of the graph (starts_of, index) are the targets of
+ * edges. local: `rows` times -1, and so again afterwards. Results: nodes (the seeds first), and as a matrix over them
+ * starts, sources, and which nonzero of the graph each edge is; nodes_after[h]: how many nodes there are after hop h.
+ * MG_EARG for seeds out of range or given twice, MG_ENOMEM where there is no room. */
+struct mg_sample {
+    int64_t rows, seeds_given, nodes_room, edges_room, nodes_found, edges_found;
+    int hops;
+    uint64_t seed;
+    const int32_t *starts_of, *index, *seeds;
+    const int64_t *fanouts;
+    int32_t *local, *nodes, *starts, *sources, *edges;
+    int64_t *nodes_after;
+};
+int mg_sample_neighbors(struct mg_sample *b);
 
 /* --- whole programs: see program/program.c ----------------------------------------------------------------------- */
 enum {

@@ -12,8 +12,10 @@
 each; `functional` has the same things as functions, and `init` the ways to start.
 """
 
+from . import clip as utils  # PyTorch's name for where these functions are
 from . import functional, init
 from .activation import GELU, LeakyReLU, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax, Softplus, Tanh
+from .clip import clip_grad_norm_, clip_grad_value_
 from .containers import ModuleDict, ModuleList, Sequential
 from .layers import (
     AvgPool2d,
@@ -63,6 +65,9 @@ __all__ = [
     "Softmax",
     "Softplus",
     "Tanh",
+    "clip_grad_norm_",
+    "clip_grad_value_",
     "functional",
     "init",
+    "utils",
 ]
