@@ -65,6 +65,7 @@ static int run(const struct mg_instruction *i, void *const *memory) {
         return mg_standardize(a, p[0], n[0] ? p[3] : NULL, n[0] ? p[4] : NULL, i->k, n[1] ? p[1] : NULL, NULL,
                               n[2] ? p[2] : NULL);
     case MG_DO_MOMENTS: return mg_moments(a, p[0], p[1], p[2]);
+    case MG_DO_FINITE: return mg_do_finite(i->type, n[0], p[0], p[1]);
     case MG_DO_GATHER_ROWS: return mg_gather_rows(n[0], n[1], n[2], p[1], p[0], p[2]);
     }
     return MG_EARG;

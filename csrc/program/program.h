@@ -7,6 +7,7 @@ static inline void *mg_at(void *const *memory, const struct mg_operand *o) { ret
 
 int mg_do_lanes(const struct mg_lanes *l, const struct mg_operand *operand, void *const *memory);
 int mg_do_mixed(const struct mg_mixed *m, const struct mg_operand *operand, void *const *memory);
+int mg_do_finite(int type, int64_t n, const void *from, void *to);
 int mg_do_copy(const struct mg_copy *c, const void *from, void *to);
 
 #endif
