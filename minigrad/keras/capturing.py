@@ -25,6 +25,7 @@ from typing import Any
 
 from ..compiled import Compiled
 from ..errors import Error, TraceError
+from ..tensor import Tensor
 
 #: How often a step runs as it is before it is compiled, for each kind of arguments: steps of training,
 #: which come by the hundred; and those of `evaluate` and `predict`, which may be few and cost little.
@@ -32,7 +33,7 @@ WARM, WARM_TESTS = 2, 10
 
 
 class Step:
-    """A function of tensors (or None) that is captured once it has been called often enough.
+    """A function of tensors that is captured once it has been called often enough.
 
     mode: "auto", True (a step that cannot be captured is an error) or False (it never is).
     """
@@ -50,12 +51,12 @@ class Step:
         """Whether there is a program."""
         return self.compiled is not None and self.compiled.cached > 0
 
-    def __call__(self, *args: Any) -> Any:
+    def __call__(self, *args: Tensor) -> Any:
         """What the function gives."""
         compiled = self.compiled
         if compiled is None:
             return self.function(*args)
-        key = tuple([None if t is None else t._array.shape for t in args])
+        key = tuple([t._array.shape for t in args])
         calls = self._calls.get(key, 0)
         if calls < self.warm and self.mode is not True:
             self._calls[key] = calls + 1
