@@ -182,6 +182,7 @@ if TYPE_CHECKING:
     from .compiled import compile
     from .drawing import draw
     from .explaining import explain
+    from .profiling import profile
 
 __all__ = [
     "Error",
@@ -315,6 +316,7 @@ __all__ = [
     "positive",
     "pow",
     "prod",
+    "profile",
     "rand",
     "rand_like",
     "randint",
@@ -380,7 +382,7 @@ long = int64
 
 _LAZY = ("cli", "data", "keras", "linalg", "nn", "optim", "sparse")
 #: Functions of modules that are loaded when first used.
-_LAZY_FUNCTIONS = {"compile": "compiled", "draw": "drawing", "explain": "explaining"}
+_LAZY_FUNCTIONS = {"compile": "compiled", "draw": "drawing", "explain": "explaining", "profile": "profiling"}
 
 
 def __getattr__(name: str) -> Any:

@@ -36,8 +36,7 @@ from .ir import Graph
 from .passes import run
 from .passes.cost import bytes_moved, flops
 from .plan import Plan, plan, size_text
-from .trace import arguments_of
-from .tree import flatten
+from .profiling import operands
 
 
 class Stage(NamedTuple):
@@ -179,11 +178,7 @@ def explain(f: Any, *args: Any, repeats: int = 20, **kwargs: Any) -> Report:
     """
     compiled = f if isinstance(f, Compiled) else compile_(f)
     captured = compiled.captured(*args, **kwargs)
-    arrays = [t._array for t in arguments_of(flatten((args, kwargs))[0])]
-    for state in captured.state:
-        t = None if state.tensor is None else state.tensor()
-        arrays.append(state.array if t is None else t._array)
-    arrays += [np.array(number.read(), np.float64) for number in captured.live]
+    arrays = operands(captured, args, kwargs)
     execute = compiled._executor
     stages: list[Stage] = []
     clock = [time.perf_counter()]

@@ -19,9 +19,11 @@ from __future__ import annotations
 import ast
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from ..formula import Formula
 from ..ir import Graph, Group, Node, Spec
+from ..record import Op
 from .fuse import stored, stored_by
 
 
@@ -51,18 +53,22 @@ def _in_formula(formula: Formula) -> int:
     return sum(isinstance(n, (ast.BinOp, ast.Compare, ast.Call, ast.UnaryOp)) for n in ast.walk(formula.tree))
 
 
-def node_flops(graph: Graph, node: Node) -> int:
-    """Floating point operations of a node."""
-    specs = [graph.spec(v) for v in node.inputs]
-    count = node.op.traits.get("flops")
+def op_flops(op: Op, specs: Sequence[Spec], spec: Spec, attrs: Sequence[Any]) -> int:
+    """Floating point operations of a call of `op` on inputs of these specs, with this result."""
+    count = op.traits.get("flops")
     if count is not None:
-        return int(count(*specs, node.spec, *node.attrs))
-    if node.op.kind == "elementwise":
-        each = 1 if node.op.formula is None else _in_formula(node.op.formula)
-        return each * math.prod(node.spec.shape) if node.spec.dtype.kind == "f" else 0
-    if node.op.kind in ("reduction", "scan") and specs:
+        return int(count(*specs, spec, *attrs))
+    if op.kind == "elementwise":
+        each = 1 if op.formula is None else _in_formula(op.formula)
+        return each * math.prod(spec.shape) if spec.dtype.kind == "f" else 0
+    if op.kind in ("reduction", "scan") and specs:
         return math.prod(specs[0].shape)
     return 0
+
+
+def node_flops(graph: Graph, node: Node) -> int:
+    """Floating point operations of a node."""
+    return op_flops(node.op, [graph.spec(v) for v in node.inputs], node.spec, node.attrs)
 
 
 def flops(graph: Graph) -> int:
@@ -70,4 +76,4 @@ def flops(graph: Graph) -> int:
     return sum(node_flops(graph, node) for node in graph.nodes)
 
 
-__all__ = ["bytes_moved", "flops", "node_flops", "step_bytes"]
+__all__ = ["bytes_moved", "flops", "node_flops", "op_flops", "step_bytes"]
