@@ -7,12 +7,33 @@
     >>> loader = data.DataLoader(data.TensorDataset(images, labels), batch_size=100, shuffle=True)
     >>> len(loader), next(iter(loader))[0].shape
     (13, (100, 8, 8))
-
-Left out for now: worker processes, samplers, file readers and augmentation.
 """
 
 from .digits import load_digits
-from .loader import DataLoader
-from .sets import Dataset, TensorDataset
+from .loader import DataLoader, collate
+from .samplers import (
+    BatchSampler,
+    RandomSampler,
+    Sampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
+from .sets import ConcatDataset, Dataset, Subset, TensorDataset, random_split
 
-__all__ = ["DataLoader", "Dataset", "TensorDataset", "load_digits"]
+__all__ = [
+    "BatchSampler",
+    "ConcatDataset",
+    "DataLoader",
+    "Dataset",
+    "RandomSampler",
+    "Sampler",
+    "SequentialSampler",
+    "Subset",
+    "SubsetRandomSampler",
+    "TensorDataset",
+    "WeightedRandomSampler",
+    "collate",
+    "load_digits",
+    "random_split",
+]
