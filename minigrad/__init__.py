@@ -178,7 +178,7 @@ from .tensor import Tensor
 from .trace import trace
 
 if TYPE_CHECKING:
-    from . import data, keras, linalg, nn, optim, sparse
+    from . import checkpoint, data, keras, linalg, nn, optim, sparse, training
     from .compiled import compile
     from .drawing import draw
     from .explaining import explain
@@ -217,6 +217,7 @@ __all__ = [
     "cat",
     "cdist",
     "ceil",
+    "checkpoint",
     "chunk",
     "clamp",
     "clip",
@@ -358,6 +359,7 @@ __all__ = [
     "tensordot",
     "topk",
     "trace",
+    "training",
     "transpose",
     "tril",
     "triu",
@@ -380,7 +382,7 @@ double = float64
 int = int32
 long = int64
 
-_LAZY = ("cli", "data", "keras", "linalg", "nn", "optim", "sparse")
+_LAZY = ("checkpoint", "cli", "data", "keras", "linalg", "nn", "optim", "sparse", "training")
 #: Functions of modules that are loaded when first used.
 _LAZY_FUNCTIONS = {"compile": "compiled", "draw": "drawing", "explain": "explaining", "profile": "profiling"}
 

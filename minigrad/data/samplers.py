@@ -181,10 +181,12 @@ class WeightedRandomSampler(Sampler):
             edges = self.weights.cumsum()
             # `right` skips weights of 0, whose edge equals the one before
             found = np.searchsorted(edges, u * edges[-1], side="right")
-            return np.minimum(found, np.flatnonzero(self.weights)[-1])
+            capped: Array = np.minimum(found, np.flatnonzero(self.weights)[-1])
+            return capped
         with np.errstate(divide="ignore"):
             keys = np.where(self.weights > 0, np.log1p(-u) / self.weights, -np.inf)
-        return np.argsort(-keys, kind="stable")[: self.num_samples]
+        best: Array = np.argsort(-keys, kind="stable")[: self.num_samples]
+        return best
 
 
 class BatchSampler:

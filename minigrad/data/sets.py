@@ -19,6 +19,7 @@ how augmentation differs from pass to pass without drawing from a common stream.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -201,15 +202,11 @@ def random_split(dataset: Any, lengths: Sequence[float], generator: Generator | 
         for i in range(count - sum(sizes)):
             sizes[i % len(sizes)] += 1
     else:
-        sizes = [int(v) for v in given]
-    if (
-        any(s < 0 for s in sizes)
-        or sum(sizes) != count
-        or any(s != v for s, v in zip(sizes, given, strict=True) if isinstance(v, (int, np.integer)))
-    ):
+        sizes = [int(v) if v == int(v) else -1 for v in given]
+    if any(s < 0 for s in sizes) or sum(sizes) != count:
         raise ArgumentError(
             "random_split", f"lengths {given} of {count} examples", fix=f"they must add up to {count} or to 1"
         )
     order = randperm(count, generator=generator)._array
     edges = np.cumsum([0, *sizes])
-    return [Subset(dataset, order[a:b]) for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    return [Subset(dataset, order[a:b]) for a, b in pairwise(edges)]
