@@ -236,7 +236,7 @@ def kill_often(directory: Path, times: int, seed: int) -> tuple[str, int]:
         )
         assert process.stdout
         process.stdout.readline()
-        time.sleep(rng.uniform(0.0, 0.12))
+        time.sleep(rng.uniform(0.0, 0.25))
         process.kill()
         rest = process.stdout.read()
         process.wait()
