@@ -15,8 +15,9 @@ from minigrad.backends import c
 if not c.available:
     pytest.skip(c.reason, allow_module_level=True)
 
-# Each operation is repeated under a limit of address space that grows from nothing until the operation succeeds, so that
-# every allocation on its way fails once. A thread of its own for each try gives the kernels fresh scratch memory.
+# Each operation is repeated under a limit of address space that grows from nothing until the operation
+# succeeds, so that every allocation on its way fails once. A thread of its own for each try gives the
+# kernels fresh scratch memory.
 SWEEP = """
 import resource, sys, threading
 import numpy as np
@@ -49,7 +50,8 @@ def limited(case, extra):
     def attempt():
         if extra is not None:
             pages = int(open("/proc/self/statm").read().split()[0])
-            resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + extra, resource.RLIM_INFINITY))
+            limit = pages * resource.getpagesize() + extra
+            resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
         try: result.append(kernel(*args))
         except MemoryError: result.append(None)
         finally: resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
