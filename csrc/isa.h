@@ -17,6 +17,7 @@ struct mg_tile {
     int64_t rsa, csa;
     const void *b;          /* rows of the panel, rsb elements apart */
     int64_t rsb;
+    int64_t panel;          /* wide_tile only: elements from one panel of nv vectors to the next */
     void *c;                /* rows of C, rsc elements apart */
     int64_t rsc;
     const void *bias;       /* or NULL */
@@ -41,8 +42,10 @@ struct mg_gemm_kernels {
     mg_tile_fn *wide_tile;            /* one row, `wide` vectors */
     /* dst[p * rsd + j] = src[j * rss + p], p < k, j < n. */
     void (*transpose)(int64_t k, int64_t n, const void *src, int64_t rss, void *dst, int64_t rsd);
-    /* dst[p * n + j] = src[p * rss + j]; may write up to vl - 1 elements past the end of dst. */
-    void (*copy_panel)(int64_t k, int64_t n, const void *src, int64_t rss, void *dst);
+    /* Panels side by side in src, the first `more` with n + 1 columns, the others with n. In panel q:
+     * dst[q * apart + p * columns + j] = src[p * rss + j]; may write up to vl - 1 elements past the end of a panel. */
+    void (*copy_panels)(int64_t k, int64_t panels, int64_t n, int64_t more, const void *src, int64_t rss, void *dst,
+                        int64_t apart);
     /* y[i] = epilogue(sum_p a[i * rsa + p] * x[p]), rows of A contiguous. Uses alpha, beta, bias, act, c, a, b of
      * t. */
     void (*rows_dot)(int64_t m, const struct mg_tile *t);

@@ -42,8 +42,17 @@ struct mg_gemm {
     double alpha, beta;
     int batch_rank;
     int64_t batch[6], batch_a[6], batch_b[6], batch_c[6];
+    int packed_b;                  /* b is what mg_gemm_pack_b made; see there */
 };
 int mg_gemm(const struct mg_gemm *g);
+
+/* For a B that many products share, as the weights of a program that only infers: lay it out once as the kernels read
+ * it, in mg_gemm_pack_bytes(type, k, n) bytes (0: too large) that the caller owns, aligned to 64 for speed. A product
+ * with packed_b = 1 then takes that for b, and ignores rsb and csb; any m, alpha, beta, bias, act and batch go with it
+ * (batch_b all 0; C by rows, csc == 1). The layout belongs to the table of kernels in use: MG_EARG after another one
+ * was chosen, and for another type, k or n. Sums may be taken in another order than those of the unpacked product. */
+int64_t mg_gemm_pack_bytes(int type, int64_t k, int64_t n);
+int mg_gemm_pack_b(int type, int64_t k, int64_t n, const void *b, int64_t rsb, int64_t csb, void *packed);
 
 /* The common case, cheap to call: one product into a row-major C (row stride n). */
 int mg_matmul(int type, int64_t m, int64_t n, int64_t k, const void *a, int64_t rsa, int64_t csa,

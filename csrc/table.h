@@ -94,7 +94,7 @@ static int supported(void) { return MG_TABLE_SUPPORTED; }
     .size = sizeof(REAL), .vl = VBYTES / sizeof(REAL), .mr = MR, .nv = NV, .nr = NV * VBYTES / sizeof(REAL),          \
     .kc = KC * sizeof(float) / sizeof(REAL), .nc = NC, .wide = WIDE,                                                  \
     .tile = tiles_##T, .wide_tile = tile_1_8_0_##T,                                                                   \
-    .transpose = transpose_##T, .copy_panel = copy_panel_##T, .rows_dot = rows_dot_##T, .probe = probe_##T}
+    .transpose = transpose_##T, .copy_panels = copy_panels_##T, .rows_dot = rows_dot_##T, .probe = probe_##T}
 
 #define CONV_KERNELS(T) {                                                                                          \
     .registers = MR * NV, .outer_rows = OUTER_ROWS, .stencil = stencils_##T, .outer = outers_##T,                    \
