@@ -60,7 +60,9 @@ def picked(rng: Any, n: int) -> tuple[Any, ...]:
 
 FAMILIES: dict[str, dict[str, Arguments]] = {
     "arithmetic": {"add": vectors(2), "mul": vectors(2), "neg": vectors(1), "maximum": vectors(2)},
-    "function": {"exp": vectors(1), "tanh": vectors(1), "log": vectors(1)},
+    "function": {"tanh": vectors(1), "log": vectors(1), "sin": vectors(1), "log1p": vectors(1)},
+    "exp": {"exp": vectors(1)},
+    "composed": {"relu": vectors(1), "reciprocal": vectors(1), "rsqrt": vectors(1)},
     "formula": {"sigmoid": vectors(1), "silu": vectors(1), "gelu_tanh": vectors(1)},
     "erf": {"gelu": vectors(1)},
     "sum": {

@@ -366,6 +366,10 @@ def sweep(
         for node, g in roots:
             grads[node] = add(grads[node], g) if node in grads else g
         roots.clear()  # the caller's list would keep the first cotangents alive
+        array: Any = None
+        gx: Any = None
+        part: Any = None
+        previous: Any = None
         while order:
             node = order.pop()
             g = grads.pop(node, None)
@@ -410,7 +414,7 @@ def sweep(
                 rule = raw[k]
                 if rule is None:
                     continue
-                gx: Any = g
+                gx = g
                 if rule is IDENTITY:
                     part = array
                 elif rule is not bound[k]:  # arithmetic, on the arrays themselves

@@ -28,8 +28,10 @@ Array = Any
 #: Elements below which numpy is quicker than the call into C; `benchmarks/bench_crossover.py` measures it.
 CROSSOVER = {
     "arithmetic": 1 << 20,  # one quick step: numpy is as good until threads pay
-    "function": 1 << 16,  # exp and its like, which numpy has vectorised too
-    "formula": 4096,  # several steps: numpy goes over memory once for each
+    "composed": 4096,  # one or two quick steps, for which numpy has no function (relu)
+    "function": 1 << 20,  # log, tanh and their like, which numpy has vectorised well
+    "exp": 8192,
+    "formula": 256,  # several steps: numpy goes over memory once for each
     "erf": 1,  # numpy has none
     "sum": 1 << 15,
     "extreme": 4096,
@@ -88,6 +90,18 @@ _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 _BOOL = np.dtype(np.bool_)
 
 
+def _family(op: Op, program: Compiled) -> str:
+    """The entry of `CROSSOVER` for an operation."""
+    steps = {step[0] for step in program.code}
+    if "ERF" in steps:
+        return "erf"
+    if len(program.code) <= 2 and steps <= _QUICK:
+        return "composed" if isinstance(op.kernel, FunctionType) else "arithmetic"
+    if isinstance(op.kernel, FunctionType):
+        return "formula"
+    return "exp" if steps == {"EXP"} else "function"
+
+
 def kernel(op: Op) -> Callable[..., Array] | None:
     """The function `(*arrays, *attrs) -> array` for a record; None if the tile machine cannot run it."""
     if not _c.available or op.formula is None or op.kind != "elementwise":
@@ -98,12 +112,7 @@ def kernel(op: Op) -> Callable[..., Array] | None:
         sample = compile_formula(formula, _FLOATS[0], names, bools=bools, numbers=dict.fromkeys(attrs, 1.5))
     except Unsupported:
         return None
-    quick = len(sample.code) <= 2 and all(step[0] in _QUICK for step in sample.code)
-    crossover = CROSSOVER[
-        "arithmetic" if quick else "formula" if isinstance(fallback, FunctionType) else "function"
-    ]
-    if "erf" in formula.text:
-        crossover = CROSSOVER["erf"]
+    crossover = CROSSOVER[_family(op, sample)]
     programs: dict[Any, Compiled] = {}
     flat: dict[Any, Compiled] = {}  # by dtype, without attributes and bools: for the short cut below
     last = len(names) - 1
