@@ -139,6 +139,8 @@ struct mg_program {
  * unless kept[o] < 0. MG_EARG for a malformed program. */
 int mg_run(const struct mg_program *p, int rank, const int64_t *shape, const void *const *in, const int64_t *strides,
            void *const *out, const int *kept);
+/* The common case, cheap to call: at most three inputs and one output, all of n numbers that lie side by side. */
+int mg_run_flat(const struct mg_program *p, int64_t n, const void *a, const void *b, const void *c, void *out);
 
 /* --- reductions over one dimension of a row-major array (outer, n, inner) -------------------------------------- */
 enum { MG_SUM = 0, MG_MAX = 1, MG_MIN = 2 };
