@@ -107,6 +107,10 @@ struct mg_conv_kernels {
     int (*winograd_out)(int64_t tiles, const void *src, int64_t rss, int64_t apart, const void *bias, int act, void *dst,
                         int64_t width);
     void (*winograd_weights)(const void *src, int turned, void *dst, int64_t apart);
+    void (*winograd_grad_in)(int64_t tiles, const void *src, int64_t width, void *dst, int64_t rsd, int64_t apart);
+    int (*winograd_grad_out)(const void *src, int64_t apart, void *dst);
+    void (*turn_in)(int64_t rows, int64_t columns, int count, const void *src, int64_t rss, void *dst, int64_t width);
+    void (*turn_out)(int64_t rows, int64_t columns, int count, const void *src, int64_t width, void *dst, int64_t rsd);
 };
 
 struct mg_pool_kernels {   /* see conv/pool2d.h */

@@ -98,7 +98,9 @@ static int supported(void) { return MG_TABLE_SUPPORTED; }
     .registers = MR * NV, .outer_rows = OUTER_ROWS, .stencil = stencils_##T, .outer = outers_##T,                    \
     .dots = dots_kernels_##T, .sum_partials = sum_partials_##T,                               \
     .single = single_##T, .copy_rows = copy_rows_##T, .place_rows = place_rows_##T,                                     \
-    .winograd_in = winograd_in_##T, .winograd_out = winograd_out_##T, .winograd_weights = winograd_weights_##T}
+    .winograd_in = winograd_in_##T, .winograd_out = winograd_out_##T, .winograd_weights = winograd_weights_##T,      \
+    .winograd_grad_in = winograd_grad_in_##T, .winograd_grad_out = winograd_grad_out_##T, .turn_in = turn_in_##T,        \
+    .turn_out = turn_out_##T}
 
 #define POOL_KERNELS(T) {                                                                                          \
     .max_start = max_start_##T, .max_row = max_row_##T, .add_row = add_row_##T, .spread_row = spread_row_##T,        \

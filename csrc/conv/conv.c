@@ -34,8 +34,9 @@ enum {
     TASKS = 16,                     /* bands into which a large image is cut when there are few images */
     DOTS_MOST = 64,                 /* weight gradient: taps * channels up to which vectors of pixels may be better */
     PIXELS = 512,                   /* weight gradient: pixels between two visits to the sums */
-    WINOGRAD_CHANNELS = 32,         /* of a group, on both sides, from which Winograd's path is quicker */
-    WINOGRAD_TILES = 64,            /* and tiles of the batch: fewer do not repay the transform of the weights */
+    WINOGRAD_CHANNELS = 16,         /* of a group, on both sides, from which Winograd's path is quicker */
+    WINOGRAD_TILES = 8,             /* and tiles of the batch, and one for every so many channels: fewer do not repay the */
+    CHANNELS_PER_TILE = 16,         /* transform of the weights */
     WINOGRAD_PIXELS = 7,            /* and the size of the image; below, a tile of four is mostly border */
     PARTIALS = 8                    /* weight gradient: parts of the batch with sums of their own */
 };
@@ -432,8 +433,9 @@ static int takes_winograd(const struct mg_conv *c) {
         return 0;
     if (c->algorithm == MG_CONV_WINOGRAD) return c->ci > 0;
     const int64_t tiles = least(ceil_div(c->oh, 4) * ceil_div(c->ow, 4), ceil_div(c->h, 4) * ceil_div(c->w, 4));
-    if (tiles < ceil_div(WINOGRAD_TILES, c->n)) return 0;
-    return least(c->ci, c->co) / c->groups >= WINOGRAD_CHANNELS && least(c->oh, c->ow) >= WINOGRAD_PIXELS &&
+    const int64_t channels = least(c->ci, c->co) / c->groups;
+    if (tiles < ceil_div(most(WINOGRAD_TILES, channels / CHANNELS_PER_TILE), c->n)) return 0;
+    return channels >= WINOGRAD_CHANNELS && least(c->oh, c->ow) >= WINOGRAD_PIXELS &&
            least(c->h, c->w) >= WINOGRAD_PIXELS;
 }
 
@@ -687,6 +689,15 @@ static int weight_grad(const struct mg_conv *c, const void *x, const void *g, vo
         if (need == NULL) memset(w, 0, (size_t)(c->co * pairs * size));
         return MG_OK;
     }
+    size_t winograd = 0;
+    if (takes_winograd(c)) {
+        const struct mg_winograd_weight k = {
+            .type = c->type, .images = c->n, .groups = c->groups, .channels = ci, .height = c->h, .width = c->w, .out_channels = co,
+            .out_height = c->oh, .out_width = c->ow, .top = c->pad[0], .left = c->pad[2], .x = x, .g = g, .w = w, .work = c->work,
+            .work_bytes = c->work_bytes};
+        status = mg_winograd_weight(&k, need ? &winograd : NULL);
+        if (status != MG_NOT_FINITE && !(need && status == MG_OK)) return status;
+    }
     struct tap *tap = open_lists(c, need);
     if (tap == NULL) return MG_ENOMEM;
     const struct mg_isa *isa = mg_table();
@@ -742,6 +753,7 @@ static int weight_grad(const struct mg_conv *c, const void *x, const void *g, vo
     if (need) {
         *need = mg_room_bytes(&p.room, threads);
         status = *need ? MG_OK : MG_ESIZE;
+        if (*need < winograd) *need = winograd;
         goto done;
     }
     status = mg_room_open(&p.room, threads, c->work, c->work_bytes);

@@ -7,7 +7,7 @@ record words), it calls the record's own numpy kernel.
 
 A convolution has two algorithms with errors of their own, see csrc/conv/conv.c and winograd.c: "direct", and
 for 3 x 3 kernels at stride 1 "winograd", about ten times less exact and two to three times quicker. "auto"
-takes the second from 32 channels on; `CONV_ALGORITHM` is what calls without an opinion get.
+takes the second from 16 channels on; `CONV_ALGORITHM` is what calls without an opinion get.
 
 >>> import numpy as np
 >>> x, w = np.ones((1, 1, 3, 3), np.float32), np.ones((1, 1, 2, 2), np.float32)
