@@ -2,6 +2,8 @@
  * table, each time compiled for another instruction set. */
 #include "isa.h"
 
+#include <string.h>
+
 #define ALWAYS_INLINE static inline __attribute__((always_inline, unused))
 #define UNROLL _Pragma("GCC unroll 16")
 #define PASTE_(a, b) a##_##b
@@ -103,8 +105,8 @@ static int supported(void) { return MG_TABLE_SUPPORTED; }
     .turn_out = turn_out_##T}
 
 #define POOL_KERNELS(T) {                                                                                          \
-    .max_start = max_start_##T, .max_row = max_row_##T, .add_row = add_row_##T, .spread_row = spread_row_##T,        \
-    .times_row = times_row_##T}
+    .max_windows = max_windows_##T, .sum_windows = sum_windows_##T, .sum_planes = sum_planes_##T, .repeat = repeat_##T, \
+    .spread_row = spread_row_##T, .times_row = times_row_##T, .scatter = scatter_##T}
 
 const struct mg_isa MG_TABLE = {
     .name = MG_TABLE_NAME,
