@@ -130,7 +130,7 @@ struct mg_pool_kernels {
     void (*repeat)(int64_t step, int64_t n, const void *x, const void *factor, void *y);
     void (*spread_row)(int64_t step, int64_t n, const void *x, void *y);
     void (*times_row)(int64_t n, const void *x, const void *f, void *y);
-    void (*scatter)(int64_t n, const void *g, const void *y, const int64_t *index, int64_t pixels, void *x);
+    int (*scatter)(int64_t n, const void *g, const void *y, const int64_t *index, int64_t pixels, void *x);
 };
 
 struct mg_isa {

@@ -42,8 +42,10 @@ static const char *windows(const struct job *b, int64_t plane, int64_t i, int64_
     const int64_t h = b->p.h, w = b->p.w, at = i * b->p.stride[0] * b->wide * b->size;
     const char *x = b->x + plane * h * w * b->size;
     if (b->high == h && b->wide == w && (b->p.n - 1 - plane) * h * w >= b->slack) return x + at;
-    for (const int64_t end = least(h, i * b->p.stride[0] + rows - b->top); *copied < end; ++*copied)
-        memcpy(image + ((b->top + *copied) * b->wide + b->left) * b->size, x + *copied * w * b->size, (size_t)(w * b->size));
+    for (const int64_t end = least(h, i * b->p.stride[0] + rows - b->top), row = w * b->size; *copied < end; ++*copied) {
+        memcpy(image + ((b->top + *copied) * b->wide + b->left) * b->size, x + *copied * row, (size_t)row);
+        for (int64_t q = 0; q < row; q += MG_LINE) __builtin_prefetch(x + (*copied + 4) * row + q);
+    }
     return image + at;
 }
 
@@ -173,13 +175,14 @@ static void mean_grad_planes_of(const struct job *b, int64_t begin, int64_t end,
     }
 }
 
-static void max_grad_planes_of(const struct job *b, int64_t begin, int64_t end) {
+static void max_grad_planes_of(struct job *b, int64_t begin, int64_t end) {
     const int64_t out = b->p.oh * b->p.ow, pixels = b->p.h * b->p.w;
     for (int64_t plane = begin; plane < end; plane++) {
         char *x = b->y + plane * pixels * b->size;
         memset(x, 0, (size_t)(pixels * b->size));
-        b->kernels->scatter(out, b->x + plane * out * b->size, b->above ? b->above + plane * out * b->size : NULL, b->from + plane * out,
-                            pixels, x);
+        if (!b->kernels->scatter(out, b->x + plane * out * b->size, b->above ? b->above + plane * out * b->size : NULL,
+                                 b->from + plane * out, pixels, x))
+            atomic_store(&b->status, MG_EARG);
     }
 }
 

@@ -151,15 +151,14 @@ static void FN(times_row)(int64_t n, const void *x, const void *f, void *y) {
     for (int64_t j = 0; j < n; j++) ((REAL *)y)[j] = ((const REAL *)x)[j] * ((const REAL *)f)[j];
 }
 
-/* x[index[i]] += g[i], in the order of i; where y is given, only if y[i] > 0. Places outside of x are left out. */
-static void FN(scatter)(int64_t n, const void *from, const void *above, const int64_t *index, int64_t pixels, void *to) {
+/* x[index[i]] += g[i], in the order of i; where y is given, only if y[i] > 0. Returns whether all places are inside of x. */
+static int FN(scatter)(int64_t n, const void *from, const void *above, const int64_t *index, int64_t pixels, void *to) {
     const REAL *g = from, *y = above;
     REAL *x = to;
-    if (y)
-        for (int64_t i = 0; i < n; i++) {
-            if ((uint64_t)index[i] < (uint64_t)pixels) x[index[i]] += y[i] > 0 ? g[i] : 0;
-        }
-    else
-        _Pragma("GCC unroll 4") for (int64_t i = 0; i < n; i++)
-            if ((uint64_t)index[i] < (uint64_t)pixels) x[index[i]] += g[i];
+    uint64_t far = 0;
+    for (int64_t i = 0; i < n; i++) far = (uint64_t)index[i] > far ? (uint64_t)index[i] : far;
+    if (n > 0 && far >= (uint64_t)pixels) return 0;
+    if (y) for (int64_t i = 0; i < n; i++) x[index[i]] += y[i] > 0 ? g[i] : 0;
+    else _Pragma("GCC unroll 4") for (int64_t i = 0; i < n; i++) x[index[i]] += g[i];
+    return 1;
 }
