@@ -95,7 +95,9 @@ struct mg_pool2d {
     int64_t stride[2], dilation[2], pad[2];
 };
 int mg_max_pool2d(const struct mg_pool2d *p, const void *x, void *y, int64_t *index);
-int mg_max_pool2d_grad(const struct mg_pool2d *p, const void *g, const int64_t *index, void *x);
+int mg_max_pool2d_grad(const struct mg_pool2d *p, const void *g, const int64_t *index, void *x);   /* MG_EARG: a place outside */
+/* Likewise through a relu before or behind the pooling, whose result was y: g counts where y > 0. */
+int mg_max_pool2d_relu_grad(const struct mg_pool2d *p, const void *g, const void *y, const int64_t *index, void *x);
 int mg_avg_pool2d(const struct mg_pool2d *p, const void *x, void *y);
 int mg_avg_pool2d_grad(const struct mg_pool2d *p, const void *g, void *x);
 
