@@ -89,6 +89,9 @@ class Program:
                 workspace[start] = needs(graph, node)
         self.plan: Plan = plan(graph, self._copied, workspace)
         self._build(found)
+        #: Who has put the pointers into `memory` that lie there; None: a call that is over.
+        self.owner: Any = None
+        self.first_output = self._bases["outputs"]
         self._lock = threading.RLock()
         self._running = False
         self._interpreted: Any = None
@@ -117,7 +120,7 @@ class Program:
         self._bases = {"arena": first, "zeros": first + 1, "outputs": first + 2}
         self._zeros = np.zeros(64, np.uint8)
         copied = borrowed_outputs(graph, made)
-        self._output_specs = [graph.spec(v) for v in graph.outputs]
+        self.output_specs = [graph.spec(v) for v in graph.outputs]
         places = self._places(found)
         asm = Assembler(
             graph,
@@ -192,7 +195,7 @@ class Program:
         return v in self.plan.offset or v in self.plan.direct or v in self.plan.outputs
 
     def _output_place(self, k: int) -> Place:
-        spec = self._output_specs[k]
+        spec = self.output_specs[k]
         return Place(self._bases["outputs"] + k, 0, spec.shape, row_major(spec.shape), spec.dtype)
 
     def _places(self, found: list[Layout | None]) -> list[Place | None]:
@@ -246,16 +249,16 @@ class Program:
             c.type, c.which, c.n, c.k = i.type, i.which, i.n, i.k
         self._code = ffi.new("struct mg_code *", (code, len(self.instructions)))
         self._keep = (asm.keep, code, operands)
-        self.memory = ffi.new("void *[]", self._bases["outputs"] + len(self._output_specs))
+        self.memory = ffi.new("void *[]", self._bases["outputs"] + len(self.output_specs))
         inputs = len(self.graph.inputs)
         for k, constant in enumerate(self._constants):
             self.memory[inputs + k] = ffi.cast("void *", constant.__array_interface__["data"][0])
         self.memory[self._bases["arena"]] = _pointer(self.arena)
         self.memory[self._bases["zeros"]] = _pointer(self._zeros)
         self._failed = ffi.new("int *")
-        self.segment = (
-            self._schedule[0] if len(self._schedule) == 1 and type(self._schedule[0]) is tuple else None
-        )
+        self._stop = len(self.instructions)
+        #: Whether a call is one call of C, without numpy in between.
+        self.whole = not any(isinstance(item, NumpyStep) for item in self._schedule)
 
     # -- running ---------------------------------------------------------------------------------------
 
@@ -331,6 +334,7 @@ class Program:
 
     def _run(self, arrays: list[Any], out: Sequence[Any] | None, timing: Any) -> list[Any]:
         graph, memory = self.graph, self.memory
+        self.owner = None
         back: list[tuple[Any, Any]] = []
         updated = {t for t, _ in graph.updates}
         for k, a in enumerate(arrays):
@@ -368,15 +372,20 @@ class Program:
 
     def outputs(self) -> list[Any]:
         """New arrays for the outputs."""
-        return [np.empty(shape, dtype) for shape, dtype in self._output_specs]
+        return [np.empty(shape, dtype) for shape, dtype in self.output_specs]
+
+    def point(self, arrays: Sequence[Any]) -> None:
+        """Let the inputs be these dense arrays; the caller keeps them alive. None leaves one as it is."""
+        for k, a in enumerate(arrays):
+            if a is not None:
+                self.memory[k] = _pointer(a)
 
     def fast(self, outputs: list[Any]) -> None:
         """One call, for callers that have put all pointers of inputs and outputs into `memory` themselves.
 
-        Only for programs with a `segment`: nothing but C.
+        Only for programs that are `whole`.
         """
-        first, stop = self.segment  # type: ignore[misc]
-        status = _c.lib.mg_program_run(self._code, first, stop, self.memory, self._failed, _NULL)
+        status = _run(self._code, 0, self._stop, self.memory, self._failed, _NULL)
         if status:
             self._fail(status, None, outputs)
 
@@ -470,6 +479,7 @@ def _touched(place: Place) -> int:
 
 
 _NULL = _c.ffi.NULL if _c.available else None
+_run: Any = _c.lib.mg_program_run if _c.available else None
 
 
 __all__ = ["Described", "NumpyStep", "Program"]
