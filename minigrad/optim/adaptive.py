@@ -55,8 +55,6 @@ from .base import (
 class _Adaptive(Optimizer):
     """What the three have in common."""
 
-    elementwise = True
-
     def check(self, group: Group) -> None:
         """Raise ArgumentError if a hyper-parameter is out of range."""
         for name in ("lr", "eps", "weight_decay", "momentum_decay"):
@@ -70,6 +68,8 @@ class Adamax(_Adaptive):
 
     Raises ArgumentError for negative lr, eps or weight_decay, and for betas outside [0, 1).
     """
+
+    elementwise = True
 
     def __init__(
         self,
@@ -107,6 +107,8 @@ class NAdam(_Adaptive):
     momentum_decay: how fast the momentum grows to betas[0].  Raises ArgumentError for a negative lr, eps,
     weight_decay or momentum_decay, and for betas outside [0, 1).
     """
+
+    elementwise = True
 
     def __init__(
         self,
@@ -164,6 +166,8 @@ class RAdam(_Adaptive):
 
     Raises ArgumentError for negative lr, eps or weight_decay, and for betas outside [0, 1).
     """
+
+    elementwise = True
 
     def __init__(
         self,

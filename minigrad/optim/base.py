@@ -350,7 +350,9 @@ class Optimizer:
         """Update a large parameter piece by piece."""
         array, state = p._array.reshape(-1), self.state[p]
         g = g.reshape(-1)
-        before = {name: t._array.reshape(-1) if t._array.ndim else t._array for name, t in state.items()}
+        before = {
+            name: t._array.reshape(-1) if t._array.ndim else t._array.copy() for name, t in state.items()
+        }
         for start in range(0, array.size, BLOCK):
             cut = slice(start, start + BLOCK)
             piece = {name: wrap(x[cut] if x.ndim else x.copy()) for name, x in before.items()}

@@ -152,7 +152,8 @@ class LBFGS(Optimizer):
         if np.abs(g).max(initial=0.0) <= group["tolerance_grad"]:
             return first
 
-        d, t = state["d"]._array if "d" in state else None, float(state.get("t", 0.0))
+        d: Any = state["d"]._array if "d" in state else None
+        t = float(state.get("t", 0.0))
         ss, ys = ([x._array for x in state.get(name, [])] for name in ("old_stps", "old_dirs"))
         rhos, gamma = list(map(float, state.get("ro", []))), float(state.get("H_diag", 1.0))
         before = state["prev_flat_grad"]._array if "prev_flat_grad" in state else None
