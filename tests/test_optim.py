@@ -430,8 +430,9 @@ ELEMENTWISE: dict[str, Any] = {
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", ELEMENTWISE)
-def test_blocks_change_nothing(name: str, dtype: str) -> None:
+def test_blocks_change_nothing(name: str, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Small parameters end to end and large ones in pieces give what one parameter at a time gives."""
+    monkeypatch.setattr(optim.base, "BLOCK", 1 << 14)  # so that 34,500 elements are a large one
     found = []
     for at_once in (True, False):
         rng = np.random.default_rng(3)

@@ -51,8 +51,11 @@ Group = dict[str, Any]
 #: A parameter and its gradient.
 Pair = tuple[Tensor, Array]
 
-#: So many elements are updated at a time: a dozen arrays of them fit into a second-level cache.
-BLOCK = 1 << 14
+#: Parameters of fewer elements are updated together, so many elements at a time: copying them end to end
+#: costs less than the calls that it saves.
+SMALL, TOGETHER = 1 << 12, 1 << 15
+#: Pieces of large ones are of so many: enough to outweigh the calls, few enough to stay in the cache.
+BLOCK = 1 << 17
 
 #: What a group may hold beside the hyper-parameters: the notes of schedules.
 NOTES = ("initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum", "swa_lr")
@@ -291,9 +294,9 @@ class Optimizer:
         left: list[Pair] = []
         for p, g in pairs:
             array, state = p._array, self.state[p]
-            if not array.ndim:  # its moments are 0-d like its numbers
+            if not array.ndim or SMALL <= array.size <= BLOCK:  # (the moments of 0-d ones are 0-d, too)
                 left.append((p, g))
-            elif array.size < BLOCK:
+            elif array.size < SMALL:
                 numbers = [(name, None if t._array.ndim else t._array.item()) for name, t in state.items()]
                 small.setdefault((array.dtype, *numbers), []).append((p, g))
             elif all(x.flags.c_contiguous for x in (array, *(t._array for t in state.values()))):
@@ -303,7 +306,7 @@ class Optimizer:
         for part in small.values():
             while part:
                 count = size = 0
-                while count < len(part) and size < BLOCK:
+                while count < len(part) and size < TOGETHER:
                     size += part[count][0]._array.size
                     count += 1
                 if count == 1:
