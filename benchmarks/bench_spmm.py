@@ -79,15 +79,16 @@ class Minigrad(harness.Minigrad):
         sys.path.insert(0, str(Path(__file__).parent.parent))
         self.c = importlib.import_module("minigrad.backends.c")
         self.sparse = importlib.import_module("minigrad.backends.sparse")
+        self.pattern = importlib.import_module("minigrad.backends.pattern")
         self.c.set_num_threads(threads)
 
     def prepare(self, case: harness.Case) -> harness.Call:
         starts, index, values, x = operands(case)
-        a = self.sparse.CSR(starts, index, values, len(x))
+        a = self.pattern.Pattern(starts, index, len(x))
         if case["transposed"]:
-            a = a.transpose()
+            a, values = a.T, values[a.order]
         out = np.zeros((a.shape[0], x.shape[1]), np.float32)
-        return lambda: a.dot(x, out=out)
+        return lambda: self.sparse.product(values, x, a, out=out)
 
 
 def flops(case: harness.Case) -> float:

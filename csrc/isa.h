@@ -8,6 +8,7 @@
 #include "elementwise/kernels.h"
 #include "optimizer/kernels.h"
 #include "reduce/kernels.h"
+#include "sparse/kernels.h"
 
 /* One tile of C: t->k steps of rank-1 updates on mr x (nv vectors), then the epilogue. See gemm/tile.h. */
 struct mg_tile {
@@ -130,6 +131,7 @@ struct mg_isa {
     struct mg_reduce_kernels reduce[2];
     struct mg_update_kernels update[2];
     struct mg_sparse_kernels sparse[2];
+    struct mg_edge_kernels edges[2];
 };
 
 const struct mg_isa *mg_table(void);   /* the table in use */

@@ -54,6 +54,7 @@
 #include "reduce/rows.h"
 #include "optimizer/updates.h"
 #include "sparse/rows.h"
+#include "sparse/edges.h"
 #undef REAL
 #undef TYPE
 #undef FN
@@ -70,6 +71,7 @@
 #include "reduce/rows.h"
 #include "optimizer/updates.h"
 #include "sparse/rows.h"
+#include "sparse/edges.h"
 #undef REAL
 #undef TYPE
 #undef FN
@@ -104,6 +106,9 @@ static int supported(void) { return MG_TABLE_SUPPORTED; }
     .max_start = max_start_##T, .max_row = max_row_##T, .add_row = add_row_##T, .spread_row = spread_row_##T,        \
     .times_row = times_row_##T}
 
+#define EDGE_KERNELS(T)                                                                                            \
+    {.spmm = edges_spmm_##T, .sddmm = edges_sddmm_##T, .max = edges_max_##T, .softmax = edges_softmax_##T}
+
 const struct mg_isa MG_TABLE = {
     .name = MG_TABLE_NAME,
     .supported = supported,
@@ -117,4 +122,5 @@ const struct mg_isa MG_TABLE = {
     .reduce = {REDUCE_KERNELS(f32), REDUCE_KERNELS(f64)},
     .update = {{sgd_f32, adam_f32}, {sgd_f64, adam_f64}},
     .sparse = {{spmm_f32, row_add_f32}, {spmm_f64, row_add_f64}},
+    .edges = {EDGE_KERNELS(f32), EDGE_KERNELS(f64)},
 };

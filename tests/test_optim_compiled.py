@@ -82,9 +82,8 @@ def test_optimizers(name: str, dtype: str) -> None:
         for key in values:
             assert values[key].dtype == others[key].dtype
             tolerance = 1e-9 if dtype == "float64" else 1e-3
-            np.testing.assert_allclose(
-                values[key].numpy(), others[key].numpy(), rtol=tolerance, atol=tolerance
-            )
+            got, wanted = values[key].numpy(), others[key].numpy()
+            np.testing.assert_allclose(got, wanted, rtol=tolerance, atol=tolerance)
 
 
 SCHEDULES: dict[str, Callable[[optim.Optimizer], Any]] = {

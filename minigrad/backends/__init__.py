@@ -69,7 +69,7 @@ def _make_c(op: Op) -> Kernel | None:
     formula on the tile machine.  The modules are imported when the first operation runs."""
     from . import conv, elementwise, reduce, sparse
 
-    kernel = reduce.KERNELS.get(op.name) or conv.KERNELS.get(op.name)
+    kernel = reduce.KERNELS.get(op.name) or conv.KERNELS.get(op.name) or sparse.KERNELS.get(op.name)
     if kernel is not None:
         return kernel
     wrapper = reduce.WRAPPERS.get(op.name) or sparse.WRAPPERS.get(op.name)

@@ -1,172 +1,170 @@
 """Sparse matrices times dense ones, and rows picked or added by index, on the C kernels.
 
     >>> import numpy as np
-    >>> a = CSR(np.array([0, 2, 3]), np.array([0, 2, 1]), np.array([1.0, 2.0, 3.0], np.float32), 3)
+    >>> from minigrad.backends.pattern import Pattern
+    >>> a = Pattern([0, 2, 3], [0, 2, 1], columns=3)
+    >>> values = np.array([1.0, 2.0, 3.0], np.float32)
     >>> x = np.arange(6, dtype=np.float32).reshape(3, 2)
-    >>> a.dot(x).tolist()
+    >>> product(values, x, a).tolist()
     [[8.0, 11.0], [6.0, 9.0]]
-    >>> a.transpose().dot(np.ones((2, 1), np.float32)).ravel().tolist()
+    >>> product(values[a.order], np.ones((2, 1), np.float32), a.T).ravel().tolist()
     [1.0, 3.0, 2.0]
 
-The gradient of y = A x is gx = A^T gy: `transpose` is made once and kept.
+A pattern is checked when it is made, so nothing is checked here but sizes.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from . import c as _c
+from .c import from_buffer
 from .elementwise import CROSSOVER
+from .pattern import Pattern
 
 Array = Any
 
 _TYPE = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}
-_INT64 = np.dtype(np.int64)
 
 
-class CSR:
-    """A sparse matrix: row r has `values[k]` in column `index[k]`, starts[r] <= k < starts[r + 1].
+# -- products and reductions over the nonzeros of a pattern ------------------------------------------------
 
-    Indices may be int32 or int64; `values` None means ones.  Raises ValueError for a malformed matrix.
+
+def _int32(array: Array) -> Any:
+    return _c.ffi.from_buffer("int32_t[]", array)
+
+
+def product(values: Array | None, x: Array, pattern: Pattern, out: Array | None = None) -> Array:
+    """y[r] = sum of values[k] * x[column k] over the nonzeros of row r; values None means ones.
+
+    x: (columns, ...); `out`, if given, a contiguous array of the result's shape and dtype elsewhere.
     """
-
-    def __init__(
-        self, starts: Array, index: Array, values: Array | None, columns: int, *, check: bool = True
-    ) -> None:
-        kind = np.int64 if _INT64 in (np.asarray(starts).dtype, np.asarray(index).dtype) else np.int32
-        if kind is np.int64 and max(len(index), columns, len(starts)) < 2**31:
-            kind = np.int32  # half the memory to read
-        if check:
-            for name, a in (("starts", starts), ("index", index)):
-                if a.ndim != 1 or a.dtype.kind not in "iu" or (a.size and (a.max() > 2**62 or a.min() < 0)):
-                    raise ValueError(f"CSR: {name} must be one-dimensional non-negative integers")
-            if kind is np.int32 and any(a.size and a.max() >= 2**31 for a in (starts, index)):
-                raise ValueError("CSR: an index is out of range")
-        self.starts, self.index = np.ascontiguousarray(starts, kind), np.ascontiguousarray(index, kind)
-        self.values: Any = None if values is None else np.ascontiguousarray(values)
-        self.shape = (len(self.starts) - 1, columns)
-        self.wide = kind is np.int64
-        v = self.values
-        if v is not None and (v.shape != self.index.shape or v.dtype not in _TYPE):
-            raise ValueError("CSR: values must be float32 or float64, one for each index")
-        if check and (len(self.starts) < 1 or self._malformed()):
-            raise ValueError(
-                f"CSR: starts must rise from 0 to {len(self.index)}, and indices be less than {columns}"
-            )
-
-    def _malformed(self) -> bool:
-        if _c.available:
-            rows, columns = self.shape
-            return bool(
-                _c.lib.mg_csr_check(self.wide, rows, columns, len(self.index), self._starts, self._index)
-            )
-        steps = np.diff(self.starts)
-        seen: Any = self.index
-        inside = not seen.size or (seen.min() >= 0 and seen.max() < self.shape[1])
-        return bool(
-            self.starts[0] != 0 or self.starts[-1] != len(self.index) or (steps < 0).any() or not inside
+    rows = pattern.shape[0]
+    y = np.empty((rows, *x.shape[1:]), x.dtype) if out is None else out
+    x = np.ascontiguousarray(x)
+    _c._check(
+        _c.lib.mg_spmm(
+            _TYPE[x.dtype],
+            0,
+            rows,
+            math.prod(x.shape[1:]),
+            from_buffer(pattern.starts),
+            from_buffer(pattern.index),
+            _c.ffi.NULL if values is None else from_buffer(np.ascontiguousarray(values)),
+            from_buffer(x),
+            from_buffer(y),
         )
+    )
+    return y
 
-    @cached_property
-    def _starts(self) -> Any:
-        return _c.from_buffer(self.starts)
 
-    @cached_property
-    def _index(self) -> Any:
-        return _c.from_buffer(self.index)
+def spmm(values: Array, turned: Array, input: Array, pattern: Pattern) -> Array:
+    """The kernel of the record of this name."""
+    if values.ndim == 1:
+        _fits(pattern, input, pattern.shape[1])
+        _fits(pattern, values, pattern.nonzeros, input.dtype)
+        return product(values, input, pattern)
+    values, input = np.ascontiguousarray(values), np.ascontiguousarray(input)
+    _fits(pattern, input, pattern.shape[1])
+    _fits(pattern, values, pattern.nonzeros, input.dtype)
+    if input.ndim != 3 or values.shape[1] != input.shape[1]:
+        raise ValueError(f"values of shape {values.shape} with an input of shape {input.shape}")
+    y = np.empty((pattern.shape[0], *input.shape[1:]), input.dtype)
+    rows, heads, features = y.shape
+    _c._check(
+        _c.lib.mg_spmm_heads(
+            _TYPE[input.dtype],
+            rows,
+            heads,
+            features,
+            _int32(pattern.starts),
+            _int32(pattern.index),
+            from_buffer(values),
+            from_buffer(input),
+            from_buffer(y),
+        )
+    )
+    return y
 
-    def _values(self, dtype: Any) -> Array | None:
-        return None if self.values is None else self.values.astype(dtype, copy=False)
 
-    def dot(self, x: Array, out: Array | None = None) -> Array:
-        """The product with a dense matrix (columns, features), or with a vector."""
-        rows, columns = self.shape
-        if x.ndim not in (1, 2) or x.shape[0] != columns:
-            raise ValueError(f"CSR: a matrix {self.shape} times an array of shape {x.shape}")
-        shape = (rows, *x.shape[1:])
-        values = self._values(x.dtype)
-        if x.dtype not in _TYPE or not _c.available:
-            y = np.zeros(shape, x.dtype)
-            places = np.repeat(np.arange(rows), np.diff(self.starts))
-            terms = (
-                x[self.index] if values is None else x[self.index] * values.reshape(-1, *(1,) * (x.ndim - 1))
-            )
-            np.add.at(y, places, terms)
-        else:
-            x = np.ascontiguousarray(x)
-            if out is None:
-                y = np.empty(shape, x.dtype)
-            elif (
-                out.shape != shape
-                or out.dtype != x.dtype
-                or not out.flags.c_contiguous
-                or not out.flags.writeable
-            ):
-                raise ValueError(f"CSR: out must be writable, contiguous, {x.dtype} and of shape {shape}")
-            elif np.may_share_memory(out, x):
-                raise ValueError("CSR: out overlaps x")
-            else:
-                y = out
-            _c._check(
-                _c.lib.mg_spmm(
-                    _TYPE[x.dtype],
-                    self.wide,
-                    rows,
-                    math.prod(shape[1:]),
-                    self._starts,
-                    self._index,
-                    _c.ffi.NULL if values is None else _c.from_buffer(values),
-                    _c.from_buffer(x),
-                    _c.from_buffer(y),
-                )
-            )
-            return y
-        if out is not None:
-            out[...] = y
-            return out
-        return y
+def _fits(pattern: Pattern, x: Array, count: int, dtype: Any = None) -> None:
+    """Refuse what a kernel would read beyond its end; the shape rule words the error."""
+    if not x.ndim or x.shape[0] != count or x.dtype not in _TYPE or (dtype is not None and x.dtype != dtype):
+        raise ValueError(f"{x.dtype} of shape {x.shape} does not fit {pattern}")
 
-    def transpose(self) -> CSR:
-        """The transposed matrix, made at the first call."""
-        return self._transposed
 
-    @cached_property
-    def _transposed(self) -> CSR:
-        rows, columns = self.shape
-        starts, index = np.empty(columns + 1, self.starts.dtype), np.empty_like(self.index)
-        values = None if self.values is None else np.empty_like(self.values)
-        if _c.available:
-            null = _c.ffi.NULL
-            kind = 0 if self.values is None else _TYPE[self.values.dtype]
-            _c._check(
-                _c.lib.mg_csr_transpose(
-                    kind,
-                    self.wide,
-                    rows,
-                    columns,
-                    self._starts,
-                    self._index,
-                    null if self.values is None else _c.from_buffer(self.values),
-                    _c.from_buffer(starts),
-                    _c.from_buffer(index),
-                    null if values is None else _c.from_buffer(values),
-                )
-            )
-        else:
-            order = np.argsort(self.index, kind="stable")
-            index = np.repeat(np.arange(rows), np.diff(self.starts))[order]
-            places: Any = self.index
-            counts: Any = np.bincount(places, minlength=columns)
-            starts = np.concatenate([[0], np.cumsum(counts)])
-            values = None if self.values is None else self.values[order]
-        result = CSR(starts, index, values, rows, check=False)
-        result.__dict__["_transposed"] = self
-        return result
+def sddmm(left: Array, right: Array, pattern: Pattern) -> Array:
+    """The kernel of the record of this name."""
+    left, right = np.ascontiguousarray(left), np.ascontiguousarray(right)
+    _fits(pattern, left, pattern.shape[0])
+    _fits(pattern, right, pattern.shape[1], left.dtype)
+    if left.shape[1:] != right.shape[1:] or left.ndim not in (2, 3):
+        raise ValueError(f"factors of shapes {left.shape} and {right.shape}")
+    y = np.empty((pattern.nonzeros, *left.shape[1:-1]), left.dtype)
+    _c._check(
+        _c.lib.mg_sddmm(
+            _TYPE[left.dtype],
+            pattern.shape[0],
+            math.prod(y.shape[1:]),
+            left.shape[-1],
+            _int32(pattern.starts),
+            _int32(pattern.index),
+            from_buffer(left),
+            from_buffer(right),
+            from_buffer(y),
+        )
+    )
+    return y
+
+
+def spsum(input: Array, pattern: Pattern) -> Array:
+    """The kernel of the record of this name; where each row has one nonzero, rows are picked."""
+    _fits(pattern, input, pattern.shape[1])
+    if pattern.single:
+        return input.take(pattern.index, 0)
+    return product(None, input, pattern)
+
+
+def spmax(input: Array, pattern: Pattern) -> Array:
+    """The kernel of the record of this name."""
+    _fits(pattern, input, pattern.shape[1])
+    input = np.ascontiguousarray(input)
+    y = np.empty((pattern.shape[0], *input.shape[1:]), input.dtype)
+    _c._check(
+        _c.lib.mg_segment_max(
+            _TYPE[input.dtype],
+            pattern.shape[0],
+            math.prod(y.shape[1:]),
+            _int32(pattern.starts),
+            _int32(pattern.index),
+            from_buffer(input),
+            from_buffer(y),
+        )
+    )
+    return y
+
+
+def segment_softmax(input: Array, pattern: Pattern) -> Array:
+    """The kernel of the record of this name."""
+    _fits(pattern, input, pattern.nonzeros)
+    input = np.ascontiguousarray(input)
+    y = np.empty_like(input)
+    _c._check(
+        _c.lib.mg_segment_softmax(
+            _TYPE[input.dtype],
+            pattern.shape[0],
+            math.prod(y.shape[1:]),
+            _int32(pattern.starts),
+            _int32(pattern.index),
+            from_buffer(input),
+            from_buffer(y),
+        )
+    )
+    return y
 
 
 # -- rows by index ---------------------------------------------------------------------------------------
@@ -178,7 +176,7 @@ def gather_rows(x: Array, index: Array) -> Array:
     y = np.empty((*index.shape, *x.shape[1:]), x.dtype)
     row = x.itemsize * math.prod(x.shape[1:])
     status = _c.lib.mg_gather_rows(
-        at.size, x.shape[0], row, _c.ffi.from_buffer("int64_t[]", at), _c.from_buffer(x), _c.from_buffer(y)
+        at.size, x.shape[0], row, _c.ffi.from_buffer("int64_t[]", at), from_buffer(x), from_buffer(y)
     )
     _range(status, x.shape[0])
     return y
@@ -200,8 +198,8 @@ def scatter_add_rows(y: Array, index: Array, x: Array) -> None:
         y.shape[0],
         math.prod(y.shape[1:]),
         _c.ffi.from_buffer("int64_t[]", at),
-        _c.from_buffer(x),
-        _c.from_buffer(y),
+        from_buffer(x),
+        from_buffer(y),
     )
     _range(status, y.shape[0])
 
@@ -247,6 +245,19 @@ def index_add(fallback: Callable[..., Array]) -> Callable[..., Array]:
 
     return kernel
 
+
+#: Op name -> kernel.
+KERNELS: dict[str, Callable[..., Array]] = (
+    {
+        "sddmm": sddmm,
+        "segment_softmax": segment_softmax,
+        "spmax": spmax,
+        "spmm": spmm,
+        "spsum": spsum,
+    }
+    if _c.available
+    else {}
+)
 
 #: Op name -> (the record's kernel) -> the kernel to use.
 WRAPPERS: dict[str, Callable[[Callable[..., Array]], Callable[..., Array]]] = (

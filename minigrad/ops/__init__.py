@@ -5,6 +5,16 @@ of `torch.nn.functional` in `minigrad.nn.functional`).
 """
 
 from ..record import OPS
-from . import contraction, creation, elementwise, indexing, movement, nn, reduction
+from . import contraction, creation, elementwise, indexing, movement, nn, reduction, sparse
 
-__all__ = ["OPS", "contraction", "creation", "elementwise", "indexing", "movement", "nn", "reduction"]
+__all__ = [
+    "OPS",
+    "contraction",
+    "creation",
+    "elementwise",
+    "indexing",
+    "movement",
+    "nn",
+    "reduction",
+    "sparse",
+]

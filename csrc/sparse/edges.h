@@ -1,0 +1,123 @@
+/* Edges of a graph: products with several heads, products sampled at the edges, maximum and softmax over neighbours.
+ *
+ * Contract.   See struct mg_edge_kernels. A row r has the nonzeros starts[r] .. starts[r+1]-1.
+ *                 spmm      y[r][h][f] = sum_k values[k][h] * x[columns[k]][h][f]
+ *                 sddmm     values[k][h] = sum_f left[r][h][f] * right[columns[k]][h][f]
+ *                 max       y[r][f] = max_k x[columns[k]][f], 0 for a row without nonzeros; NaN wins
+ *                 softmax   y[e][f] = exp(x[e][f] - m[r][f]) / s[r][f] for e = places[k], each place once
+ *             Sums have a fixed order, and a row belongs to one thread: the same bits for any number of threads.
+ * Source.     Sampled dense-dense products: Canny & Zhao, "Big data analytics with small footprint", KDD 2013.
+ * Budget.     Up to 4 vectors of one head stay in registers for a whole row. Rows of x are far apart, hence the prefetch. */
+#define V FN(vec)
+#define PART(p, n) ((n) < VL ? FN(load_first)(p, (int)(n)) : FN(load)(p))
+
+enum { FN(EDGES_AHEAD) = 8 };
+
+ALWAYS_INLINE void FN(put_part)(REAL *p, V v, int64_t n) {
+    if (n < VL) FN(store_first)(p, v, (int)n);
+    else FN(store)(p, v);
+}
+
+/* `vectors` vectors of one head: y[v] = sum_k values[k * heads] * x[columns[k]][v]. */
+ALWAYS_INLINE void FN(edges_sum)(const int vectors, int64_t k, int64_t stop, const int32_t *columns, const REAL *values,
+                                 int64_t heads, const REAL *x, int64_t stride, int64_t features, REAL *y) {
+    V acc[4];
+    UNROLL for (int v = 0; v < vectors; v++) acc[v] = (V){0};
+    for (; k < stop; k++) {
+        const REAL *row = x + columns[k] * stride;
+        const REAL value = values[k * heads];
+        __builtin_prefetch(x + columns[k + FN(EDGES_AHEAD) < stop ? k + FN(EDGES_AHEAD) : stop - 1] * stride);
+        UNROLL for (int v = 0; v < vectors; v++) acc[v] += value * PART(row + v * VL, features - v * VL);
+    }
+    UNROLL for (int v = 0; v < vectors; v++) FN(put_part)(y + v * VL, acc[v], features - v * VL);
+}
+
+static void FN(edges_spmm)(int64_t begin, int64_t end, const int32_t *starts, const int32_t *columns, const void *pvalues,
+                           const void *px, int64_t heads, int64_t features, void *py) {
+    const REAL *values = pvalues, *x = px;
+    REAL *y = py;
+    const int64_t stride = heads * features;
+    for (int64_t r = begin; r < end; r++)
+        for (int64_t h = 0; h < heads; h++)
+            for (int64_t f = 0; f < features; f += 4 * VL) {
+                const int64_t left = features - f, at = h * features + f, vectors = (left + VL - 1) / VL;
+                const int64_t k = starts[r], stop = starts[r + 1];
+                const REAL *from = x + at, *value = values + h;
+                REAL *to = y + r * stride + at;
+                if (vectors >= 4) FN(edges_sum)(4, k, stop, columns, value, heads, from, stride, left, to);
+                else if (vectors == 3) FN(edges_sum)(3, k, stop, columns, value, heads, from, stride, left, to);
+                else if (vectors == 2) FN(edges_sum)(2, k, stop, columns, value, heads, from, stride, left, to);
+                else FN(edges_sum)(1, k, stop, columns, value, heads, from, stride, left, to);
+            }
+}
+
+static void FN(edges_sddmm)(int64_t begin, int64_t end, const int32_t *starts, const int32_t *columns, const void *pleft,
+                            const void *pright, int64_t heads, int64_t features, void *pvalues) {
+    const REAL *left = pleft, *right = pright;
+    REAL *values = pvalues;
+    const int64_t stride = heads * features;
+    for (int64_t r = begin; r < end; r++)
+        for (int64_t k = starts[r]; k < starts[r + 1]; k++) {
+            const REAL *a = left + r * stride, *b = right + columns[k] * stride;
+            for (int64_t h = 0; h < heads; h++, a += features, b += features) {
+                V acc = {0};
+                int64_t f = 0;
+                for (; f + VL <= features; f += VL) acc += FN(load)(a + f) * FN(load)(b + f);
+                if (f < features) acc += FN(load_first)(a + f, (int)(features - f)) * FN(load_first)(b + f, (int)(features - f));
+                values[k * heads + h] = FN(sum_lanes)(acc);
+            }
+        }
+}
+
+static void FN(edges_max)(int64_t begin, int64_t end, const int32_t *starts, const int32_t *columns, const void *px,
+                          int64_t features, void *py) {
+    const REAL *x = px;
+    REAL *y = py;
+    for (int64_t r = begin; r < end; r++)
+        for (int64_t f = 0; f < features; f += VL) {
+            const int64_t left = features - f;
+            V top = {0};
+            if (starts[r] < starts[r + 1]) top = PART(x + columns[starts[r]] * features + f, left);
+            for (int64_t k = starts[r] + 1; k < starts[r + 1]; k++)
+                top = FN(max)(top, PART(x + columns[k] * features + f, left));
+            FN(put_part)(y + r * features + f, top, left);
+        }
+}
+
+/* The exponentials of a row are taken in y, in one sweep where its places follow each other (as they do for edges that are
+ * sorted by row), so that vectors are full whatever the width is. */
+static void FN(edges_softmax)(int64_t begin, int64_t end, const int32_t *starts, const int32_t *places, const void *px,
+                              int64_t width, void *py) {
+    const REAL *x = px;
+    REAL *y = py;
+    for (int64_t r = begin; r < end; r++) {
+        const int64_t first = starts[r], stop = starts[r + 1];
+        if (first == stop) continue;
+        const int together = places[stop - 1] - places[first] == stop - 1 - first;
+        int in_order = together;
+        for (int64_t k = first; in_order && k < stop; k++) in_order = places[k] == places[first] + (k - first);
+        for (int64_t f = 0; f < width; f++) {
+            REAL top = x[places[first] * width + f];
+            for (int64_t k = first + 1; k < stop; k++) {
+                const REAL a = x[places[k] * width + f];
+                top = a > top || a != a ? a : top;
+            }
+            for (int64_t k = first; k < stop; k++) y[places[k] * width + f] = x[places[k] * width + f] - top;
+        }
+        const int64_t run = in_order ? (stop - first) * width : width;
+        for (int64_t k = first; k < stop; k += in_order ? stop - first : 1)
+            for (int64_t i = 0; i < run; i += VL) {
+                REAL *at = y + places[k] * width + i;
+                FN(put_part)(at, FN(exp)(PART(at, run - i)), run - i);
+            }
+        for (int64_t f = 0; f < width; f++) {
+            double total = 0;
+            for (int64_t k = first; k < stop; k++) total += y[places[k] * width + f];
+            const REAL scale = (REAL)(1 / total);
+            for (int64_t k = first; k < stop; k++) y[places[k] * width + f] *= scale;
+        }
+    }
+}
+
+#undef PART
+#undef V
