@@ -36,9 +36,7 @@ def test_accuracy(script: str, arguments: list[str], wanted: float) -> None:
 def test_comparison(tmp_path: Path) -> None:
     picture = tmp_path / "optimizers.svg"
     names = ["Adam", "LAMB", "L-BFGS (full batch)"]
-    text = run(
-        "optimizers.py", "--steps", "30", "--seeds", "1", "--picture", str(picture), "--only", *names
-    )
+    text = run("optimizers.py", "--steps", "30", "--seeds", "1", "--picture", str(picture), "--only", *names)
     for name in names:
         assert re.search(rf"^{re.escape(name)} .*%", text, re.MULTILINE), text
         assert name in picture.read_text()
