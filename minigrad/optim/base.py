@@ -231,8 +231,8 @@ class Optimizer:
             with enable_grad():
                 loss = closure()
         watch = self._watch
-        if watch is not None:
-            watch.look(self._name)
+        if watch is not None and watch.look(self._name):
+            self._watch = None
         trace = current().trace
         if trace is not None:
             self._stepped = True
@@ -568,10 +568,12 @@ class Watch:
 
         def arrives(_: Tensor) -> None:
             watch = me()
-            if watch is not None:
+            if watch is None:
+                handle.remove()
+            else:
                 watch._added = watch._used_still()
 
-        self._handle: Any = p.register_hook(arrives)
+        handle = self._handle = p.register_hook(arrives)
 
     def _used_still(self) -> bool:
         """Whether the gradient of the parameter is what was used, unchanged."""
@@ -579,19 +581,19 @@ class Watch:
         grad = None if p is None else p.grad
         return grad is not None and grad is self._used() and grad.version == self._version
 
-    def look(self, name: str) -> None:
-        """Warn if the gradients of this step contain those of the last; at the second step only."""
+    def look(self, name: str) -> bool:
+        """Warn if the gradients of this step contain those of the last; whether that is settled now."""
         p = self._parameter()
-        if self._handle is None or p is None or p.grad is None or self._used_still():
-            return
+        if p is not None and (p.grad is None or self._used_still()):
+            return False
         self._handle.remove()
-        self._handle = None
         if self._added:
             warnings.warn(
                 f"{name}.step: the gradients contain those that the step before has used already; call "
                 "optimizer.zero_grad() before backward()",
                 stacklevel=3,
             )
+        return True
 
 
 def clear_grad(p: Tensor, set_to_none: bool) -> None:
