@@ -206,9 +206,10 @@ class RAdam(_Adaptive):
         left = 1 - beta2**t
         rho = most - 2 * t * beta2**t / left
         # Both cases at once, as which one it is depends on t: with r = 0, what remains is m^.
-        known, rho, most = rho > 5, np.maximum(rho, 5.0), np.maximum(most, 5.0)
-        r = np.sqrt((rho - 4) * (rho - 2) * most / ((most - 4) * (most - 2) * rho) * left)
-        r, whole = as_number(np.where(known, r, 0.0)), as_number(np.where(known, 0.0, 1.0))
+        known = np.sign(np.maximum(rho - 5, 0.0))
+        rho, most = np.maximum(rho, 5.0), np.maximum(most, 5.0)
+        r = as_number(known * np.sqrt((rho - 4) * (rho - 2) * most / ((most - 4) * (most - 2) * rho) * left))
+        whole = as_number(1.0 - known)
         np.sqrt(v, out=s)
         np.add(s, self.hyper(group, "eps") + whole, out=s)
         np.divide(r, s, out=s)
