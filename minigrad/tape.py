@@ -60,6 +60,7 @@ class Hooks:
     ones: Callable[[Any], Any]
     wrap: Callable[..., Any]
     tensor: type[Any]
+    load: Callable[[], bool]
     ufuncs: ClassVar[dict[str, Callable[..., Any]]] = {}
 
 
