@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 import minigrad as mg
+import minigrad.nn  # declares the records that only modules need
 import minigrad.ops
 from laws import checks
 from minigrad.ops import OPS
