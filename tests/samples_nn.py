@@ -6,6 +6,7 @@ one.  Inputs are shapes (normal numbers are drawn), arrays, or functions of a ge
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,12 +23,24 @@ class Sample:
     inputs: tuple[Any, ...] = ()
     call: dict[str, Any] = field(default_factory=dict)
     random: bool = False  # draws random numbers in training
-    differs: bool = False  # no exact counterpart in torch
 
     def __str__(self) -> str:
         parts = [*map(_short, self.args), *(f"{k}={_short(v)}" for k, v in self.kwargs.items())]
         parts += [k for k in self.call]
         return f"{self.name}({', '.join(parts)})"
+
+    def run(self, library: Any, module: Any, tensors: list[Any], tensor: Any) -> list[Any]:
+        """Call the module: all tensors that it returns, in order.  `library` is minigrad or torch."""
+        if self.name == "CTCLoss":  # of log-probabilities that are: see `minigrad.ops.ctc` for why
+            tensors = [library.nn.functional.log_softmax(tensors[0], -1), *tensors[1:]]
+        call = {k: tensor(v) if isinstance(v, np.ndarray) else v for k, v in self.call.items()}
+        return list(_flat(module(*tensors, **call)))
+
+    def make(self, library: Any, tensor: Any) -> Any:
+        """The module, in float64."""
+        args = [tensor(v) if isinstance(v, np.ndarray) else v for v in self.args]
+        kwargs = {k: tensor(v) if isinstance(v, np.ndarray) else v for k, v in self.kwargs.items()}
+        return getattr(library.nn, self.name)(*args, **kwargs).double()
 
     def draw(self, rng: Any) -> list[Any]:
         """The inputs as arrays."""
@@ -38,6 +51,14 @@ class Sample:
 
 def _short(value: Any) -> str:
     return f"array{value.shape}" if isinstance(value, np.ndarray) else str(value)
+
+
+def _flat(value: Any) -> Iterator[Any]:
+    if isinstance(value, (tuple, list)):
+        for part in value:
+            yield from _flat(part)
+    elif value is not None:
+        yield value
 
 
 def positive(*shape: int) -> Any:
@@ -189,6 +210,7 @@ NORMS = [
     S("BatchNorm2d", 4, momentum=0.3, eps=1e-3, inputs=(3, 4, 2, 5)),
     S("BatchNorm2d", 4, track_running_stats=False, inputs=(3, 4, 2, 5)),
     S("BatchNorm2d", 4, momentum=None, inputs=(3, 4, 2, 5)),
+    S("BatchNorm2d", 4, bias=False, inputs=(3, 4, 2, 5)),
     S("BatchNorm3d", 4, inputs=(3, 4, 2, 3, 2)),
     S("LayerNorm", 5, inputs=(4, 5)),
     S("LayerNorm", (4, 5), bias=False, inputs=(3, 4, 5)),
@@ -197,6 +219,7 @@ NORMS = [
     S("RMSNorm", (4, 5), eps=0.1, inputs=(3, 4, 5)),
     S("RMSNorm", 5, elementwise_affine=False, inputs=(4, 5)),
     S("GroupNorm", 2, 4, inputs=IMAGE),
+    S("GroupNorm", 2, 4, bias=False, inputs=IMAGE),
     S("GroupNorm", 1, 4, eps=0.1, affine=False, inputs=(3, 4)),
     S("InstanceNorm1d", 4, inputs=SEQUENCE),
     S("InstanceNorm2d", 4, affine=True, eps=1e-2, inputs=IMAGE),
@@ -373,8 +396,8 @@ LOSSES = [
     S("TripletMarginLoss", 0.5, 1.0, 1e-3, True, inputs=[(4, 3)] * 3),
     S("TripletMarginLoss", p=3.0, swap=True, inputs=[(4, 3)] * 3),
     S("TripletMarginWithDistanceLoss", margin=0.7, swap=True, inputs=[(4, 3)] * 3),
-    S("PoissonNLLLoss", inputs=[(4, 3), lambda rng: rng.poisson(3.0, size=(4, 3)).astype(float)]),
-    S("PoissonNLLLoss", full=True, reduction="sum", inputs=[(4, 3), lambda rng: rng.poisson(3.0, size=(4, 3)).astype(float)]),
+    S("PoissonNLLLoss", inputs=[(4, 3), lambda rng: 1.0 + rng.poisson(3.0, size=(4, 3))]),
+    S("PoissonNLLLoss", full=True, reduction="sum", inputs=[(4, 3), lambda rng: 1.0 + rng.poisson(3.0, size=(4, 3))]),
     S("PoissonNLLLoss", log_input=False, eps=0.1, inputs=[positive(4, 3), positive(4, 3)]),
     S("GaussianNLLLoss", inputs=[(4, 3), (4, 3), positive(4, 3)]),
     S("GaussianNLLLoss", full=True, eps=0.5, reduction="none", inputs=[(4, 3), (4, 3), positive(4, 1)]),
@@ -384,7 +407,7 @@ LOSSES = [
             blank=blank,
             reduction=how,
             inputs=[
-                log_simplex(9, 5, 4),
+                (9, 4, 5),
                 lambda rng, blank=blank: (rng.integers(1, 5, (4, 3)) + blank) % 5,
                 np.array([9, 8, 7, 6]),
                 np.array([3, 2, 0, 1]),
@@ -395,7 +418,7 @@ LOSSES = [
     S(
         "CTCLoss",
         zero_infinity=True,
-        inputs=[log_simplex(3, 5, 2), np.array([[1, 1, 2], [3, 4, 1]]), np.array([3, 3]), np.array([3, 2])],
+        inputs=[(3, 2, 5), np.array([[1, 1, 2], [3, 4, 1]]), np.array([3, 3]), np.array([3, 2])],
     ),
 ]
 

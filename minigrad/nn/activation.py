@@ -90,8 +90,17 @@ class Hardtanh(_Activation):
     function = staticmethod(F.hardtanh)
     settings = ("min_val", "max_val", "inplace")
 
-    def __init__(self, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> None:
+    def __init__(
+        self,
+        min_val: float = -1.0,
+        max_val: float = 1.0,
+        inplace: bool = False,
+        min_value: float | None = None,
+        max_value: float | None = None,
+    ) -> None:
         super().__init__()
+        min_val = min_val if min_value is None else min_value  # the names of old programs
+        max_val = max_val if max_value is None else max_value
         if min_val >= max_val:
             raise ArgumentError("Hardtanh", f"min_val {min_val} and max_val {max_val}", fix="exchange them")
         self.min_val = min_val

@@ -358,6 +358,10 @@ class PoissonNLLLoss(_Loss):
         self.full = full
         self.eps = eps
 
+    def forward(self, log_input: Tensor, target: Tensor) -> Tensor:  # type: ignore[override]
+        """The loss of log-expectations (or expectations) and counts of one shape."""
+        return self._apply(log_input, target)
+
 
 class GaussianNLLLoss(_Loss):
     """(log v + (input - target)^2 / v) / 2 for a predicted variance v, limited to at least eps."""
