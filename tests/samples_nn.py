@@ -26,7 +26,7 @@ class Sample:
 
     def __str__(self) -> str:
         parts = [*map(_short, self.args), *(f"{k}={_short(v)}" for k, v in self.kwargs.items())]
-        parts += [k for k in self.call]
+        parts += list(self.call)
         return f"{self.name}({', '.join(parts)})"
 
     def run(self, library: Any, module: Any, tensors: list[Any], tensor: Any) -> list[Any]:
@@ -97,10 +97,32 @@ IMAGE, SEQUENCE = (2, 4, 7, 6), (2, 4, 9)
 ACTIVATIONS = [
     *[
         S(name, inputs=(3, 4))
-        for name in (
-            "ReLU ReLU6 SELU SiLU Mish Hardswish Hardsigmoid Hardtanh LeakyReLU ELU CELU GELU Sigmoid "
-            "LogSigmoid Tanh Tanhshrink Softsign Softshrink Hardshrink Softplus Softmin Softmax LogSoftmax PReLU"
-        ).split()
+        for name in [
+            "ReLU",
+            "ReLU6",
+            "SELU",
+            "SiLU",
+            "Mish",
+            "Hardswish",
+            "Hardsigmoid",
+            "Hardtanh",
+            "LeakyReLU",
+            "ELU",
+            "CELU",
+            "GELU",
+            "Sigmoid",
+            "LogSigmoid",
+            "Tanh",
+            "Tanhshrink",
+            "Softsign",
+            "Softshrink",
+            "Hardshrink",
+            "Softplus",
+            "Softmin",
+            "Softmax",
+            "LogSoftmax",
+            "PReLU",
+        ]
     ],
     S("Hardtanh", -0.5, 2.0, inputs=(3, 4)),
     S("LeakyReLU", 0.2, inputs=(3, 4)),
@@ -263,7 +285,13 @@ RESAMPLING = [
 RECURRENT = [
     *[
         S(name, 3, 4, inputs=[(5, 2, 3), *states])
-        for name, states in (("RNN", []), ("GRU", []), ("LSTM", []), ("RNN", [(1, 2, 4)]), ("GRU", [(1, 2, 4)]))
+        for name, states in (
+            ("RNN", []),
+            ("GRU", []),
+            ("LSTM", []),
+            ("RNN", [(1, 2, 4)]),
+            ("GRU", [(1, 2, 4)]),
+        )
     ],
     S("RNN", 3, 4, 2, "relu", inputs=(5, 2, 3)),
     *[
@@ -271,10 +299,11 @@ RECURRENT = [
         for name in ("RNN", "GRU", "LSTM")
         for bias in (True, False)
     ],
+    *[S(name, 3, 4, num_layers=3, bidirectional=True, inputs=[(5, 3), (6, 4)]) for name in ("RNN", "GRU")],
     *[
-        S(name, 3, 4, num_layers=3, bidirectional=True, inputs=[(5, 3), (6, 4)]) for name in ("RNN", "GRU")
+        S(name, 3, 4, num_layers=2, dropout=0.4, inputs=(5, 2, 3), random=True)
+        for name in ("RNN", "GRU", "LSTM")
     ],
-    *[S(name, 3, 4, num_layers=2, dropout=0.4, inputs=(5, 2, 3), random=True) for name in ("RNN", "GRU", "LSTM")],
     S("LSTM", 3, 4, inputs=(1, 3)),
     S("LSTM", 3, 4, 2, proj_size=2, bidirectional=True, inputs=(5, 2, 3)),
     S("RNNCell", 3, 4, inputs=(2, 3)),
@@ -334,8 +363,14 @@ LOSSES = [
     S("SmoothL1Loss", beta=0.3, inputs=[(4, 3), (4, 3)]),
     S("SmoothL1Loss", beta=0.0, inputs=[(4, 3), (4, 3)]),
     S("HuberLoss", delta=0.3, inputs=[(4, 3), (4, 3)]),
-    *[S("CrossEntropyLoss", reduction=how, inputs=[(4, 3), classes(3, 4)]) for how in ("mean", "sum", "none")],
-    *[S("CrossEntropyLoss", reduction=how, inputs=[(4, 3), simplex(4, 3)]) for how in ("mean", "sum", "none")],
+    *[
+        S("CrossEntropyLoss", reduction=how, inputs=[(4, 3), classes(3, 4)])
+        for how in ("mean", "sum", "none")
+    ],
+    *[
+        S("CrossEntropyLoss", reduction=how, inputs=[(4, 3), simplex(4, 3)])
+        for how in ("mean", "sum", "none")
+    ],
     S("CrossEntropyLoss", inputs=[(3,), classes(3)]),
     S("CrossEntropyLoss", inputs=[(4, 3, 2, 5), classes(3, 4, 2, 5)]),
     *[
@@ -363,9 +398,15 @@ LOSSES = [
         for how in ("mean", "sum", "none")
     ],
     S("NLLLoss", inputs=[log_simplex(2, 3, 4), classes(3, 2, 4)]),
-    *[S("BCELoss", reduction=how, inputs=[positive(4, 3), positive(4, 3)]) for how in ("mean", "sum", "none")],
+    *[
+        S("BCELoss", reduction=how, inputs=[positive(4, 3), positive(4, 3)])
+        for how in ("mean", "sum", "none")
+    ],
     S("BCELoss", weight=np.array([0.5, 2.0, 1.5]), inputs=[positive(4, 3), positive(4, 3)]),
-    *[S("BCEWithLogitsLoss", reduction=how, inputs=[(4, 3), positive(4, 3)]) for how in ("mean", "sum", "none")],
+    *[
+        S("BCEWithLogitsLoss", reduction=how, inputs=[(4, 3), positive(4, 3)])
+        for how in ("mean", "sum", "none")
+    ],
     S(
         "BCEWithLogitsLoss",
         weight=np.array([[0.5], [2.0], [1.5], [1.0]]),
@@ -373,7 +414,12 @@ LOSSES = [
         inputs=[(4, 3), positive(4, 3)],
     ),
     *[
-        S("KLDivLoss", reduction=how, log_target=log, inputs=[log_simplex(4, 3), log_simplex(4, 3) if log else simplex(4, 3)])
+        S(
+            "KLDivLoss",
+            reduction=how,
+            log_target=log,
+            inputs=[log_simplex(4, 3), log_simplex(4, 3) if log else simplex(4, 3)],
+        )
         for how in ("mean", "sum", "none", "batchmean")
         for log in (False, True)
     ],
@@ -383,7 +429,10 @@ LOSSES = [
         for how in ("mean", "sum", "none")
     ],
     S("CosineEmbeddingLoss", inputs=[(4,), (4,), np.array(1.0)]),
-    *[S("HingeEmbeddingLoss", margin=2.0, reduction=how, inputs=[(4, 3), signs(4, 3)]) for how in ("mean", "sum", "none")],
+    *[
+        S("HingeEmbeddingLoss", margin=2.0, reduction=how, inputs=[(4, 3), signs(4, 3)])
+        for how in ("mean", "sum", "none")
+    ],
     S("MarginRankingLoss", margin=0.3, inputs=[(6,), (6,), signs(6)]),
     S("MarginRankingLoss", reduction="sum", inputs=[(6,), (6,), signs(6)]),
     S("SoftMarginLoss", inputs=[(4, 3), signs(4, 3)]),
@@ -397,7 +446,12 @@ LOSSES = [
     S("TripletMarginLoss", p=3.0, swap=True, inputs=[(4, 3)] * 3),
     S("TripletMarginWithDistanceLoss", margin=0.7, swap=True, inputs=[(4, 3)] * 3),
     S("PoissonNLLLoss", inputs=[(4, 3), lambda rng: 1.0 + rng.poisson(3.0, size=(4, 3))]),
-    S("PoissonNLLLoss", full=True, reduction="sum", inputs=[(4, 3), lambda rng: 1.0 + rng.poisson(3.0, size=(4, 3))]),
+    S(
+        "PoissonNLLLoss",
+        full=True,
+        reduction="sum",
+        inputs=[(4, 3), lambda rng: 1.0 + rng.poisson(3.0, size=(4, 3))],
+    ),
     S("PoissonNLLLoss", log_input=False, eps=0.1, inputs=[positive(4, 3), positive(4, 3)]),
     S("GaussianNLLLoss", inputs=[(4, 3), (4, 3), positive(4, 3)]),
     S("GaussianNLLLoss", full=True, eps=0.5, reduction="none", inputs=[(4, 3), (4, 3), positive(4, 1)]),

@@ -8,9 +8,9 @@
     >>> sum(p.numel() for p in net.parameters())
     33
 
-`Module` and `Parameter` are in `module`; layers, convolutions, pooling, normalisation, resampling, recurrence,
-attention, containers, activations and losses have a file each; `functional` has the same things as functions,
-`init` the ways to start, and `summary` says what each layer costs.
+`Module` and `Parameter` are in `module`; layers, convolutions, pooling, normalisation, resampling,
+recurrence, attention, containers, activations and losses have a file each; `functional` has the same things
+as functions, `init` the ways to start, and `summary` says what each layer costs.
 """
 
 from . import functional, init
@@ -127,6 +127,14 @@ from .resampling import (
 from .summary import summary
 
 __all__ = [
+    "CELU",
+    "ELU",
+    "GELU",
+    "GLU",
+    "GRU",
+    "LSTM",
+    "RNN",
+    "SELU",
     "AdaptiveAvgPool1d",
     "AdaptiveAvgPool2d",
     "AdaptiveMaxPool1d",
@@ -139,7 +147,6 @@ __all__ = [
     "BatchNorm2d",
     "BatchNorm3d",
     "Bilinear",
-    "CELU",
     "CTCLoss",
     "CircularPad1d",
     "CircularPad2d",
@@ -156,13 +163,9 @@ __all__ = [
     "Dropout",
     "Dropout1d",
     "Dropout2d",
-    "ELU",
     "Embedding",
     "Flatten",
     "Fold",
-    "GELU",
-    "GLU",
-    "GRU",
     "GRUCell",
     "GaussianNLLLoss",
     "GroupNorm",
@@ -178,7 +181,6 @@ __all__ = [
     "InstanceNorm3d",
     "KLDivLoss",
     "L1Loss",
-    "LSTM",
     "LSTMCell",
     "LayerNorm",
     "LeakyReLU",
@@ -206,7 +208,6 @@ __all__ = [
     "PixelUnshuffle",
     "PoissonNLLLoss",
     "RMSNorm",
-    "RNN",
     "RNNCell",
     "RReLU",
     "ReLU",
@@ -215,7 +216,6 @@ __all__ = [
     "ReflectionPad2d",
     "ReplicationPad1d",
     "ReplicationPad2d",
-    "SELU",
     "Sequential",
     "SiLU",
     "Sigmoid",

@@ -30,7 +30,7 @@ class _Activation(Module):
 
     def extra_repr(self) -> str:
         """Settings; inplace only where it is on."""
-        shown = [n for n in self.settings if n != "inplace" or self.inplace]
+        shown = [n for n in self.settings if n != "inplace" or getattr(self, n)]
         return ", ".join(f"{n}={getattr(self, n)!r}" for n in shown)
 
 
@@ -259,7 +259,9 @@ class PReLU(Module):
     ) -> None:
         super().__init__()
         if isinstance(num_parameters, bool) or not isinstance(num_parameters, int) or num_parameters < 1:
-            raise ArgumentError("PReLU", f"num_parameters is {num_parameters!r}", fix="pass 1 or the channels")
+            raise ArgumentError(
+                "PReLU", f"num_parameters is {num_parameters!r}", fix="pass 1 or the channels"
+            )
         self.num_parameters = num_parameters
         self.init = init
         self.weight = Parameter(full((num_parameters,), init, dtype=factory("PReLU", device, dtype)))

@@ -24,7 +24,7 @@ nowhere gets zeros, where torch gives NaN.
 The encoder layer is attention and a two-layer network, each with dropout, a residual and a layer norm:
 
     norm_first=False    x = norm(x + f(x))              (the paper's)
-    norm_first=True     x = x + f(norm(x))              (Xiong et al. 2020, arXiv 2002.04745: trains more easily)
+    norm_first=True     x = x + f(norm(x))              (Xiong et al. 2020, arXiv 2002.04745)
 
 Left out: the decoder, and nested tensors (`enable_nested_tensor` is torch's way of skipping padding; results
 are the same without).
@@ -142,7 +142,7 @@ class MultiheadAttention(Module):
     ) -> tuple[Tensor, Tensor | None]:
         """Look up: (output, weights), the weights None without need_weights.
 
-        query (L, n, embed_dim), key (S, n, kdim), value (S, n, vdim); n first with batch_first; or without n.
+        query (L, n, embed_dim), key (S, n, kdim), value (S, n, vdim); n first with batch_first; or no n.
         key_padding_mask (n, S); attn_mask (L, S) or (n num_heads, L, S).  weights: (n, L, S), the mean over
         heads, or (n, num_heads, L, S) with average_attn_weights=False.  is_causal says that attn_mask is the
         causal one; without it, attn_mask must be given.  Raises ShapeError and DTypeError.
@@ -177,7 +177,7 @@ class MultiheadAttention(Module):
         if key.shape[0] != n or value.shape[:2] != key.shape[:2]:
             raise ShapeError(
                 layer,
-                f"batches and lengths of query {query.shape[:2]}, key {key.shape[:2]}, value {value.shape[:2]}",
+                f"query {query.shape[:2]}, key {key.shape[:2]} and value {value.shape[:2]} in batch and length",
                 fix="batches must be equal, and so must the lengths of key and value",
             )
         q, k, v = self._project(query, key, value, same or (same_kv and query is key))
@@ -278,7 +278,7 @@ def _activation(layer: str, given: Any) -> Callable[[Tensor], Tensor]:
         return F.relu if given == "relu" else F.gelu
     if not callable(given):
         raise ArgumentError(layer, f"activation is {given!r}", fix="use 'relu', 'gelu' or a function")
-    return given  # type: ignore[no-any-return]
+    return given
 
 
 class TransformerEncoderLayer(Module):
@@ -323,7 +323,7 @@ class TransformerEncoderLayer(Module):
         src_key_padding_mask: Tensor | None = None,
         is_causal: bool = False,
     ) -> Tensor:
-        """The layer; src (length, n, d_model), n first with batch_first, or without n; masks as for attention."""
+        """The layer; src (length, n, d_model), n first with batch_first, or no n; masks as for attention."""
         masks = (src_mask, src_key_padding_mask, is_causal)
         if self.norm_first:
             x = src + self._attend(self.norm1(src), *masks)
@@ -381,7 +381,7 @@ class TransformerEncoder(Module):
                 src_key_padding_mask=src_key_padding_mask,
                 is_causal=bool(is_causal) and mask is not None,
             )
-        return x if self.norm is None else self.norm(x)  # type: ignore[no-any-return]
+        return x if self.norm is None else self.norm(x)
 
 
 class Transformer:
@@ -389,6 +389,6 @@ class Transformer:
 
     @staticmethod
     def generate_square_subsequent_mask(sz: int, device: Any = None, dtype: Any = None) -> Tensor:
-        """The (sz, sz) mask to add to scores so that no place looks at later ones: -Inf above the diagonal."""
+        """The (sz, sz) mask to add to scores so that no place sees later ones: -Inf above the diagonal."""
         kind = as_dtype("float32" if factory("Transformer", device, dtype) is None else dtype, "Transformer")
         return Tensor(np.triu(np.full((sz, sz), -np.inf, kind), 1))

@@ -323,7 +323,9 @@ class ParameterDict(Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Raises ArgumentError."""
-        raise ArgumentError("ParameterDict", "a dictionary of parameters cannot be called", fix="use its values")
+        raise ArgumentError(
+            "ParameterDict", "a dictionary of parameters cannot be called", fix="use its values"
+        )
 
 
 def _parameter(owner: str, value: Any) -> Parameter:

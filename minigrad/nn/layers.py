@@ -70,7 +70,9 @@ class Unflatten(Module):
         super().__init__()
         if not isinstance(dim, int) or not isinstance(unflattened_size, (tuple, list)):
             raise ArgumentError(
-                "Unflatten", f"dim {dim!r} to {unflattened_size!r}", fix="pass a dimension and a tuple of sizes"
+                "Unflatten",
+                f"dim {dim!r} to {unflattened_size!r}",
+                fix="pass a dimension and a tuple of sizes",
             )
         self.dim = dim
         self.unflattened_size = tuple(unflattened_size)

@@ -6,8 +6,8 @@
     >>> nn.CrossEntropyLoss()(logits, mg.tensor([0, 1]))
     tensor(0.0878)
 
-reduction: "mean" (default), "sum" or "none"; size_average and reduce are torch's old words for it.  A `weight`
-is a buffer, so it moves with the module.
+reduction: "mean" (default), "sum" or "none"; size_average and reduce are torch's old words for it.  A
+`weight` is a buffer, so it moves with the module.
 """
 
 from __future__ import annotations
@@ -358,7 +358,7 @@ class PoissonNLLLoss(_Loss):
         self.full = full
         self.eps = eps
 
-    def forward(self, log_input: Tensor, target: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(self, log_input: Tensor, target: Tensor) -> Tensor:
         """The loss of log-expectations (or expectations) and counts of one shape."""
         return self._apply(log_input, target)
 

@@ -273,9 +273,7 @@ class Module:
         """
         return self._hook("after", hook, prepend, with_kwargs, always_call)
 
-    def register_full_backward_pre_hook(
-        self, hook: Callable[..., Any], prepend: bool = False
-    ) -> Removable:
+    def register_full_backward_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> Removable:
         """Call `hook(module, grad_output)` before backward goes through this module.
 
         grad_output is a tuple, one cotangent for each tensor that forward returned; what the hook returns,

@@ -170,7 +170,7 @@ class _InstanceNorm(_BatchNorm):
             raise ShapeError(
                 type(self).__name__,
                 f"an input of shape {input.shape}",
-                fix=f"pass a {least}-d one, or {least - 1}-d without the batch, with {self.num_features} channels",
+                fix=f"pass {least} dimensions, or {least - 1} without batch, of {self.num_features} channels",
             )
         y = F.instance_norm(
             input if input.ndim == least else input.unsqueeze(0),
@@ -281,7 +281,7 @@ class RMSNorm(Module):
 
 
 class GroupNorm(Module):
-    """Each of num_groups groups of channels of each example standardised, then scaled and shifted a channel."""
+    """Each of num_groups groups of channels of each example standardised; then an affine map a channel."""
 
     weight: Parameter | None
     bias: Parameter | None
@@ -302,7 +302,9 @@ class GroupNorm(Module):
         positive("GroupNorm", num_groups=num_groups, num_channels=num_channels)
         if num_channels % num_groups:
             raise ArgumentError(
-                "GroupNorm", f"{num_channels} channels in {num_groups} groups", fix="use a number that divides"
+                "GroupNorm",
+                f"{num_channels} channels in {num_groups} groups",
+                fix="use a number that divides",
             )
         self.num_groups = num_groups
         self.num_channels = num_channels

@@ -1,12 +1,12 @@
 """Pooling: one number for each window of a sequence (n, channels, length) or image (n, channels, h, w).
 
-    >>> import minigrad as mg
-    >>> from minigrad import nn
-    >>> nn.MaxPool2d(2)(mg.arange(16.0).reshape(1, 1, 4, 4))
-    tensor([[[[ 5.,  7.],
-              [13., 15.]]]])
-    >>> nn.AdaptiveAvgPool2d(1)(mg.ones(1, 3, 5, 7)).shape
-    (1, 3, 1, 1)
+>>> import minigrad as mg
+>>> from minigrad import nn
+>>> nn.MaxPool2d(2)(mg.arange(16.0).reshape(1, 1, 4, 4))
+tensor([[[[ 5.,  7.],
+          [13., 15.]]]])
+>>> nn.AdaptiveAvgPool2d(1)(mg.ones(1, 3, 5, 7)).shape
+(1, 3, 1, 1)
 """
 
 from __future__ import annotations

@@ -271,7 +271,7 @@ class RNN(_Recurrent):
         self, x: Tensor, states: list[Tensor], suffix: str, reverse: bool
     ) -> tuple[Tensor, list[Tensor]]:
         w_ih, w_hh, b_ih, b_hh = self._weights(suffix)
-        a = F.linear(x, w_ih, None if b_ih is None else b_ih + b_hh)
+        a = F.linear(x, w_ih, None if b_ih is None or b_hh is None else b_ih + b_hh)
         y = _Walk.apply(_RNN, (self.nonlinearity == "relu", reverse), a, states[0], w_hh)
         return y, [_last(y, reverse)]
 
@@ -323,7 +323,7 @@ class LSTM(_Recurrent):
         self, x: Tensor, states: list[Tensor], suffix: str, reverse: bool
     ) -> tuple[Tensor, list[Tensor]]:
         w_ih, w_hh, b_ih, b_hh = self._weights(suffix)
-        a = F.linear(x, w_ih, None if b_ih is None else b_ih + b_hh)
+        a = F.linear(x, w_ih, None if b_ih is None or b_hh is None else b_ih + b_hh)
         size = self.hidden_size
         if self.proj_size:
             return _projected(a, states, w_hh, self.__dict__["weight_hr" + suffix], reverse)
@@ -457,7 +457,9 @@ class _Cell(Module):
         return batched, unsqueeze(x, 0), made
 
     def _into(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight_ih, None if self.bias_ih is None else self.bias_ih + self.bias_hh)
+        if self.bias_ih is None or self.bias_hh is None:
+            return F.linear(x, self.weight_ih)
+        return F.linear(x, self.weight_ih, self.bias_ih + self.bias_hh)
 
     def extra_repr(self) -> str:
         """Settings."""

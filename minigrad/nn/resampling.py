@@ -1,11 +1,11 @@
 """Images made larger, padded, cut into patches; channels made pixels.
 
-    >>> import minigrad as mg
-    >>> from minigrad import nn
-    >>> nn.Upsample(scale_factor=2)(mg.tensor([[[1.0, 2.0]]]))
-    tensor([[[1., 1., 2., 2.]]])
-    >>> nn.ReflectionPad1d(1)(mg.tensor([[[1.0, 2.0, 3.0]]]))
-    tensor([[[2., 1., 2., 3., 2.]]])
+>>> import minigrad as mg
+>>> from minigrad import nn
+>>> nn.Upsample(scale_factor=2)(mg.tensor([[[1.0, 2.0]]]))
+tensor([[[1., 1., 2., 2.]]])
+>>> nn.ReflectionPad1d(1)(mg.tensor([[[1.0, 2.0, 3.0]]]))
+tensor([[[2., 1., 2., 3., 2.]]])
 """
 
 from __future__ import annotations
@@ -139,9 +139,7 @@ class Fold(Module):
 
     def forward(self, input: Tensor) -> Tensor:
         """Apply it."""
-        return F.fold(
-            input, self.output_size, self.kernel_size, self.dilation, self.padding, self.stride
-        )
+        return F.fold(input, self.output_size, self.kernel_size, self.dilation, self.padding, self.stride)
 
     def extra_repr(self) -> str:
         """Settings."""

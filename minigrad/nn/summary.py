@@ -82,7 +82,7 @@ class Summary:
         return sum(row.bytes for row in self.rows)
 
     def __str__(self) -> str:
-        lines = [("layer", "output", "parameters", "FLOPs", "bytes")]
+        lines: list[tuple[str, ...]] = [("layer", "output", "parameters", "FLOPs", "bytes")]
         for row in self.rows:
             name = row.path.rpartition(".")[2]
             label = "  " * row.depth + (f"{name}: {row.kind}" if name else row.kind)
@@ -126,7 +126,9 @@ def summary(model: Module, input_size: Any = None, *, input_data: Any = None) ->
     if (input_size is None) == (input_data is None):
         raise ArgumentError("summary", "input_size or input_data", fix="pass exactly one of them")
     if current().trace is not None:
-        raise ArgumentError("summary", "it counts what is computed, not what is traced", fix="call it outside")
+        raise ArgumentError(
+            "summary", "it counts what is computed, not what is traced", fix="call it outside of the trace"
+        )
     if input_data is None:
         dtype = next((p.dtype for p in model.parameters()), None)
         shapes = [input_size] if all(isinstance(s, int) for s in input_size) else list(input_size)

@@ -141,7 +141,9 @@ def _plain(record: Callable[..., Tensor], name: str, doc: str) -> Callable[..., 
 
 
 mish = _plain(_mish, "mish", "input * tanh(softplus(input)) (arXiv 1908.08681).")
-selu = _plain(_selu, "selu", "scale * elu(input, alpha) with fixed point mean 0, variance 1 (arXiv 1706.02515).")
+selu = _plain(
+    _selu, "selu", "scale * elu(input, alpha) with fixed point mean 0, variance 1 (arXiv 1706.02515)."
+)
 hardsigmoid = _plain(_hardsigmoid, "hardsigmoid", "(input + 3) / 6, limited to [0, 1].")
 hardswish = _plain(_hardswish, "hardswish", "input * hardsigmoid(input) (arXiv 1905.02244).")
 

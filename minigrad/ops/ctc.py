@@ -58,7 +58,8 @@ def _ctc_shape(log_probs: Spec, targets: Spec, input_lengths: Spec, target_lengt
         raise Refusal("targets and lengths that are no integers", "use .long()", DTypeError)
     if len(log_probs.shape) != 3 or len(targets.shape) != 2:
         raise Refusal(
-            f"shapes {log_probs.shape} and {targets.shape}", "they are (time, batch, classes), (batch, labels)"
+            f"shapes {log_probs.shape} and {targets.shape}",
+            "they are (time, batch, classes), (batch, labels)",
         )
     batch = log_probs.shape[1:2]
     if not batch == targets.shape[:1] == input_lengths.shape == target_lengths.shape:
@@ -86,7 +87,9 @@ def _extended(p: Any, targets: Any, times: Any, counts: Any, blank: int) -> tupl
     wrong = used & ((targets < 0) | (targets >= classes))
     if wrong.any():
         raise Refusal(
-            f"the label {targets[wrong].flat[0]} of {classes} classes", f"use 0 to {classes - 1}", OutOfRangeError
+            f"the label {targets[wrong].flat[0]} of {classes} classes",
+            f"use 0 to {classes - 1}",
+            OutOfRangeError,
         )
     labels = np.full((len(targets), 2 * longest + 1), blank, np.int64)
     labels[:, 1::2] = np.where(used, targets, blank)
@@ -196,7 +199,8 @@ def _composed(p: Tensor, targets: Tensor, times: Tensor, counts: Tensor, blank: 
 
 def _first(p: Tensor, targets: Tensor, times: Tensor, counts: Tensor, blank: int) -> Tensor:
     """The gradient of the sum of the losses: that of each sequence, as none depends on another's."""
-    return partial(lambda q: _composed(q, targets, times, counts, blank), (p,), ones(p.shape[1], dtype=p.dtype), 0)
+    g = ones(p.shape[1], dtype=p.dtype)
+    return partial(lambda q: _composed(q, targets, times, counts, blank), (p,), g, 0)
 
 
 def _ctc_second(

@@ -22,6 +22,9 @@ of which callers slice what they want.  The way back, with dh and dc the cotange
 is an operation of the same kind, whose output holds the cotangent of a at each time.  Everything else is a
 product: gx is that cotangent, gW = sum over t of da_t^T h_{t-1}.
 
+The gradient kernels compute what does not depend on the way for all times at once, so that their loops only
+multiply.  Their own derivatives are derived from a composition of operations (see `minigrad.ops.derived`).
+
 `pull_rnn`, `pull_lstm` and `pull_gru` give the cotangents of all inputs from one such walk.  A rule of a
 record answers for one input only, so `minigrad.nn` puts a recurrence on the tape as one function and walks
 once; the rules below are for those who use the records alone.
@@ -37,7 +40,6 @@ Left out: projections of h (`minigrad.nn.LSTM` composes them), and sequences of 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -46,6 +48,7 @@ import numpy as np
 from ..bind import primitive
 from ..errors import DTypeError, Refusal
 from ..ir import Spec, is_float
+from ..mode import current
 from ..tensor import Tensor
 from .contraction import _matmul_op
 from .derived import partial
@@ -54,44 +57,6 @@ from .movement import _reshape, cat, slice_dim, stack
 from .reduction import _sum
 
 __all__ = ["gru", "lstm", "pull_gru", "pull_lstm", "pull_rnn", "rnn"]
-
-# -- arrays or tensors ----------------------------------------------------------------------------------
-# The way back is written once, for arrays (where it is the kernel) and for tensors (where it is what the
-# second derivative is derived from).
-
-
-class _Arrays:
-    tanh = staticmethod(np.tanh)
-    where = staticmethod(np.where)
-
-    @staticmethod
-    def join(parts: Sequence[Any]) -> Any:
-        return np.concatenate(parts, axis=-1)
-
-    @staticmethod
-    def stack(parts: Sequence[Any]) -> Any:
-        return np.stack(parts)
-
-    @staticmethod
-    def part(x: Any, start: int, stop: int) -> Any:
-        return x[..., start:stop]
-
-
-class _Tensors:
-    tanh = staticmethod(tanh)
-    where = staticmethod(where)
-
-    @staticmethod
-    def join(parts: Sequence[Any]) -> Any:
-        return cat(list(parts), parts[0].ndim - 1)
-
-    @staticmethod
-    def stack(parts: Sequence[Any]) -> Any:
-        return stack(parts, 0)
-
-    @staticmethod
-    def part(x: Any, start: int, stop: int) -> Any:
-        return slice_dim(x, x.ndim - 1, start, stop)
 
 
 def _times(count: int, reverse: bool) -> range:
@@ -107,12 +72,14 @@ def _shape(gates: int, parts: int, states: int) -> Callable[..., Spec]:
             names = " and ".join(sorted({s.dtype.name for s in (x, *specs)}))
             raise Refusal(f"dtypes {names}", "give all inputs one floating point dtype", DTypeError)
         hidden = specs[0].shape[-1] if specs[0].shape else 0
-        wanted = [(x.shape[1:2][0] if len(x.shape) == 3 else -1, hidden)] * states + [(gates * hidden, hidden)]
+        wanted = [(x.shape[1:2][0] if len(x.shape) == 3 else -1, hidden)] * states + [
+            (gates * hidden, hidden)
+        ]
         wanted += [(gates * hidden,)] * (len(specs) - len(wanted))  # type: ignore[list-item]
         if len(x.shape) != 3 or x.shape[2] != gates * hidden or [s.shape for s in specs] != wanted:
             raise Refusal(
                 f"inputs of shape {x.shape} with {', '.join(str(s.shape) for s in specs)}",
-                f"they must be (time, batch, {gates} hidden), states (batch, hidden), weight ({gates} hidden, hidden)",
+                f"they must be (time, batch, {gates} h), states (batch, h), weight ({gates} h, h)",
             )
         if not x.shape[0]:
             raise Refusal("a sequence of no steps", "give it at least one")
@@ -133,24 +100,33 @@ def _halved(hidden: int, dtype: Any, sigmoids: Sequence[bool]) -> tuple[Any, Any
 def _rnn_kernel(x: Any, h: Any, w: Any, relu: bool, reverse: bool) -> Any:
     _RNN_SHAPE(*_specs(x, h, w))
     y = np.empty(x.shape, x.dtype)
-    wt = np.ascontiguousarray(w.T)
+    wt, product = np.ascontiguousarray(w.T), _product()
     for t in _times(len(x), reverse):
-        now = np.matmul(h, wt, out=y[t])
-        now += x[t]
+        now = np.add(product(h, wt), x[t], out=y[t])
         h = np.maximum(now, 0, out=now) if relu else np.tanh(now, out=now)
     return y
 
 
-def _rnn_back(xp: Any, g: Any, y: Any, w: Any, relu: bool, reverse: bool) -> Any:
+def _rnn_grad_kernel(g: Any, y: Any, w: Any, relu: bool, reverse: bool) -> Any:
     """The cotangents of a at each time."""
-    count = g.shape[0]
-    da: list[Any] = [None] * count
+    slope = (y > 0).astype(y.dtype) if relu else 1.0 - y * y  # of all times at once; the loop only multiplies
+    da = np.empty(y.shape, y.dtype)
+    dh, product = np.zeros(y.shape[1:], y.dtype), _product()
+    for t in _times(len(g), not reverse):
+        dh += g[t]
+        np.multiply(dh, slope[t], out=da[t])
+        dh = product(da[t], w)
+    return da
+
+
+def _rnn_grad_composed(g: Tensor, y: Tensor, w: Tensor, relu: bool, reverse: bool) -> Tensor:
+    da: list[Any] = [None] * g.shape[0]
     dh = None
-    for t in _times(count, not reverse):
+    for t in _times(g.shape[0], not reverse):
         dh = g[t] if dh is None else g[t] + dh
-        da[t] = xp.where(y[t] > 0.0, dh, dh * 0.0) if relu else dh * (1.0 - y[t] * y[t])
+        da[t] = where(y[t] > 0.0, dh, 0.0) if relu else dh * (1.0 - y[t] * y[t])
         dh = da[t] @ w
-    return xp.stack(da)
+    return stack(da, 0)
 
 
 def pull_rnn(g: Tensor, y: Tensor, h: Tensor, w: Tensor, relu: bool, reverse: bool) -> tuple[Tensor, ...]:
@@ -166,15 +142,14 @@ def pull_rnn(g: Tensor, y: Tensor, h: Tensor, w: Tensor, relu: bool, reverse: bo
 def _lstm_kernel(x: Any, h: Any, c: Any, w: Any, reverse: bool) -> Any:
     _LSTM_SHAPE(*_specs(x, h, c, w))
     n, size = h.shape
-    y = np.empty((len(x), n, 6 * size), x.dtype)
+    product = _product()
     a, b = _halved(size, x.dtype, (True, True, False, True))
     wt = np.ascontiguousarray((w * a[:, None]).T)
     x = x * a
-    gates = np.empty((n, 4 * size), x.dtype)
-    i, f, g, o = (gates[:, k * size : (k + 1) * size] for k in range(4))
+    y = np.empty((len(x), n, 6 * size), x.dtype)
     scratch = np.empty((n, size), x.dtype)
     for t in _times(len(x), reverse):
-        np.matmul(h, wt, out=gates)
+        gates = product(h, wt)
         gates += x[t]
         np.tanh(gates, out=gates)
         gates *= a
@@ -182,42 +157,74 @@ def _lstm_kernel(x: Any, h: Any, c: Any, w: Any, reverse: bool) -> Any:
         now = y[t]
         now[:, : 4 * size] = gates
         c_now, h_now = now[:, 4 * size : 5 * size], now[:, 5 * size :]
-        np.multiply(f, c, out=c_now)
-        np.multiply(i, g, out=scratch)
-        c_now += scratch
+        np.multiply(gates[:, size : 2 * size], c, out=c_now)
+        c_now += np.multiply(gates[:, :size], gates[:, 2 * size : 3 * size], out=scratch)
         np.tanh(c_now, out=scratch)
-        np.multiply(o, scratch, out=h_now)
-        h, c = h_now, c_now
+        h = np.multiply(gates[:, 3 * size :], scratch, out=scratch)
+        h_now[...] = h
+        c = c_now
     return y
 
 
-def _lstm_back(xp: Any, g: Any, y: Any, c0: Any, w: Any, reverse: bool) -> Any:
+def _lstm_grad_kernel(g: Any, y: Any, c0: Any, w: Any, reverse: bool) -> Any:
     """(di, df, dg, do, what flows to the c before) at each time."""
+    count, n, size = len(y), y.shape[1], w.shape[1]
+    parts = y.reshape(count, n, 6, size)
+    i, f, gg, o, c = (parts[:, :, k] for k in range(5))
+    before = np.concatenate([c[1:], c0[None]] if reverse else [c0[None], c[:-1]])
+    tc = np.tanh(c)
+    # What does not depend on the way is computed for all times at once: the loop only multiplies.
+    slopes = np.empty((count, n, 4, size), y.dtype)  # how each gate's a moves the gate
+    sigmoids = parts[:, :, (0, 1, 3)]
+    slopes[:, :, (0, 1, 3)] = sigmoids * (1.0 - sigmoids)
+    slopes[:, :, 2] = 1.0 - gg * gg
+    given = g.reshape(count, n, 6, size)
+    own = given[:, :, :4] * slopes if g[:, :, : 4 * size].any() else None
+    slopes[:, :, 0] *= gg
+    slopes[:, :, 1] *= before
+    slopes[:, :, 2] *= i
+    slopes[:, :, 3] *= tc
+    to_c = o * (1.0 - tc * tc)
+    out = np.empty((count, n, 5 * size), y.dtype)
+    da, dh, dc = np.empty((n, 4, size), y.dtype), np.zeros((n, size), y.dtype), np.zeros((n, size), y.dtype)
+    flat, scratch, product = da.reshape(n, 4 * size), np.empty((n, size), y.dtype), _product()
+    for t in _times(count, not reverse):
+        dh += given[t, :, 5]
+        dc += given[t, :, 4]
+        dc += np.multiply(dh, to_c[t], out=scratch)
+        np.multiply(slopes[t, :, :3], dc[:, None], out=da[:, :3])
+        np.multiply(slopes[t, :, 3], dh, out=da[:, 3])
+        if own is not None:
+            da += own[t]
+        dc *= f[t]
+        out[t, :, : 4 * size] = flat
+        out[t, :, 4 * size :] = dc
+        dh = product(flat, w)
+    return out
+
+
+def _lstm_grad_composed(g: Tensor, y: Tensor, c0: Tensor, w: Tensor, reverse: bool) -> Tensor:
     count, size = g.shape[0], w.shape[1]
     order = list(_times(count, not reverse))
     out: list[Any] = [None] * count
-    part = xp.part
     dh = dc = None
     for k, t in enumerate(order):
-        i, f, gg, o, c = (part(y[t], j * size, (j + 1) * size) for j in range(5))
-        before = part(y[order[k + 1]], 4 * size, 5 * size) if k + 1 < count else c0
-        gi, gf, ggg, go, gc, gh = (part(g[t], j * size, (j + 1) * size) for j in range(6))
+        i, f, gg, o, c = _columns(y[t], size, 5)
+        before = _columns(y[order[k + 1]], size, 5)[4] if k + 1 < count else c0
+        gi, gf, ggg, go, gc, gh = _columns(g[t], size, 6)
         dh = gh if dh is None else gh + dh
         dc = gc if dc is None else gc + dc
-        tc = xp.tanh(c)
+        tc = tanh(c)
         dc = dc + dh * o * (1.0 - tc * tc)
-        da = xp.join(
-            [
-                (dc * gg + gi) * i * (1.0 - i),
-                (dc * before + gf) * f * (1.0 - f),
-                (dc * i + ggg) * (1.0 - gg * gg),
-                (dh * tc + go) * o * (1.0 - o),
-            ]
-        )
+        di = (dc * gg + gi) * i * (1.0 - i)
+        df = (dc * before + gf) * f * (1.0 - f)
+        dg = (dc * i + ggg) * (1.0 - gg * gg)
+        do = (dh * tc + go) * o * (1.0 - o)
+        da = cat([di, df, dg, do], 1)
         dc = dc * f
-        out[t] = xp.join([da, dc])
+        out[t] = cat([da, dc], 1)
         dh = da @ w
-    return xp.stack(out)
+    return stack(out, 0)
 
 
 def pull_lstm(
@@ -237,17 +244,18 @@ def pull_lstm(
 
 def _gru_kernel(x: Any, h: Any, w: Any, b: Any, reverse: bool) -> Any:
     _GRU_SHAPE(*_specs(x, h, w, b))
-    n, size = h.shape
-    y = np.empty((len(x), n, 5 * size), x.dtype)
-    wt = np.ascontiguousarray(w.T)
-    a = np.empty((n, 3 * size), x.dtype)
-    rz = a[:, : 2 * size]
-    r, z, q = (a[:, k * size : (k + 1) * size] for k in range(3))
-    for t in _times(len(x), reverse):
-        np.matmul(h, wt, out=a)
+    count, (n, size) = len(x), h.shape
+    scale, _ = _halved(size, x.dtype, (True, True, False))
+    wt = np.ascontiguousarray((w * scale[:, None]).T)
+    half = x[:, :, : 2 * size] * x.dtype.type(0.5)
+    b = b * scale
+    product = _product()
+    y = np.empty((count, n, 5 * size), x.dtype)
+    for t in _times(count, reverse):
+        a = product(h, wt)
         a += b
-        rz += x[t, :, : 2 * size]
-        rz *= 0.5
+        rz, q = a[:, : 2 * size], a[:, 2 * size :]
+        rz += half[t]
         np.tanh(rz, out=rz)
         rz *= 0.5
         rz += 0.5
@@ -255,35 +263,69 @@ def _gru_kernel(x: Any, h: Any, w: Any, b: Any, reverse: bool) -> Any:
         now[:, : 2 * size] = rz
         now[:, 3 * size : 4 * size] = q
         m, h_now = now[:, 2 * size : 3 * size], now[:, 4 * size :]
-        np.multiply(r, q, out=m)
+        np.multiply(rz[:, :size], q, out=m)
         m += x[t, :, 2 * size :]
         np.tanh(m, out=m)
         np.subtract(h, m, out=h_now)  # h' = n + z (h - n)
-        h_now *= z
+        h_now *= rz[:, size:]
         h_now += m
         h = h_now
     return y
 
 
-def _gru_back(xp: Any, g: Any, y: Any, h0: Any, w: Any, reverse: bool) -> Any:
+def _gru_grad_kernel(g: Any, y: Any, h0: Any, w: Any, reverse: bool) -> Any:
     """(dr, dz, dn, dq, what flows to the h before) at each time."""
+    count, n, size = len(y), y.shape[1], w.shape[1]
+    parts, given = y.reshape(count, n, 5, size), g.reshape(count, n, 5, size)
+    r, z, m, q, h = (parts[:, :, k] for k in range(5))
+    before = np.concatenate([h[1:], h0[None]] if reverse else [h0[None], h[:-1]])
+    # What does not depend on the way is computed for all times at once: the loop only multiplies.
+    to_r, to_z, to_n = r * (1.0 - r), z * (1.0 - z), 1.0 - m * m
+    own = None
+    if g[:, :, : 4 * size].any():
+        own = np.stack([given[:, :, 0] * to_r, given[:, :, 1] * to_z, given[:, :, 2] * to_n], 2)
+    to_r, to_z, to_n = to_r * q, to_z * (before - m), to_n * (1.0 - z)
+    out = np.empty((count, n, 5, size), y.dtype)
+    da, dh = np.empty((n, 3, size), y.dtype), np.zeros((n, size), y.dtype)
+    dr, dz, dq = da[:, 0], da[:, 1], da[:, 2]
+    flat, product = da.reshape(n, 3 * size), _product()
+    for t in _times(count, not reverse):
+        dh += given[t, :, 4]
+        dn = np.multiply(dh, to_n[t], out=out[t, :, 2])
+        np.multiply(dh, to_z[t], out=dz)
+        if own is not None:
+            dn += own[t, :, 2]
+            dz += own[t, :, 1]
+        np.multiply(dn, to_r[t], out=dr)
+        np.multiply(dn, r[t], out=dq)
+        if own is not None:
+            dr += own[t, :, 0]
+            dq += given[t, :, 3]
+        dh *= z[t]
+        dh += product(flat, w)
+        out[t, :, :2] = da[:, :2]
+        out[t, :, 3] = dq
+        out[t, :, 4] = dh
+    return out.reshape(count, n, 5 * size)
+
+
+def _gru_grad_composed(g: Tensor, y: Tensor, h0: Tensor, w: Tensor, reverse: bool) -> Tensor:
     count, size = g.shape[0], w.shape[1]
     order = list(_times(count, not reverse))
     out: list[Any] = [None] * count
-    part = xp.part
     dh = None
     for k, t in enumerate(order):
-        r, z, n, q = (part(y[t], j * size, (j + 1) * size) for j in range(4))
-        before = part(y[order[k + 1]], 4 * size, 5 * size) if k + 1 < count else h0
-        gr, gz, gn, gq, gh = (part(g[t], j * size, (j + 1) * size) for j in range(5))
+        r, z, n, q = _columns(y[t], size, 4)
+        before = _columns(y[order[k + 1]], size, 5)[4] if k + 1 < count else h0
+        gr, gz, gn, gq, gh = _columns(g[t], size, 5)
         dh = gh if dh is None else gh + dh
         dn = (dh * (1.0 - z) + gn) * (1.0 - n * n)
         dz = (dh * (before - n) + gz) * z * (1.0 - z)
         dr = (dn * q + gr) * r * (1.0 - r)
         dq = dn * r + gq
-        dh = xp.join([dr, dz, dq]) @ w + dh * z
-        out[t] = xp.join([dr, dz, dn, dq, dh])
-    return xp.stack(out)
+        dh = cat([dr, dz, dq], 1) @ w + dh * z
+        out[t] = cat([dr, dz, dn, dq, dh], 1)
+    return stack(out, 0)
 
 
 def pull_gru(
@@ -300,6 +342,17 @@ def pull_gru(
 
 
 # -- shared ---------------------------------------------------------------------------------------------
+
+
+def _product() -> Callable[[Any, Any], Any]:
+    """The matrix product of the backend in use: a step is mostly that."""
+    kernel = current().backend[_matmul_op.op]  # type: ignore[attr-defined]
+    return lambda a, b: kernel(a, b, False, False)
+
+
+def _columns(x: Tensor, size: int, count: int) -> list[Tensor]:
+    """The first `count` blocks of `size` columns."""
+    return [slice_dim(x, 1, k * size, (k + 1) * size) for k in range(count)]
 
 
 def _specs(*arrays: Any) -> list[Spec]:
@@ -334,8 +387,8 @@ def _grad_shape(forward: Callable[..., Spec], parts: int) -> Callable[..., Spec]
     return shape
 
 
-def _back_rules(back: Callable[..., Any], names: Sequence[str]) -> tuple[Callable[..., Tensor], ...]:
-    """A rule for each tensor of `back`, derived from its composition; the last names are attributes."""
+def _derived_rules(composed: Callable[..., Any], names: Sequence[str]) -> tuple[Callable[..., Tensor], ...]:
+    """A rule for each tensor of `composed`, derived from it; the last names are attributes."""
     tensors = [n for n in names if n not in ("relu", "reverse")]
     rest = [n for n in names if n not in tensors]
     rules = []
@@ -346,7 +399,7 @@ def _back_rules(back: Callable[..., Any], names: Sequence[str]) -> tuple[Callabl
         )
 
         def derive(inputs: Any, attrs: Any, g: Tensor, i: int) -> Tensor:
-            return partial(lambda *t: back(_Tensors, *t, *attrs), inputs, g, i)
+            return partial(lambda *t: composed(*t, *attrs), inputs, g, i)
 
         rules.append(eval(source, {"derive": derive}))  # only names from this file can occur in it
     return tuple(rules)
@@ -360,6 +413,7 @@ def _recurrence(
     shape: Callable[..., Spec],
     pull: Callable[..., tuple[Tensor, ...]],
     back: Callable[..., Any],
+    composed: Callable[..., Any],
     back_inputs: tuple[str, ...],
     back_parts: int,
     samples: Callable[[Any], list[Any]],
@@ -391,7 +445,8 @@ def _recurrence(
         for arrays, values in samples(rng):
             y = kernel(*arrays, *values)
             known = dict(zip(inputs, arrays, strict=True))
-            known |= {"grad": rng.normal(size=y.shape), "output": y}
+            # relu has no derivative at 0, where its gradient's dependence on the output jumps
+            known |= {"grad": rng.normal(size=y.shape), "output": np.where(y == 0.0, -0.3, y)}
             made.append((tuple(known[n] for n in back_inputs), values))
         return made
 
@@ -400,9 +455,9 @@ def _recurrence(
         kind="opaque",
         inputs=back_inputs,
         attrs=attrs,
-        kernel=functools.partial(back, _Arrays),
+        kernel=back,
         shape=_grad_shape(shape, back_parts),
-        vjp=_back_rules(back, (*back_inputs, *attrs)),
+        vjp=_derived_rules(composed, (*back_inputs, *attrs)),
         samples=back_samples,
         error=256.0,
         traits={"flops": lambda x, *rest: _flops(x, gates)},
@@ -440,7 +495,8 @@ rnn, _rnn_grad = _recurrence(
     _rnn_kernel,
     _RNN_SHAPE,
     pull_rnn,
-    _rnn_back,
+    _rnn_grad_kernel,
+    _rnn_grad_composed,
     ("grad", "output", "w"),
     1,
     _sample_maker(1, 1, 0, ((False, False), (False, True), (True, False))),
@@ -454,7 +510,8 @@ lstm, _lstm_grad = _recurrence(
     _lstm_kernel,
     _LSTM_SHAPE,
     pull_lstm,
-    _lstm_back,
+    _lstm_grad_kernel,
+    _lstm_grad_composed,
     ("grad", "output", "c", "w"),
     5,
     _sample_maker(4, 2, 0, ((False,), (True,), (False,))),
@@ -468,7 +525,8 @@ gru, _gru_grad = _recurrence(
     _gru_kernel,
     _GRU_SHAPE,
     pull_gru,
-    _gru_back,
+    _gru_grad_kernel,
+    _gru_grad_composed,
     ("grad", "output", "h", "w"),
     5,
     _sample_maker(3, 1, 1, ((False,), (True,), (False,))),

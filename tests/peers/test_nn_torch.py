@@ -116,7 +116,15 @@ def _parameters(function: Any) -> list[tuple[str, Any]] | None:
 
 def test_every_module_has_a_sample() -> None:
     sampled = {s.name for s in [*samples_nn.MODULES, *samples_nn.LOSSES]}
-    others = {"Module", "Parameter", "ParameterList", "ParameterDict", "ModuleList", "ModuleDict", "Sequential"}
+    others = {
+        "Module",
+        "Parameter",
+        "ParameterList",
+        "ParameterDict",
+        "ModuleList",
+        "ModuleDict",
+        "Sequential",
+    }
     others |= {"Transformer", "TransformerEncoder"}  # tested below
     classes = {n for n in nn.__all__ if inspect.isclass(getattr(nn, n))}
     assert classes - sampled - others == set()

@@ -1,4 +1,4 @@
-"""Activations as functions; the common ones come from `minigrad.ops.nn`, others from `minigrad.ops.activation`."""
+"""Activations as functions; the operations are in `minigrad.ops.nn` and `minigrad.ops.activation`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,17 @@ import numpy as np
 from ...bind import floating, write
 from ...errors import ArgumentError, ShapeError
 from ...ops import nn as ops
-from ...ops.activation import celu, hardshrink, hardsigmoid, hardswish, mish, prelu_elementwise, selu
-from ...ops.activation import softshrink, softsign
+from ...ops.activation import (
+    celu,
+    hardshrink,
+    hardsigmoid,
+    hardswish,
+    mish,
+    prelu_elementwise,
+    selu,
+    softshrink,
+    softsign,
+)
 from ...ops.creation import rand
 from ...ops.elementwise import clamp, log, sigmoid, tanh, where
 from ...ops.indexing import one_hot

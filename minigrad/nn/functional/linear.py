@@ -7,8 +7,8 @@ import math
 import numpy as np
 
 from ...errors import ArgumentError, ShapeError
-from ...ops.contraction import matmul, matmul_transposed
 from ...mode import current
+from ...ops.contraction import matmul, matmul_transposed
 from ...ops.elementwise import cast, clamp, where
 from ...ops.movement import _reshape, broadcast_to, transpose, unsqueeze
 from ...ops.nn import dropout, softmax
@@ -16,7 +16,6 @@ from ...ops.reduction import amax
 from ...tensor import Tensor, wrap
 
 __all__ = ["bilinear", "linear", "scaled_dot_product_attention"]
-
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -76,7 +75,9 @@ def bilinear(input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None
     y = _reshape(y, (*input1.shape[:-1], out))
     if bias is not None:
         if bias.shape != (out,):
-            raise ShapeError("bilinear", f"a bias of shape {bias.shape} for {out} outputs", fix="give one each")
+            raise ShapeError(
+                "bilinear", f"a bias of shape {bias.shape} for {out} outputs", fix="give one each"
+            )
         y = y + bias
     return y
 
@@ -145,7 +146,10 @@ def attention_weights(
     else:
         bias = clamp(cast(attn_mask, scores.dtype), min=low)
     weights = softmax(scores + bias, -1)
-    if current().trace is None and bias._array.max(-1, initial=0.0 if not places else low).min(initial=0.0) > low:
+    if (
+        current().trace is None
+        and bias._array.max(-1, initial=0.0 if not places else low).min(initial=0.0) > low
+    ):
         return weights
     return where(amax(bias, -1, True) > low, weights, 0.0) if places else weights
 
@@ -162,4 +166,3 @@ def _shared_heads(op: str, x: Tensor, query: Tensor) -> Tensor:
     times = query.shape[-3] // heads
     y = broadcast_to(unsqueeze(x, -3), (*batch, heads, times, length, size))
     return _reshape(y, (*batch, heads * times, length, size))
-

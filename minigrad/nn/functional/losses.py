@@ -45,7 +45,7 @@ from ...mode import current
 from ...ops import nn as ops
 from ...ops.ctc import ctc
 from ...ops.elementwise import abs as abs_
-from ...ops.elementwise import cast, clamp, exp, log, logical_not, maximum, minimum, pow, sqrt, square, where
+from ...ops.elementwise import cast, clamp, exp, log, logical_not, maximum, minimum, sqrt, square, where
 from ...ops.indexing import _index_select, one_hot
 from ...ops.movement import _reshape, unsqueeze
 from ...ops.nn import log_softmax, logsigmoid
@@ -765,11 +765,15 @@ def gaussian_nll_loss(
             v = unsqueeze(v, -1)
         elif v.shape != (*x.shape[:-1], 1):
             raise ShapeError(
-                op, f"a variance of shape {v.shape} for an input of {x.shape}", fix="give one an element or a row"
+                op,
+                f"a variance of shape {v.shape} for an input of {x.shape}",
+                fix="give one an element or a row",
             )
     values = _known(v)
     if values is not None and (values < 0).any():
-        raise ArgumentError(op, "a variance is negative", fix="predict its logarithm and use exp, or softplus")
+        raise ArgumentError(
+            op, "a variance is negative", fix="predict its logarithm and use exp, or softplus"
+        )
     v = v + (maximum(v.detach(), eps) - v.detach())
     loss = 0.5 * (log(v) + square(x - t) / v)
     if full:
@@ -803,7 +807,7 @@ def ctc_loss(
         raise ShapeError(op, f"log_probs of shape {x.shape}", fix="they are (time, batch, classes)")
     single = x.ndim == 2
     x = unsqueeze(x, 1) if single else x
-    time, batch, classes = x.shape
+    _, batch, classes = x.shape
     if not 0 <= blank < classes:
         raise OutOfRangeError(op, f"blank {blank} of {classes} classes", fix=f"use 0 to {classes - 1}")
     inputs = _lengths(op, "input_lengths", input_lengths, batch)

@@ -23,7 +23,6 @@ from ...ops.reduction import sum as sum_
 from ...tensor import Tensor, wrap
 
 
-
 def pad(input: Tensor, pad: Sequence[int], mode: str = "constant", value: float | None = None) -> Tensor:
     """Elements added (or, if negative, removed) before and after dimensions, the last one first.
 
@@ -121,7 +120,6 @@ def cosine_similarity(x1: Tensor, x2: Tensor, dim: int = 1, eps: float = 1e-8) -
     return y
 
 
-
 def pairwise_distance(
     x1: Tensor, x2: Tensor, p: float = 2.0, eps: float = 1e-6, keepdim: bool = False
 ) -> Tensor:
@@ -180,7 +178,9 @@ def interpolate(
             fix=f"it must have {wanted} dimensions, (batch, channels, ...)",
         )
     if align_corners is not None and mode not in _DIMS:
-        raise ArgumentError(op, f"align_corners with mode {mode!r}", fix="leave it out: nothing is interpolated")
+        raise ArgumentError(
+            op, f"align_corners with mode {mode!r}", fix="leave it out: nothing is interpolated"
+        )
     if antialias and mode not in ("bilinear", "bicubic"):
         raise ArgumentError(op, f"antialias with mode {mode!r}", fix="use 'bilinear' or 'bicubic'")
     if (size is None) == (scale_factor is None):
@@ -189,14 +189,13 @@ def interpolate(
     if size is not None:
         if recompute_scale_factor:
             raise ArgumentError(op, "recompute_scale_factor without scale_factor", fix="leave it out")
-        sizes = [int(s) for s in (size if isinstance(size, (tuple, list)) else [size] * len(space))]
+        sizes = [int(s) for s in _each_dim(size, len(space))]
     else:
-        factors = scale_factor if isinstance(scale_factor, (tuple, list)) else [scale_factor] * len(space)
-        if len(factors) == len(space):
-            sizes = [math.floor(n * float(f)) for n, f in zip(space, factors, strict=True)]  # type: ignore[arg-type]
-            if not recompute_scale_factor:
-                scales = [float(f) for f in factors]  # type: ignore[arg-type]
-        else:
+        factors = [float(f) for f in _each_dim(scale_factor, len(space))]
+        sizes = [math.floor(n * f) for n, f in zip(space, factors, strict=False)]
+        if not recompute_scale_factor:
+            scales = list(factors)
+        if len(factors) != len(space):
             sizes = []
     if len(sizes) != len(space) or min(sizes) < 1 or min(space) < 1:
         raise ShapeError(
@@ -221,6 +220,10 @@ def interpolate(
         if n != m or not np.array_equal(matrix, np.eye(n)):
             x = _along(x, matrix, dim)
     return x
+
+
+def _each_dim(value: Any, count: int) -> Sequence[Any]:
+    return value if isinstance(value, (tuple, list)) else [value] * count
 
 
 def _along(x: Tensor, matrix: Any, dim: int) -> Tensor:
@@ -322,7 +325,9 @@ def _window_index(op: str, size: int, kernel: int, stride: int, padding: int, di
     """Positions (kernel, places) of a padded dimension that each window covers."""
     places = (size + 2 * padding - dilation * (kernel - 1) - 1) // stride + 1
     if places < 1:
-        raise ShapeError(op, f"a window of {kernel} does not fit into a size of {size}", fix="use a smaller one")
+        raise ShapeError(
+            op, f"a window of {kernel} does not fit into a size of {size}", fix="use a smaller one"
+        )
     return np.arange(kernel)[:, None] * dilation + np.arange(places)[None, :] * stride
 
 
@@ -429,7 +434,9 @@ def conv3d(
 
 def _triple(op: str, name: str, value: Any, least: int) -> tuple[int, int, int]:
     values = tuple(value) if isinstance(value, (tuple, list)) else (value,) * 3
-    if len(values) != 3 or any(isinstance(v, bool) or not hasattr(v, "__index__") or v < least for v in values):
+    if len(values) != 3 or any(
+        isinstance(v, bool) or not hasattr(v, "__index__") or v < least for v in values
+    ):
         raise ArgumentError(op, f"{name} is {value!r}", fix=f"pass an integer of at least {least}, or three")
     return int(values[0]), int(values[1]), int(values[2])
 
