@@ -272,7 +272,7 @@ class RNN(_Recurrent):
     ) -> tuple[Tensor, list[Tensor]]:
         w_ih, w_hh, b_ih, b_hh = self._weights(suffix)
         a = F.linear(x, w_ih, None if b_ih is None or b_hh is None else b_ih + b_hh)
-        y = _Walk.apply(_RNN, (self.nonlinearity == "relu", reverse), a, states[0], w_hh)
+        y = walk_rnn(a, states[0], w_hh, self.nonlinearity == "relu", reverse)
         return y, [_last(y, reverse)]
 
 
@@ -324,15 +324,10 @@ class LSTM(_Recurrent):
     ) -> tuple[Tensor, list[Tensor]]:
         w_ih, w_hh, b_ih, b_hh = self._weights(suffix)
         a = F.linear(x, w_ih, None if b_ih is None or b_hh is None else b_ih + b_hh)
-        size = self.hidden_size
         if self.proj_size:
             return _projected(a, states, w_hh, self.__dict__["weight_hr" + suffix], reverse)
-        y = _Walk.apply(_LSTM, (reverse,), a, states[0], states[1], w_hh)
-        last = _last(y, reverse)
-        return slice_dim(y, 2, 5 * size, 6 * size), [
-            slice_dim(last, 1, 5 * size, 6 * size),
-            slice_dim(last, 1, 4 * size, 5 * size),
-        ]
+        y, h, c = walk_lstm(a, states[0], states[1], w_hh, reverse)
+        return y, [h, c]
 
 
 def _projected(
@@ -393,11 +388,31 @@ class GRU(_Recurrent):
         self, x: Tensor, states: list[Tensor], suffix: str, reverse: bool
     ) -> tuple[Tensor, list[Tensor]]:
         w_ih, w_hh, b_ih, b_hh = self._weights(suffix)
-        y = _gru(F.linear(x, w_ih, b_ih), states[0], w_hh, b_hh, reverse)
+        y = walk_gru(F.linear(x, w_ih, b_ih), states[0], w_hh, b_hh, reverse)
         return y, [_last(y, reverse)]
 
 
-def _gru(a: Tensor, h: Tensor, w: Tensor, b: Tensor | None, reverse: bool) -> Tensor:
+def walk_rnn(a: Tensor, h: Tensor, w: Tensor, relu: bool = False, reverse: bool = False) -> Tensor:
+    """The h of each time, from what goes into each step (time, batch, hidden), h (batch, hidden) and W_hh."""
+    y: Tensor = _Walk.apply(_RNN, (relu, reverse), a, h, w)
+    return y
+
+
+def walk_lstm(
+    a: Tensor, h: Tensor, c: Tensor, w: Tensor, reverse: bool = False
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The h of each time, and the last h and c; a is (time, batch, 4 hidden), gates i f g o."""
+    y = _Walk.apply(_LSTM, (reverse,), a, h, c, w)
+    size, last = h.shape[1], _last(y, reverse)
+    return (
+        slice_dim(y, 2, 5 * size, 6 * size),
+        slice_dim(last, 1, 5 * size, 6 * size),
+        slice_dim(last, 1, 4 * size, 5 * size),
+    )
+
+
+def walk_gru(a: Tensor, h: Tensor, w: Tensor, b: Tensor | None, reverse: bool = False) -> Tensor:
+    """The h of each time; a is (time, batch, 3 hidden), gates r z n; b is added to W_hh h."""
     size = h.shape[1]
     bias = zeros(3 * size, dtype=a.dtype) if b is None else b
     return slice_dim(_Walk.apply(_GRU, (reverse,), a, h, w, bias), 2, 4 * size, 5 * size)
@@ -489,7 +504,7 @@ class RNNCell(_Cell):
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """The next h."""
         batched, x, (h,) = self._ready(input, hx)
-        y = _Walk.apply(_RNN, (self.nonlinearity == "relu", False), self._into(x), h, self.weight_hh)
+        y = walk_rnn(self._into(x), h, self.weight_hh, self.nonlinearity == "relu")
         return y.squeeze(0) if batched else y.reshape(self.hidden_size)  # type: ignore[no-any-return]
 
 
@@ -507,9 +522,7 @@ class LSTMCell(_Cell):
     def forward(self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
         """The next h and c."""
         batched, x, (h, c) = self._ready(input, *_pair("LSTMCell", hx))
-        y = _Walk.apply(_LSTM, (False,), self._into(x), h, c, self.weight_hh)[0]
-        size = self.hidden_size
-        h, c = slice_dim(y, 1, 5 * size, 6 * size), slice_dim(y, 1, 4 * size, 5 * size)
+        _, h, c = walk_lstm(self._into(x), h, c, self.weight_hh)
         return (h, c) if batched else (h.squeeze(0), c.squeeze(0))
 
 
@@ -527,5 +540,5 @@ class GRUCell(_Cell):
     def forward(self, input: Tensor, hx: Tensor | None = None) -> Tensor:
         """The next h."""
         batched, x, (h,) = self._ready(input, hx)
-        y = _gru(F.linear(x, self.weight_ih, self.bias_ih), h, self.weight_hh, self.bias_hh, False)
+        y = walk_gru(F.linear(x, self.weight_ih, self.bias_ih), h, self.weight_hh, self.bias_hh)
         return y.squeeze(0) if batched else y.reshape(self.hidden_size)
