@@ -104,7 +104,7 @@ def main(arguments: list[str] | None = None) -> float:
     """Train, report, write; returns the bits per character of the part that was held back."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--text", type=Path, help="a text file to learn instead of the package's docstrings")
-    parser.add_argument("--steps", type=int, default=2000)
+    parser.add_argument("--steps", type=int, default=1200)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     text = options.text.read_text() if options.text else own_text()

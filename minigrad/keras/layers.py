@@ -485,7 +485,9 @@ class Reshape(Layer):
 
     def __init__(self, target_shape: Any, input_shape: Any = None, name: str | None = None) -> None:
         super().__init__(name, input_shape)
-        self.target_shape = tuple(target_shape) if isinstance(target_shape, (tuple, list)) else (target_shape,)
+        self.target_shape = (
+            tuple(target_shape) if isinstance(target_shape, (tuple, list)) else (target_shape,)
+        )
 
     def build(self, shape: Shape) -> Shape:
         """No weights."""
@@ -509,7 +511,9 @@ class Permute(Layer):
     def build(self, shape: Shape) -> Shape:
         """No weights."""
         if len(shape) != len(self.dims):
-            raise ShapeError("Permute", f"examples of shape {shape}", fix=f"they need {len(self.dims)} dimensions")
+            raise ShapeError(
+                "Permute", f"examples of shape {shape}", fix=f"they need {len(self.dims)} dimensions"
+            )
         self.built = True
         return tuple(shape[d - 1] for d in self.dims)
 
@@ -813,7 +817,9 @@ class ZeroPadding2D(Layer):
         self.padding = tuple((p, p) if isinstance(p, int) else tuple(p) for p in pair)
         if len(self.padding) != 2 or any(len(p) != 2 or min(p) < 0 for p in self.padding):
             raise ArgumentError(
-                "ZeroPadding2D", f"padding is {padding!r}", fix="pass n, (n, m) or ((top, bottom), (left, right))"
+                "ZeroPadding2D",
+                f"padding is {padding!r}",
+                fix="pass n, (n, m) or ((top, bottom), (left, right))",
             )
 
     def build(self, shape: Shape) -> Shape:
@@ -893,9 +899,7 @@ class _Recurrent(Layer):
 
     def _walk(self, x: Tensor, h: Tensor) -> Tensor:
         """(time, n, features) to (time, n, units)"""
-        raise ArgumentError(
-            type(self).__name__, "_walk is not defined", fix="use SimpleRNN, LSTM or GRU"
-        )
+        raise ArgumentError(type(self).__name__, "_walk is not defined", fix="use SimpleRNN, LSTM or GRU")
 
     def _into(self, x: Tensor) -> Tensor:
         y = x @ self.kernel

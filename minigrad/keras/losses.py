@@ -339,9 +339,7 @@ class _Simple(Loss):
 
     default = ""
 
-    def __init__(
-        self, reduction: str | None = "sum_over_batch_size", name: str | None = None
-    ) -> None:
+    def __init__(self, reduction: str | None = "sum_over_batch_size", name: str | None = None) -> None:
         super().__init__(reduction, self.default if name is None else name)
 
     def error(self, y: Tensor, p: Tensor) -> Tensor:
@@ -424,9 +422,7 @@ class _Signed(_Simple):
         y = super().labels(op, y, shape)
         known = (y == -1.0) | (y == 0.0) | (y == 1.0)
         if not known.all():
-            raise ArgumentError(
-                op, f"the label {y[~known].flat[0]:g}", fix="labels are -1 and 1, or 0 and 1"
-            )
+            raise ArgumentError(op, f"the label {y[~known].flat[0]:g}", fix="labels are -1 and 1, or 0 and 1")
         return y if (y == -1.0).any() else 2.0 * y - 1.0
 
 
@@ -487,7 +483,9 @@ class CosineSimilarity(Loss):
 
     def each(self, y: Tensor, p: Tensor, from_logits: bool) -> Tensor:
         """Of each vector"""
-        return -(F.normalize(y, dim=self.axis, eps=1e-6) * F.normalize(p, dim=self.axis, eps=1e-6)).sum(self.axis)
+        return -(F.normalize(y, dim=self.axis, eps=1e-6) * F.normalize(p, dim=self.axis, eps=1e-6)).sum(
+            self.axis
+        )
 
 
 class FunctionLoss(Loss):

@@ -189,7 +189,9 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     if tensor.ndim not in (3, 4, 5):
         raise ShapeError("dirac_", f"a tensor of shape {tensor.shape}", fix="use the weight of a convolution")
     if groups < 1 or tensor.shape[0] % groups:
-        raise ArgumentError("dirac_", f"{tensor.shape[0]} channels in {groups} groups", fix="they must divide")
+        raise ArgumentError(
+            "dirac_", f"{tensor.shape[0]} channels in {groups} groups", fix="they must divide"
+        )
     y = np.zeros(tensor.shape, tensor.dtype)
     out = tensor.shape[0] // groups
     centre = tuple(size // 2 for size in tensor.shape[2:])
@@ -199,12 +201,12 @@ def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
     return _filled(tensor, wrap(y))
 
 
-def sparse_(
-    tensor: Tensor, sparsity: float, std: float = 0.01, generator: Generator | None = None
-) -> Tensor:
+def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Generator | None = None) -> Tensor:
     """Normal numbers in a matrix, of which a fraction `sparsity` of each column is 0 (Martens 2010)."""
     if tensor.ndim != 2:
-        raise ShapeError("sparse_", f"a tensor of shape {tensor.shape} is no matrix", fix="use two dimensions")
+        raise ShapeError(
+            "sparse_", f"a tensor of shape {tensor.shape} is no matrix", fix="use two dimensions"
+        )
     if not 0.0 <= sparsity <= 1.0:
         raise ArgumentError("sparse_", f"sparsity is {sparsity}", fix="pass a fraction from 0 to 1")
     rows, columns = tensor.shape

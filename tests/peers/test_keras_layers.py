@@ -27,7 +27,10 @@ LAYERS: list[tuple[str, dict[str, Any], tuple[int, ...]]] = [
     ("GlobalAveragePooling2D", {"keepdims": True}, (3, 4, 5, 2)),
     ("GlobalMaxPooling1D", {}, (3, 4, 5)),
     ("GlobalMaxPooling2D", {}, (3, 4, 5, 2)),
-    *[("Conv1D", {"filters": 3, "kernel_size": 4, "padding": p}, (2, 9, 5)) for p in ("valid", "same", "causal")],
+    *[
+        ("Conv1D", {"filters": 3, "kernel_size": 4, "padding": p}, (2, 9, 5))
+        for p in ("valid", "same", "causal")
+    ],
     ("Conv1D", {"filters": 3, "kernel_size": 3, "strides": 2, "padding": "same"}, (2, 8, 5)),
     ("Conv1D", {"filters": 3, "kernel_size": 3, "dilation_rate": 2, "padding": "causal"}, (2, 8, 5)),
     ("UpSampling2D", {}, (2, 3, 4, 2)),
@@ -92,7 +95,9 @@ def test_loss(name: str, options: dict[str, Any], kind: str) -> None:
         "one-hot": np.eye(3)[[0, 2, 1, 1]],
         "simplex": rng.dirichlet(np.ones(3), 4),
     }[kind].astype("float32")
-    p = (rng.dirichlet(np.ones(3), 4) if kind == "simplex" else rng.uniform(0.1, 2.0, (4, 3))).astype("float32")
+    p = (rng.dirichlet(np.ones(3), 4) if kind == "simplex" else rng.uniform(0.1, 2.0, (4, 3))).astype(
+        "float32"
+    )
     got = getattr(mine.losses, name)(**options)(y, p)
     wanted = np.asarray(getattr(theirs.losses, name)(**options)(y, p))
     np.testing.assert_allclose(got.numpy(), wanted, rtol=2e-5, atol=1e-6)
