@@ -112,8 +112,8 @@ def main(arguments: list[str] | None = None) -> float:
     codes = np.array([alphabet.index(c) for c in text])
     learn, rest = codes[: len(codes) * 9 // 10], codes[len(codes) * 9 // 10 :]
     print(
-        f"{len(codes):,} characters, {len(alphabet)} different; by frequency alone {entropy(codes, 1):.2f} bits "
-        f"per character, by the character before {entropy(codes, 2):.2f}"
+        f"{len(codes):,} characters, {len(alphabet)} different; bits per character by frequency alone "
+        f"{entropy(codes, 1):.2f}, by the character before {entropy(codes, 2):.2f}"
     )
     mg.manual_seed(options.seed)
     rng = np.random.default_rng(options.seed)

@@ -177,7 +177,7 @@ class MultiheadAttention(Module):
         if key.shape[0] != n or value.shape[:2] != key.shape[:2]:
             raise ShapeError(
                 layer,
-                f"query {query.shape[:2]}, key {key.shape[:2]} and value {value.shape[:2]} in batch and length",
+                f"query {query.shape[:2]}, key {key.shape[:2]}, value {value.shape[:2]} in batch and length",
                 fix="batches must be equal, and so must the lengths of key and value",
             )
         q, k, v = self._project(query, key, value, same or (same_kv and query is key))

@@ -235,3 +235,41 @@ def test_a_whole_model_moves_over() -> None:
     )
     shown = repr(theirs).replace(", bias=True, track", ", track")  # an argument that newer versions have
     assert repr(mine) == shown
+
+
+RESAMPLED: list[tuple[tuple[int, ...], dict[str, Any]]] = [
+    ((2, 3, 9), {"size": 4, "mode": "area"}),
+    ((2, 3, 7, 5), {"scale_factor": 0.6, "mode": "area"}),
+    *[
+        ((2, 3, 9, 7), {"size": (4, 11), "mode": mode, "antialias": True, "align_corners": aligned})
+        for mode in ("bilinear", "bicubic")
+        for aligned in (False, True)
+    ],
+    ((2, 3, 9, 7), {"scale_factor": (0.4, 0.7), "mode": "bilinear", "antialias": True}),
+    ((1, 2, 5, 4, 3), {"scale_factor": (1.5, 2.0, 0.7), "mode": "nearest"}),
+    ((1, 2, 50), {"scale_factor": 1.0 / 3.0, "mode": "nearest"}),
+]
+
+
+@pytest.mark.parametrize(("shape", "options"), RESAMPLED, ids=str)
+def test_interpolate(shape: tuple[int, ...], options: dict[str, Any]) -> None:
+    data = np.random.default_rng(0).normal(size=shape)
+    x, t = mg.tensor(data, requires_grad=True), torch.tensor(data, requires_grad=True)
+    y, u = nn.functional.interpolate(x, **options), torch.nn.functional.interpolate(t, **options)
+    _close(y, u, "output", 1e-8)
+    (y * y).sum().backward()
+    (u * u).sum().backward()
+    _close(x.grad, t.grad, "gradient", 1e-8)
+
+
+@pytest.mark.parametrize("name", sorted(nn.functional.__all__))
+def test_functions_have_torch_s_words(name: str) -> None:
+    theirs = getattr(torch.nn.functional, name, None) or getattr(torch, name)
+    try:
+        given = [p for p in inspect.signature(theirs).parameters if p not in ("_stacklevel", "out")]
+    except ValueError:
+        return  # written in C++, without a signature
+    if given in (["args", "kwargs"], ["input", "args", "kwargs"]):
+        return
+    mine = list(inspect.signature(getattr(nn.functional, name)).parameters)
+    assert mine[: len(given)] == given or [p for p in given if p not in mine] == []

@@ -258,7 +258,7 @@ def _interpolation(n: int, m: int, scale: float | None, cubic: bool, aligned: bo
         wide = max(step, 1.0)
         radius = (2.0 if cubic else 1.0) * wide
         for i in range(m):
-            centre = places[i] + 0.5
+            centre = step * (i + 0.5)  # with align_corners too, as in torch
             low, high = max(int(centre - radius + 0.5), 0), min(int(centre + radius + 0.5), n)
             d = (np.arange(low, high) - centre + 0.5) / wide
             w = _keys(d, -0.5) if cubic else np.maximum(1.0 - np.abs(d), 0.0)
