@@ -278,7 +278,8 @@ def _activation(layer: str, given: Any) -> Callable[[Tensor], Tensor]:
         return F.relu if given == "relu" else F.gelu
     if not callable(given):
         raise ArgumentError(layer, f"activation is {given!r}", fix="use 'relu', 'gelu' or a function")
-    return given
+    function: Callable[[Tensor], Tensor] = given
+    return function
 
 
 class TransformerEncoderLayer(Module):

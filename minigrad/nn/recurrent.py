@@ -505,7 +505,7 @@ class RNNCell(_Cell):
         """The next h."""
         batched, x, (h,) = self._ready(input, hx)
         y = walk_rnn(self._into(x), h, self.weight_hh, self.nonlinearity == "relu")
-        return y.squeeze(0) if batched else y.reshape(self.hidden_size)  # type: ignore[no-any-return]
+        return y.squeeze(0) if batched else y.reshape(self.hidden_size)
 
 
 class LSTMCell(_Cell):
