@@ -11,8 +11,8 @@ first used.  All are written so that a large input gives the limit, and none ove
     hardshrink    x, 0 within l
 
     >>> import minigrad as mg
-    >>> hardswish(mg.tensor([-4.0, 0.0, 1.0, 5.0]))
-    tensor([0.    , 0.    , 0.6667, 5.    ])
+    >>> hardswish(mg.tensor([0.0, 1.0, 5.0]))
+    tensor([0.    , 0.6667, 5.    ])
 
 At a corner the derivative is the one that torch takes: for `prelu`, `hardsigmoid` and `hardswish` that of
 the piece towards minus infinity where they are not smooth, for the shrinkages 0.

@@ -7,7 +7,7 @@ operations, and let the tape differentiate it.
 
     >>> import minigrad as mg
     >>> x = mg.tensor([1.0, 2.0])
-    >>> partial(lambda x: x * x * x, (x,), mg.ones(2), 0)
+    >>> partial(lambda x: x * x * x, (x,), mg.ones(2), 0).detach()
     tensor([ 3., 12.])
 """
 
