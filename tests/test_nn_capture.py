@@ -14,6 +14,7 @@ import pytest
 import samples_nn
 
 import minigrad as mg
+from minigrad import nn
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -60,3 +61,21 @@ def test_captured_is_eager(sample: samples_nn.Sample) -> None:
         for a, b in zip(other.buffers(), module.buffers(), strict=True):
             np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-10, atol=1e-12)
     assert captured.traces == 1
+
+
+def test_the_law_objects() -> None:
+    """A module that keeps a count in Python, which capture bakes in, is found."""
+
+    class Counts(nn.Module):
+        count = 0.0
+
+        def forward(self, x: mg.Tensor) -> mg.Tensor:
+            type(self).count += 1.0
+            return x * type(self).count
+
+    class Planted(samples_nn.Sample):
+        def make(self, library: Any, tensor: Any) -> Any:
+            return Counts()
+
+    with pytest.raises(AssertionError):
+        test_captured_is_eager(Planted("Counts", inputs=((3, 4),)))
