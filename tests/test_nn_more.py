@@ -15,6 +15,7 @@ import minigrad as mg
 from minigrad import nn
 from minigrad.errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError
 from minigrad.nn import functional as F
+from minigrad.ops import recurrent
 
 # -- mistakes --------------------------------------------------------------------------------------
 
@@ -288,6 +289,46 @@ def test_a_place_that_may_look_nowhere() -> None:
     assert weights.tolist()[0][0] == [0.0, 0.0, 0.0]
     y.sum().backward()
     assert np.isfinite(x.grad.numpy()).all()
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("gates", [False, True])
+def test_gradients_of_long_and_wide_recurrences(gates: bool, reverse: bool) -> None:
+    """The kernels, which work in blocks of times, against the composition that they are derived from."""
+    rng = np.random.default_rng(0)
+    time, n, size = 7, 60, 96
+
+    def draw(*shape: int) -> Any:
+        return rng.normal(size=shape) * 0.3
+
+    h, c = draw(n, size), draw(n, size)
+    for parts, kernel, composed, forward in (
+        (
+            6,
+            lambda g, y, w: recurrent._lstm_grad_kernel(g, y, c, w, reverse),
+            lambda g, y, w: recurrent._lstm_grad_composed(g, y, mg.tensor(c), w, reverse),
+            lambda w: recurrent._lstm_kernel(draw(time, n, 4 * size), h, c, w, reverse),
+        ),
+        (
+            5,
+            lambda g, y, w: recurrent._gru_grad_kernel(g, y, h, w, reverse),
+            lambda g, y, w: recurrent._gru_grad_composed(g, y, mg.tensor(h), w, reverse),
+            lambda w: recurrent._gru_kernel(draw(time, n, 3 * size), h, w, draw(3 * size), reverse),
+        ),
+        (
+            1,
+            lambda g, y, w: recurrent._rnn_grad_kernel(g, y, w, gates, reverse),
+            lambda g, y, w: recurrent._rnn_grad_composed(g, y, w, gates, reverse),
+            lambda w: recurrent._rnn_kernel(draw(time, n, size), h, w, gates, reverse),
+        ),
+    ):
+        w = draw({6: 4, 5: 3, 1: 1}[parts] * size, size)
+        y = forward(w)
+        g = draw(time, n, parts * size)
+        if not gates:
+            g[:, :, : (parts - 2) * size if parts == 6 else (parts - 1) * size] = 0.0
+        wanted = composed(mg.tensor(g), mg.tensor(y), mg.tensor(w)).numpy()
+        np.testing.assert_allclose(kernel(g, y, w), wanted, rtol=1e-10, atol=1e-12)
 
 
 def test_folding_undoes_unfolding() -> None:

@@ -22,7 +22,7 @@ of which callers slice what they want.  The way back, with dh and dc the cotange
 is an operation of the same kind, whose output holds the cotangent of a at each time.  Everything else is a
 product: gx is that cotangent, gW = sum over t of da_t^T h_{t-1}.
 
-The gradient kernels compute what does not depend on the way for all times at once, so that their loops only
+The gradient kernels compute what does not depend on the way for many times at once, so that their loops only
 multiply.  Their own derivatives are derived from a composition of operations (see `minigrad.ops.derived`).
 
 `pull_rnn`, `pull_lstm` and `pull_gru` give the cotangents of all inputs from one such walk.  A rule of a
@@ -145,12 +145,11 @@ def _lstm_kernel(x: Any, h: Any, c: Any, w: Any, reverse: bool) -> Any:
     product = _product()
     a, b = _halved(size, x.dtype, (True, True, False, True))
     wt = np.ascontiguousarray((w * a[:, None]).T)
-    x = x * a
     y = np.empty((len(x), n, 6 * size), x.dtype)
-    scratch = np.empty((n, size), x.dtype)
+    scratch, given = np.empty((n, size), x.dtype), np.empty((n, 4 * size), x.dtype)
     for t in _times(len(x), reverse):
         gates = product(h, wt)
-        gates += x[t]
+        gates += np.multiply(x[t], a, out=given)
         np.tanh(gates, out=gates)
         gates *= a
         gates += b
@@ -169,37 +168,38 @@ def _lstm_kernel(x: Any, h: Any, c: Any, w: Any, reverse: bool) -> Any:
 def _lstm_grad_kernel(g: Any, y: Any, c0: Any, w: Any, reverse: bool) -> Any:
     """(di, df, dg, do, what flows to the c before) at each time."""
     count, n, size = len(y), y.shape[1], w.shape[1]
-    parts = y.reshape(count, n, 6, size)
-    i, f, gg, o, c = (parts[:, :, k] for k in range(5))
-    before = np.concatenate([c[1:], c0[None]] if reverse else [c0[None], c[:-1]])
-    tc = np.tanh(c)
-    # What does not depend on the way is computed for all times at once: the loop only multiplies.
-    slopes = np.empty((count, n, 4, size), y.dtype)  # how each gate's a moves the gate
-    sigmoids = parts[:, :, (0, 1, 3)]
-    slopes[:, :, (0, 1, 3)] = sigmoids * (1.0 - sigmoids)
-    slopes[:, :, 2] = 1.0 - gg * gg
-    given = g.reshape(count, n, 6, size)
-    own = given[:, :, :4] * slopes if g[:, :, : 4 * size].any() else None
-    slopes[:, :, 0] *= gg
-    slopes[:, :, 1] *= before
-    slopes[:, :, 2] *= i
-    slopes[:, :, 3] *= tc
-    to_c = o * (1.0 - tc * tc)
+    parts, given = y.reshape(count, n, 6, size), g.reshape(count, n, 6, size)
+    own_too = bool(g[:, :, : 4 * size].any())
     out = np.empty((count, n, 5 * size), y.dtype)
     da, dh, dc = np.empty((n, 4, size), y.dtype), np.zeros((n, size), y.dtype), np.zeros((n, size), y.dtype)
     flat, scratch, product = da.reshape(n, 4 * size), np.empty((n, size), y.dtype), _product()
-    for t in _times(count, not reverse):
-        dh += given[t, :, 5]
-        dc += given[t, :, 4]
-        dc += np.multiply(dh, to_c[t], out=scratch)
-        np.multiply(slopes[t, :, :3], dc[:, None], out=da[:, :3])
-        np.multiply(slopes[t, :, 3], dh, out=da[:, 3])
-        if own is not None:
-            da += own[t]
-        dc *= f[t]
-        out[t, :, : 4 * size] = flat
-        out[t, :, 4 * size :] = dc
-        dh = product(flat, w)
+    for block in _blocks(count, n * size, not reverse):
+        # What does not depend on the way is computed for a block of times at once.
+        now = parts[block]
+        f, gg, o = (now[:, :, k] for k in (1, 2, 3))
+        tc = np.tanh(now[:, :, 4])
+        slopes = now[:, :, :4] * (1.0 - now[:, :, :4])  # how each gate's a moves the gate
+        slopes[:, :, 2] = 1.0 - gg * gg
+        own = given[block, :, :4] * slopes if own_too else None
+        slopes[:, :, 0] *= gg
+        slopes[:, :, 2] *= now[:, :, 0]
+        slopes[:, :, 3] *= tc
+        to_c = o * (1.0 - tc * tc)
+        times = range(block.start, block.stop)
+        for t in times if reverse else reversed(times):
+            k, last = t - block.start, t + 1 if reverse else t - 1
+            slopes[k, :, 1] *= parts[last, :, 4] if 0 <= last < count else c0
+            dh += given[t, :, 5]
+            dc += given[t, :, 4]
+            dc += np.multiply(dh, to_c[k], out=scratch)
+            np.multiply(slopes[k, :, :3], dc[:, None], out=da[:, :3])
+            np.multiply(slopes[k, :, 3], dh, out=da[:, 3])
+            if own is not None:
+                da += own[k]
+            dc *= f[k]
+            out[t, :, : 4 * size] = flat
+            out[t, :, 4 * size :] = dc
+            dh = product(flat, w)
     return out
 
 
@@ -348,6 +348,13 @@ def _product() -> Callable[[Any, Any], Any]:
     """The matrix product of the backend in use: a step is mostly that."""
     kernel = current().backend[_matmul_op.op]  # type: ignore[attr-defined]
     return lambda a, b: kernel(a, b, False, False)
+
+
+def _blocks(count: int, row: int, backwards: bool) -> list[slice]:
+    """Blocks of times whose temporaries stay in the cache, and are not given back to the system."""
+    step = max(1, 16384 // max(row, 1))
+    blocks = [slice(k, min(k + step, count)) for k in range(0, count, step)]
+    return blocks[::-1] if backwards else blocks
 
 
 def _columns(x: Tensor, size: int, count: int) -> list[Tensor]:
