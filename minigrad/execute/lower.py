@@ -66,7 +66,8 @@ class Assembler:
     def place(self, v: int) -> Place:
         """Where a value is."""
         found = self.places[v]
-        assert found is not None, f"%{v} has no place"
+        if found is None:  # nobody outside of its group uses it
+            raise Unsupported("a value without a place")
         return found
 
     def add(
@@ -389,15 +390,14 @@ def _conv2d_weight_grad(asm: Assembler, node: Node, value: int, *_: Any) -> None
 @rule("max_pool2d_index")
 def _max_pool2d_index(asm: Assembler, node: Node, value: int, picked: int | None = None) -> None:
     value = asm.graph.first_node + asm.nodes.start
-    x, index = asm.dense(node.inputs[0]), asm.place(value)
+    x, index = asm.dense(node.inputs[0]), asm.places[value]
     c = _conv._pooling(x.shape, x.dtype, *node.attrs)
     if c is None:
         raise Unsupported("a pooling that numpy has to answer")
     asm.keep.append(c)
-    if picked is None:
-        asm.add("max_pool", x, index, attributes=c, n=(0, 1))
-    else:
-        asm.add("max_pool", x, asm.place(picked), index, attributes=c, n=(1, 1))
+    values = () if picked is None else (asm.place(picked),)
+    places = () if index is None else (index,)
+    asm.add("max_pool", x, *values, *places, attributes=c, n=(len(values), len(places)))
 
 
 @rule("scatter_add")
