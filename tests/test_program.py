@@ -143,6 +143,13 @@ def test_epilogues_losses_and_pools_are_single_instructions(rng):
     program = like_the_interpreter(lambda x: F.max_pool2d(x, 2), image)
     assert kernels(program) == ["max_pool", "copy"]  # a reshaped result is copied out
     assert kernels(like_the_interpreter(lambda x: (x * 2.0).exp().sum(0), x)) == ["loop"]
+    deviations = like_the_interpreter(
+        lambda x: (x - x.mean(1, keepdim=True)).square().sum(1), x, tolerance=1e-5
+    )
+    assert kernels(deviations)[-1] == "squares"
+    deviations = like_the_interpreter(
+        lambda x: (x - x.mean((0, 2, 3), keepdim=True)).square().sum((0, 2, 3)), image
+    )
 
 
 def test_updates_of_all_parameters_are_one_instruction():
