@@ -372,6 +372,11 @@ class Program:
             a[...] = b
         return outputs
 
+    def after_fork(self) -> None:
+        """In a child process: whoever was running this program is not here."""
+        self._lock = threading.RLock()
+        self._running = False
+
     def outputs(self) -> list[Any]:
         """New arrays for the outputs."""
         return [np.empty(shape, dtype) for shape, dtype in self.output_specs]
