@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 
+from ..backends import c as _c
 from ..backends import tile
 from ..backends.tile import Unsupported
 from ..formula import Formula
@@ -407,7 +408,7 @@ def _numbered(program: _Typed, inputs: list[Values], outputs: list[int]) -> Mixe
     to = {v: i for i, v in enumerate(order)}
     moved = [(name, to[dst], tuple([to[a] for a in args]), constant) for name, dst, args, constant in steps]
     count = len(order)
-    if count > 64:
+    if count > _c.lib.MG_MAX_VALUES:
         raise Unsupported(f"{count} values")
     return Mixed(inputs, [types[v] for v in order], moved, [len(inputs) + i for i in range(len(ends))])
 

@@ -205,35 +205,47 @@ class Assembler:
         group = piece.group
         length = (group.stop - group.start) // group.lanes
         first = self.graph.first_node
-        pairs = set()
-        operands: list[Place] = []
-        sizes = []
+        lanes = []
         for lane in range(group.lanes):
             start = group.start + lane * length
             inputs = [self.place(v[lane]) for v in made.inputs]
             outputs = [self.place(first + start + o) for o in piece.outputs]
-            for i, x in enumerate(inputs):
-                for o, y in enumerate(outputs):
-                    if (x.base, x.offset) == (y.base, y.offset):
-                        pairs.add((i, o))
-            operands += inputs + outputs + [self.place(v[lane]) for v in made.scalars]
-            sizes.append(loops.count_of(self.graph.nodes[start].spec.shape))
+            lanes.append((inputs, outputs, [self.place(v[lane]) for v in made.scalars]))
+        pairs = {
+            (i, o)
+            for inputs, outputs, _ in lanes
+            for i, x in enumerate(inputs)
+            for o, y in enumerate(outputs)
+            if (x.base, x.offset) == (y.base, y.offset)
+        }
         made = loops.in_place_safe(made, sorted(pairs))
-        if len(made.code.code) > 64:
+        if len(made.code.code) > _c.lib.MG_MAX_PATCHED:
             raise Unsupported("too long for lanes")
         self.keep.append(made)
-        chunk = _c.lib.MG_LANE_CHUNK
+        written = {(y.base, y.offset): k for k, (_, outputs, _) in enumerate(lanes) for y in outputs}
+        mixed_up = any(
+            written.get((x.base, x.offset), k) != k for k, (inputs, _, _) in enumerate(lanes) for x in inputs
+        )
+        # Lanes run in any order; where one writes over what an earlier one reads, each is an instruction.
+        for some in [[lane] for lane in lanes] if mixed_up else [lanes]:
+            self.emit_lanes(made, some)
+
+    def emit_lanes(
+        self, made: loops.Flat, lanes: Sequence[tuple[list[Place], list[Place], list[Place]]]
+    ) -> None:
+        """One instruction for these lanes, each with its inputs, outputs and scalars."""
+        sizes = [outputs[0].size for _, outputs, _ in lanes]
         firsts = [0]
         for n in sizes:
-            firsts.append(firsts[-1] + -(-n // chunk))
+            firsts.append(firsts[-1] + -(-n // _c.lib.MG_LANE_CHUNK))
         patches = self.new("struct mg_patch[]", max(len(made.patches), 1))
         for patch, values in zip(patches, made.patches, strict=False):
             patch.step, patch.second, patch.scalar, patch.sign = values
         a = self.new("struct mg_lanes *")
-        a.program, a.lanes, a.scalars = made.code._program, group.lanes, len(made.scalars)
+        a.program, a.lanes, a.scalars = made.code._program, len(lanes), len(made.scalars)
         a.patches, a.patch = len(made.patches), patches
         a.n, a.first = self.new("int64_t[]", sizes), self.new("int64_t[]", firsts)
-        self.add("lanes", *operands, attributes=a)
+        self.add("lanes", *[place for lane in lanes for part in lane for place in part], attributes=a)
 
     def tile(self, piece: Piece) -> None:
         """An elementwise program with broadcasting, strides and sums."""
@@ -261,6 +273,16 @@ class Assembler:
         a.shape = self.new("int64_t[]", list(space) or 1)
         a.strides = self.new("int64_t[]", strides or 1)
         self.add("loop", *inputs, *outputs, attributes=a)
+
+    def scaled(self, x: Place, y: Place, factor: float) -> None:
+        """y = factor x, both dense."""
+        program = tile.Program(y.dtype, 1)
+        made = program.build(program.step("MUL", 0, factor))
+        self.keep.append(made)
+        a = self.new("struct mg_lanes *")
+        a.program, a.lanes, a.n = made._program, 1, self.new("int64_t[]", [y.size])
+        a.first = self.new("int64_t[]", [0, -(-y.size // _c.lib.MG_LANE_CHUNK)])
+        self.add("lanes", x, y, attributes=a)
 
     def mixed(self, piece: Piece) -> None:
         """An elementwise program on several types."""
@@ -505,16 +527,7 @@ def _reduction(asm: Assembler, node: Node, value: int) -> None:
         asm.add("reduce", x, target, type=kind, which=which, n=(outer, n, inner))
         x = target
     if mean:
-        program = tile.Program(y.dtype, 1)
-        made = program.build(program.step("MUL", 0, 1.0 / count))
-        asm.keep.append(made)
-        flat = loops.Flat(made, [()])
-        sizes = [y.size]
-        a = asm.new("struct mg_lanes *")
-        a.program, a.lanes = flat.code._program, 1
-        a.patch = asm.new("struct mg_patch[]", 1)
-        a.n, a.first = asm.new("int64_t[]", sizes), asm.new("int64_t[]", [0, -(-y.size // 8192)])
-        asm.add("lanes", x, y, attributes=a)
+        asm.scaled(x, y, 1.0 / count)
 
 
 for _name in ("sum", "mean", "sum_to", "amax", "amin"):

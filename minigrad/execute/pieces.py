@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..backends import c as _c
 from ..backends.tile import Unsupported
 from ..ir import Graph, Group, Node, Shape, bool_
 from . import loops
@@ -127,19 +128,19 @@ class Cutter:
         if not outputs:
             return Piece(group, "dead")
         sizes = [loops.count_of(graph.nodes[r[0]].spec.shape) for r in ranges]
-        if 0 in sizes or len(outputs) > 8:
+        if 0 in sizes or len(outputs) > _c.lib.MG_MAX_OUTPUTS:
             return None
         if max(sizes) > 1:
             try:
                 made = loops.flat(graph, ranges, outputs)
-                if len(made.code.code) <= 64 and self.lies_flat(made, ranges):
+                if len(made.code.code) <= _c.lib.MG_MAX_PATCHED and self.lies_flat(made, ranges):
                     return Piece(group, "lanes", made, tuple(outputs))
             except Unsupported:
                 pass
             if len(ranges) == 1:
                 try:
                     made = loops.flat(graph, ranges, outputs, scalars=False)
-                    if len(nodes[0].spec.shape) <= 8:
+                    if len(nodes[0].spec.shape) <= _c.lib.MG_MAX_RANK:
                         return Piece(group, "tile", made, tuple(outputs))
                 except Unsupported:
                     pass
@@ -289,7 +290,7 @@ class Cutter:
         if node.op.name not in ("sum", "mean", "sum_to") or node.spec.dtype.kind != "f" or self.numpy(node):
             return None
         shape = graph.spec(node.inputs[0]).shape
-        if 0 in shape or len(shape) > 8 or (space != () and shape != space):
+        if 0 in shape or len(shape) > _c.lib.MG_MAX_RANK or (space != () and shape != space):
             return None
         dims = reduced_dims(node, shape)
         gone = [d for d in range(len(shape)) if d in dims or shape[d] == 1]
@@ -323,7 +324,10 @@ class Cutter:
                 plain.append(p)
         if len(plain) == stop - start:
             return self.elementwise([range(start, stop)], outputs)
-        if any(self.numpy(graph.nodes[p]) for p in range(start, stop)) or len(outputs) > 8:
+        if (
+            any(self.numpy(graph.nodes[p]) for p in range(start, stop))
+            or len(outputs) > _c.lib.MG_MAX_OUTPUTS
+        ):
             return None
         if not outputs:
             return Piece(Group(start, stop), "dead")
