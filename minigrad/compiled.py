@@ -243,7 +243,7 @@ class Replay:
         self._cells = [t._cell() for k in entry.updated_state if (t := tensors[k]) is not None]
         self._changed = entry._changed
         self._guards = [(g.read, g.expected) for g in captured.guards]
-        self._live = list(zip(entry._numbers, entry._readers, strict=True))
+        self._live = [[n, r, None] for n, r in zip(entry._numbers, entry._readers, strict=True)]
         self._grads = [leaf for leaf, _ in captured.grads]
         self._outputs = [
             (k, program.first_output + k, spec.shape, spec.dtype)
@@ -277,17 +277,20 @@ class Replay:
         if program.owner is not self or len(args) != len(self._arguments):
             return self
         memory, changed = program.memory, self._changed
-        arrays = []
         try:
-            for x, (shape, dtype, k) in zip(args, self._arguments, strict=True):
+            for x, (shape, dtype, k) in zip(args, self._arguments):  # noqa: B905 - as many: strict costs
                 if type(x) is not Tensor or x._node is not None:
                     return self
                 array = x._array
-                if array.shape != shape or array.dtype is not dtype or (changed and _base(array) in changed):
+                if array.shape != shape or array.dtype is not dtype:
+                    return self
+                if changed and (id(array) if array.base is None else _base(array)) in changed:
                     return self
                 memory[k] = from_buffer(array)
-                arrays.append(array)
-            if len(args) > 1 and len({*map(id, args)}) < len(args):
+            if len(args) == 2:
+                if args[0] is args[1]:
+                    return self
+            elif len({*map(id, args)}) < len(args):
                 return self
             for ref, array, node in self._checks:
                 t = ref()
@@ -298,8 +301,10 @@ class Replay:
         for read, expected in self._guards:
             if read() != expected:
                 return self
-        for number, read in self._live:
-            number[()] = read()
+        for live in self._live:
+            value = live[1]()
+            if value != live[2]:
+                live[0][()] = live[2] = value
         outputs = []
         for _, at, shape, dtype in self._outputs:
             y = empty(shape, dtype)
@@ -311,7 +316,8 @@ class Replay:
             cell[0] += 1
             cell[1] = where
         for leaf in self._grads:
-            leaf.grad = None
+            if leaf.grad is not None:
+                leaf.grad = None
         if self._structure is None:
             is_value, value = self._result[0]
             return value if is_value else wrap(outputs[value])
