@@ -283,7 +283,7 @@ class TensorMethods:
     def nonzero(self) -> Tensor: ...
     def norm(
         self,
-        p: builtins.float | str | None = 'fro',
+        p: builtins.float | str | None = "fro",
         dim: builtins.int | Sequence[builtins.int] | None = None,
         keepdim: builtins.bool = False,
     ) -> Tensor: ...

@@ -36,7 +36,7 @@ from .ir import Graph
 from .passes import run
 from .passes.cost import bytes_moved, flops
 from .plan import Plan, plan, size_text
-from .profiling import operands
+from .profiling import operands, ready
 
 
 class Stage(NamedTuple):
@@ -203,10 +203,11 @@ def explain(f: Any, *args: Any, repeats: int = 20, **kwargs: Any) -> Report:
 def _measure(run_: Any, arrays: list[Any], repeats: int) -> float | None:
     times = []
     try:
-        run_(*arrays)
+        call = ready(run_, arrays)
+        call()
         for _ in range(max(1, repeats)):
             start = time.perf_counter()
-            run_(*arrays)
+            call()
             times.append(time.perf_counter() - start)
     except Error:
         return None

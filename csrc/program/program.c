@@ -61,12 +61,11 @@ static int run(const struct mg_instruction *i, void *const *memory) {
     case MG_DO_SOFTMAX_GRAD: return mg_softmax_grad(i->type, i->which, n[0], n[1], n[2], p[0], p[1], p[2]);
     case MG_DO_CROSS_ENTROPY: return mg_cross_entropy(i->type, n[0], n[1], p[0], p[1], INT64_MIN, p[2], 0, NULL);
     case MG_DO_CROSS_ENTROPY_GRAD: return mg_cross_entropy_grad(i->type, n[0], n[1], p[0], p[1], p[2], INT64_MIN, p[3]);
+    case MG_DO_CROSS_ENTROPY_BOTH: return mg_do_cross_entropy(i->type, n[0], n[1], p[0], p[1], p[2], p[3], p[4]);
     case MG_DO_STANDARDIZE:
         return mg_standardize(a, p[0], n[0] ? p[3] : NULL, n[0] ? p[4] : NULL, i->k, n[1] ? p[1] : NULL, NULL,
                               n[2] ? p[2] : NULL);
-    case MG_DO_MOMENTS: return mg_moments(a, p[0], p[1], p[2]);
     case MG_DO_FINITE: return mg_do_finite(i->type, n[0], p[0], p[1]);
-    case MG_DO_GATHER_ROWS: return mg_gather_rows(n[0], n[1], n[2], p[1], p[0], p[2]);
     }
     return MG_EARG;
 }

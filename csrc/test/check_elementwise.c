@@ -31,6 +31,7 @@ static double exact(int op, double a, double b, double c, double k, double k2) {
     case MG_OP_SIGMOID: return 1 / (1 + exp(-a));
     case MG_OP_SILU: return a / (1 + exp(-a));
     case MG_OP_GATE: return a / (1 + exp(b));
+    case MG_OP_RATIO: return a / (sqrt(b) + k);
     case MG_OP_ADD: return a + b;
     case MG_OP_SUB: return a - b;
     case MG_OP_MUL: return a * b;

@@ -387,13 +387,41 @@ def _conv2d_weight_grad(asm: Assembler, node: Node, value: int, *_: Any) -> None
 
 
 @rule("max_pool2d_index")
-def _max_pool2d_index(asm: Assembler, node: Node, value: int) -> None:
+def _max_pool2d_index(asm: Assembler, node: Node, value: int, picked: int | None = None) -> None:
+    value = asm.graph.first_node + asm.nodes.start
     x, index = asm.dense(node.inputs[0]), asm.place(value)
     c = _conv._pooling(x.shape, x.dtype, *node.attrs)
     if c is None:
         raise Unsupported("a pooling that numpy has to answer")
     asm.keep.append(c)
-    asm.add("max_pool", x, index, attributes=c, n=(0, 1))
+    if picked is None:
+        asm.add("max_pool", x, index, attributes=c, n=(0, 1))
+    else:
+        asm.add("max_pool", x, asm.place(picked), index, attributes=c, n=(1, 1))
+
+
+@rule("scatter_add")
+def _scatter_add(asm: Assembler, node: Node, value: int) -> None:
+    """Into zeros, at the places of maxima: the gradient of pooling. Those places need no check."""
+    graph = asm.graph
+    maker = node.inputs[1]
+    while maker >= graph.first_node and (made := graph.nodes[maker - graph.first_node]).op.view:
+        maker = made.inputs[0]
+    index, g, y = asm.dense(node.inputs[1]), asm.dense(node.inputs[2]), asm.place(value)
+    kind, dim = _kind(y), node.attrs[0]
+    base = loops.number(graph, node.inputs[:1])
+    pool = graph.nodes[maker - graph.first_node] if maker >= graph.first_node else None
+    if pool is None or pool.op.name != "max_pool2d_index":
+        raise Unsupported("places that may not exist")
+    if math.prod(graph.spec(pool.inputs[0]).shape[2:]) > y.shape[-1]:
+        raise Unsupported("places of a larger image")
+    if base is None or base != 0 or index.shape != g.shape or dim != len(y.shape) - 1:
+        raise Unsupported("no gradient of pooling")
+    n, k = y.shape[-1], g.shape[-1]
+    c = asm.new("struct mg_pool2d *")
+    c.type, c.n, c.h, c.w, c.oh, c.ow, c.kh, c.kw = kind, y.size // n, 1, n, 1, k, 1, 1
+    c.stride, c.dilation, c.pad = (1, 1), (1, 1), (0, max(0, k - n))
+    asm.add("max_pool_grad", g, index, y, attributes=c)
 
 
 @rule("avg_pool2d", "avg_pool2d_grad")
@@ -522,11 +550,18 @@ def _labels(asm: Assembler, v: int) -> Place:
 
 
 @rule("softmax_cross_entropy")
-def _cross_entropy(asm: Assembler, node: Node, value: int) -> None:
+def _cross_entropy(asm: Assembler, node: Node, value: int, gradient: int | None = None) -> None:
+    value = asm.graph.first_node + asm.nodes.start
     x, labels, y = asm.dense(node.inputs[0]), _labels(asm, node.inputs[1]), asm.place(value)
     if len(x.shape) != 2:
         raise Unsupported("more dimensions")
-    asm.add("cross_entropy", x, labels, y, type=_kind(x), n=x.shape)
+    if gradient is None:
+        asm.add("cross_entropy", x, labels, y, type=_kind(x), n=x.shape)
+        return
+    g = asm.dense(asm.graph.nodes[gradient - asm.graph.first_node].inputs[0])
+    if g.dtype != x.dtype:
+        raise Unsupported("a cotangent of another type")
+    asm.add("cross_entropy_both", g, x, labels, y, asm.place(gradient), type=_kind(x), n=x.shape)
 
 
 @rule("softmax_cross_entropy_grad")

@@ -52,11 +52,14 @@ class Cutter:
     def cut(self) -> tuple[Graph, dict[int, Piece]]:
         """The graph with its new groups, and the piece of each step by the position of its first node."""
         pieces: list[Piece] = []
-        for group in self.graph.steps():
+        start = 0
+        for group in (*self.graph.groups, Group(len(self.graph.nodes), len(self.graph.nodes))):
+            pieces += self.run(start, group.start, alone=True)
             if group.lanes > 1:
                 pieces += self.lanes(group)
             else:
                 pieces += self.run(group.start, group.stop)
+            start = group.stop
         groups = tuple([p.group for p in pieces if p.group.stop - p.group.start > 1])
         return replace(self.graph, groups=groups), {p.group.start: p for p in pieces}
 
@@ -163,8 +166,8 @@ class Cutter:
 
     # -- one lane --------------------------------------------------------------------------------------
 
-    def run(self, start: int, stop: int) -> list[Piece]:
-        """The pieces of a range."""
+    def run(self, start: int, stop: int, *, alone: bool = False) -> list[Piece]:
+        """The pieces of a range; alone: of nodes that are no group."""
         graph = self.graph
         pieces: list[Piece] = []
         at = start
@@ -174,12 +177,15 @@ class Cutter:
                 pieces.append(Piece(Group(at, at + 1), "numpy"))
                 at += 1
             elif node.op.kind == "contraction":
-                piece = self.contraction(at, stop)
+                piece = self.contraction(at, at + 1 if alone else stop)
                 pieces.append(piece)
                 at = piece.group.stop
+            elif (pair := self.pooling(at, stop) or self.loss(at, stop)) is not None:
+                pieces.append(pair)
+                at = pair.group.stop
             elif node.op.kind == "elementwise" or self.summed(at, (), ()) is not None:
                 end = at
-                while end < stop and self.loops(at, end):
+                while end < (at + 1 if alone else stop) and self.loops(at, end):
                     end += 1
                 found = self.longest(at, end) if end > at else Piece(Group(at, at + 1), "node")
                 pieces.append(found)
@@ -188,6 +194,36 @@ class Cutter:
                 pieces.append(Piece(Group(at, at + 1), "node"))
                 at += 1
         return pieces
+
+    def pooling(self, start: int, stop: int) -> Piece | None:
+        """The places of the maxima, and the picking of the values there: the kernel has both at once."""
+        graph, first = self.graph, self.graph.first_node
+        node = graph.nodes[start]
+        if node.op.name != "max_pool2d_index":
+            return None
+        shaped = {node.inputs[0]: node.inputs[0], first + start: first + start}  # a reshape -> what of
+        for end in range(start + 1, min(start + 4, stop)):
+            other = graph.nodes[end]
+            if other.op.name == "reshape" and other.inputs[0] in shaped:
+                shaped[first + end] = shaped[other.inputs[0]]
+            elif other.op.name == "gather" and other.attrs[0] == len(other.spec.shape) - 1 == 2:
+                if [shaped.get(v) for v in other.inputs] == [node.inputs[0], first + start]:
+                    return Piece(Group(start, end + 1), "node", (first + end,))
+                return None
+            else:
+                return None
+        return None
+
+    def loss(self, start: int, stop: int) -> Piece | None:
+        """A cross-entropy with its gradient right behind it."""
+        if start + 1 >= stop:
+            return None
+        node, other = self.graph.nodes[start : start + 2]
+        if node.op.name != "softmax_cross_entropy" or other.op.name != "softmax_cross_entropy_grad":
+            return None
+        if other.inputs[1:] != node.inputs or self.graph.first_node + start == other.inputs[0]:
+            return None
+        return Piece(Group(start, start + 2), "node", (self.graph.first_node + start + 1,))
 
     def loops(self, start: int, position: int) -> bool:
         """Whether a node may go on in the loop that began at `start`."""
