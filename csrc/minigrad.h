@@ -42,8 +42,17 @@ struct mg_gemm {
     double alpha, beta;
     int batch_rank;
     int64_t batch[6], batch_a[6], batch_b[6], batch_c[6];
+    int packed_b;                  /* b is what mg_gemm_pack_b made; see there */
 };
 int mg_gemm(const struct mg_gemm *g);
+
+/* For a B that many products share, as the weights of a program that only infers: lay it out once as the kernels read
+ * it, in mg_gemm_pack_bytes(type, k, n) bytes (0: too large) that the caller owns, aligned to 64 for speed. A product
+ * with packed_b = 1 then takes that for b, and ignores rsb and csb; any m, alpha, beta, bias, act and batch go with it
+ * (batch_b all 0; C by rows, csc == 1). The layout belongs to the table of kernels in use: MG_EARG after another one
+ * was chosen, and for another type, k or n. Sums may be taken in another order than those of the unpacked product. */
+int64_t mg_gemm_pack_bytes(int type, int64_t k, int64_t n);
+int mg_gemm_pack_b(int type, int64_t k, int64_t n, const void *b, int64_t rsb, int64_t csb, void *packed);
 
 /* The common case, cheap to call: one product into a row-major C (row stride n). */
 int mg_matmul(int type, int64_t m, int64_t n, int64_t k, const void *a, int64_t rsa, int64_t csa,
@@ -86,7 +95,9 @@ struct mg_pool2d {
     int64_t stride[2], dilation[2], pad[2];
 };
 int mg_max_pool2d(const struct mg_pool2d *p, const void *x, void *y, int64_t *index);
-int mg_max_pool2d_grad(const struct mg_pool2d *p, const void *g, const int64_t *index, void *x);
+int mg_max_pool2d_grad(const struct mg_pool2d *p, const void *g, const int64_t *index, void *x);   /* MG_EARG: a place outside */
+/* Likewise through a relu before or behind the pooling, whose result was y: g counts where y > 0. */
+int mg_max_pool2d_relu_grad(const struct mg_pool2d *p, const void *g, const void *y, const int64_t *index, void *x);
 int mg_avg_pool2d(const struct mg_pool2d *p, const void *x, void *y);
 int mg_avg_pool2d_grad(const struct mg_pool2d *p, const void *g, void *x);
 
@@ -130,6 +141,8 @@ struct mg_program {
  * unless kept[o] < 0. MG_EARG for a malformed program. */
 int mg_run(const struct mg_program *p, int rank, const int64_t *shape, const void *const *in, const int64_t *strides,
            void *const *out, const int *kept);
+/* The common case, cheap to call: at most three inputs and one output, all of n numbers that lie side by side. */
+int mg_run_flat(const struct mg_program *p, int64_t n, const void *a, const void *b, const void *c, void *out);
 
 /* --- reductions over one dimension of a row-major array (outer, n, inner) -------------------------------------- */
 enum { MG_SUM = 0, MG_MAX = 1, MG_MIN = 2 };
@@ -234,7 +247,7 @@ enum {
     MG_DO_GEMM, MG_DO_LOOP, MG_DO_LANES, MG_DO_MIXED, MG_DO_COPY, MG_DO_CONV, MG_DO_CONV_INPUT_GRAD, MG_DO_CONV_WEIGHT_GRAD,
     MG_DO_MAX_POOL, MG_DO_MAX_POOL_GRAD, MG_DO_AVG_POOL, MG_DO_AVG_POOL_GRAD, MG_DO_REDUCE, MG_DO_ARG, MG_DO_SOFTMAX,
     MG_DO_LOGSUMEXP, MG_DO_SOFTMAX_GRAD, MG_DO_CROSS_ENTROPY, MG_DO_CROSS_ENTROPY_GRAD, MG_DO_CROSS_ENTROPY_BOTH,
-    MG_DO_STANDARDIZE, MG_DO_FINITE
+    MG_DO_STANDARDIZE, MG_DO_SQUARES, MG_DO_FINITE
 };
 /* Where an operand lies: `offset` bytes behind memory[base]. */
 struct mg_operand {

@@ -214,6 +214,7 @@ class Replay:
         "_checks",
         "_distinct",
         "_entry",
+        "_generation",
         "_grads",
         "_guards",
         "_live",
@@ -232,6 +233,7 @@ class Replay:
         program: Any = entry.execute
         captured = entry.captured
         self._entry, self._mode, self._program = entry, mode, program
+        self._generation = mode.backend.generation
         self._arguments = [(t._array.shape, t._array.dtype, k) for k, t in enumerate(arguments)]
         self._checks = [
             (s.tensor, array, None if t is None else t._node)
@@ -270,12 +272,9 @@ class Replay:
     def __call__(self, args: tuple[Any, ...], mode: Mode) -> Any:
         """The result of the call, or `self` if it has to go the long way (then nothing has happened)."""
         program = self._program
-        if (
-            mode is not self._mode
-            or program.owner is not self
-            or len(args) != len(self._arguments)
-            or REPLACED
-        ):
+        if mode is not self._mode or mode.backend.generation != self._generation or REPLACED:
+            return self
+        if program.owner is not self or len(args) != len(self._arguments):
             return self
         memory, changed = program.memory, self._changed
         arrays = []
@@ -494,7 +493,7 @@ def _key(leaves: list[Any], mode: Mode) -> tuple[Any, list[Tensor]]:
     """What a program depends on besides the structure of the arguments; and `trace.arguments_of`."""
     arguments: list[Tensor] = []
     grads: list[Tensor] = []
-    parts: list[Any] = [mode.grad, mode.inference, mode.backend.name]
+    parts: list[Any] = [mode.grad, mode.inference, mode.backend.name, mode.backend.generation]
     for leaf in leaves:
         if isinstance(leaf, Tensor):
             array = leaf._array
@@ -561,6 +560,10 @@ def _after_fork() -> None:
     """In a child, no other thread holds a lock any more."""
     for c in list(_ALL):
         c._lock = threading.RLock()
+        for entries in c._cache.values():
+            for entry in entries:
+                if hasattr(entry.execute, "after_fork"):
+                    entry.execute.after_fork()
 
 
 if hasattr(os, "register_at_fork"):

@@ -99,6 +99,11 @@ static void one_step(int op, int type, int64_t n, int special, int fixed) {
         CHECK(near(type, get(type, y, e), want, 4 * epsilon(type) * size + 0x1p-148), "opcode %d of type %d: [%ld of %ld], %g %g %g: %g, not %g", op,
               type, (long)e, (long)n, a, b, c, get(type, y, e), want);
     }
+    if (fixed == 0) {
+        void *flat = numbers(type, n);
+        CHECK(mg_run_flat(&p, n, in[0], in[1], in[2], flat) == MG_OK && memcmp(flat, y, (size_t)n * size_of(type)) == 0, "flat");
+        drop(flat);
+    }
     drop(in[0]), drop(in[1]), drop(in[2]), drop(y);
 }
 

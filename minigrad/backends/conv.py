@@ -7,7 +7,7 @@ record words), it calls the record's own numpy kernel.
 
 A convolution has two algorithms with errors of their own, see csrc/conv/conv.c and winograd.c: "direct", and
 for 3 x 3 kernels at stride 1 "winograd", about ten times less exact and two to three times quicker. "auto"
-takes the second from 32 channels on; `CONV_ALGORITHM` is what calls without an opinion get.
+takes the second from 16 channels on; `CONV_ALGORITHM` is what calls without an opinion get.
 
 >>> import numpy as np
 >>> x, w = np.ones((1, 1, 3, 3), np.float32), np.ones((1, 1, 2, 2), np.float32)
@@ -265,11 +265,12 @@ def max_pool2d_grad(g: Array, index: Array, size: Pair) -> Array:
             f"max_pool2d_grad: shapes {g.shape} and {index.shape} must be the same four-dimensional one"
         )
     pixels = size[0] * size[1]
-    if index.size and not (int(index.min()) >= 0 and int(index.max()) < pixels):
-        raise ValueError(f"max_pool2d_grad: an index outside an image of {size[0]}x{size[1]}")
-    x = np.zeros((*g.shape[:2], *size), g.dtype)
+    outside = ValueError(f"max_pool2d_grad: an index outside an image of {size[0]}x{size[1]}")
     kind = _TYPES.get(g.dtype)
-    if kind is None or not available or g.size == 0:
+    if kind is None or not available or g.size == 0 or pixels == 0:
+        if index.size and not (int(index.min()) >= 0 and int(index.max()) < pixels):
+            raise outside
+        x = np.zeros((*g.shape[:2], *size), g.dtype)
         planes = np.arange(math.prod(g.shape[:2])).reshape(*g.shape[:2], 1, 1)
         np.add.at(x.reshape(-1), index + planes * pixels, g)
         return x
@@ -282,9 +283,13 @@ def max_pool2d_grad(g: Array, index: Array, size: Pair) -> Array:
     # The geometry of the windows does not matter here, but must be one that exists.
     c.pad = (max(0, c.oh - c.h), max(0, c.ow - c.w))
     g, index = _dense(g), np.ascontiguousarray(index, np.int64)
-    _check(
-        lib.mg_max_pool2d_grad(c, ffi.from_buffer(g), ffi.from_buffer("int64_t[]", index), ffi.from_buffer(x))
+    x = np.empty((*g.shape[:2], *size), g.dtype)
+    status = lib.mg_max_pool2d_grad(
+        c, ffi.from_buffer(g), ffi.from_buffer("int64_t[]", index), ffi.from_buffer(x)
     )
+    if status == lib.MG_EARG:  # the geometry is in order, so it is this
+        raise outside
+    _check(status)
     return x
 
 

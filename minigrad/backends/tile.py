@@ -560,6 +560,18 @@ class Compiled:
         )
         return results[0] if len(results) == 1 else tuple(results)
 
+    def flat(self, *arrays: Array) -> Array:
+        """A call, for at most three inputs and one output, on arrays that the caller has looked at.
+
+        They have the program's dtype and one shape, are contiguous and aligned, and not empty.
+        """
+        first = arrays[0]
+        y = np.empty(first.shape, self.out_types[0])
+        buffers = [_c.from_buffer(x) for x in arrays]
+        buffers += [_c.ffi.NULL] * (3 - len(buffers))
+        _c._check(_c.lib.mg_run_flat(self._program, first.size, *buffers, _c.from_buffer(y)))
+        return y
+
     def bind(self, *arrays: Array, out: Sequence[Array]) -> Callable[[], None]:
         """A call on these very arrays, for plans: all checks are done now, running it is one foreign call.
 

@@ -157,6 +157,7 @@ def flat(
     place = {x: program.inputs[i] for i, x in enumerate(inputs)}
     stand_in = {x: _FIRST_STAND_IN + i * _STAND_IN_STEP for i, x in enumerate(wanted)}
     results: list[int] = []
+    large = False
     for node, row in zip(nodes, table, strict=True):
         operands: list[tile.Operand] = []
         for x in row:
@@ -168,6 +169,10 @@ def flat(
                 operands.append(stand_in[x])
             else:
                 operands.append(float(number(graph, x)))
+                large = large or not abs(operands[-1]) < _FIRST_STAND_IN / 2
+        large = large or any(type(a) is float and not abs(a) < _FIRST_STAND_IN / 2 for a in node.attrs)
+        if stand_in and large:
+            raise Unsupported("a number as large as those that stand for others")
         if stand_in and all(isinstance(x, float) for x in operands):
             raise Unsupported("a number made of numbers alone")
         results.append(_append(program, node, operands))

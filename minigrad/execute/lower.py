@@ -66,7 +66,8 @@ class Assembler:
     def place(self, v: int) -> Place:
         """Where a value is."""
         found = self.places[v]
-        assert found is not None, f"%{v} has no place"
+        if found is None:  # nobody outside of its group uses it
+            raise Unsupported("a value without a place")
         return found
 
     def add(
@@ -132,8 +133,26 @@ class Assembler:
             self.tile(piece)
         elif piece.kind == "mixed":
             self.mixed(piece)
+        elif piece.kind == "squares":
+            self.squares(group.start)
         else:
             self.node(piece)
+
+    def squares(self, start: int) -> None:
+        """The sum of squared deviations of x from its mean."""
+        nodes = self.graph.nodes
+        x, y = self.dense(nodes[start].inputs[0]), self.place(self.graph.first_node + start + 2)
+        _kind(x)
+        groups = self.groups(x, reduced_dims(nodes[start + 2], x.shape))
+        self.add("squares", x, y, attributes=groups)
+
+    def groups(self, x: Place, dims: Sequence[int]) -> Any:
+        """How the elements that are standardised together lie; Unsupported if the kernel cannot follow."""
+        found = _reduce._groups(np.broadcast_to(np.empty((), x.dtype), x.shape), tuple(dims))
+        if found is None:
+            raise Unsupported("groups that the kernel cannot follow")
+        self.keep.append(found)
+        return found
 
     def node(self, piece: Piece) -> None:
         """A node, perhaps with an epilogue."""
@@ -389,15 +408,14 @@ def _conv2d_weight_grad(asm: Assembler, node: Node, value: int, *_: Any) -> None
 @rule("max_pool2d_index")
 def _max_pool2d_index(asm: Assembler, node: Node, value: int, picked: int | None = None) -> None:
     value = asm.graph.first_node + asm.nodes.start
-    x, index = asm.dense(node.inputs[0]), asm.place(value)
+    x, index = asm.dense(node.inputs[0]), asm.places[value]
     c = _conv._pooling(x.shape, x.dtype, *node.attrs)
     if c is None:
         raise Unsupported("a pooling that numpy has to answer")
     asm.keep.append(c)
-    if picked is None:
-        asm.add("max_pool", x, index, attributes=c, n=(0, 1))
-    else:
-        asm.add("max_pool", x, asm.place(picked), index, attributes=c, n=(1, 1))
+    values = () if picked is None else (asm.place(picked),)
+    places = () if index is None else (index,)
+    asm.add("max_pool", x, *values, *places, attributes=c, n=(len(values), len(places)))
 
 
 @rule("scatter_add")
@@ -578,11 +596,7 @@ def _standardize(asm: Assembler, node: Node, value: int) -> None:
     _kind(x)
     dims, eps = node.attrs
     dims = tuple(d % len(x.shape) for d in dims)
-    shape = np.broadcast_to(np.empty((), x.dtype), x.shape)
-    groups = _reduce._groups(shape, dims)
-    if groups is None:
-        raise Unsupported("groups that the kernel cannot follow")
-    asm.keep.append(groups)
+    groups = asm.groups(x, dims)
     if node.op.name == "standardize":
         asm.add("standardize", x, y, attributes=groups, n=(0, 1, 0), k=eps)
     else:

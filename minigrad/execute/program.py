@@ -338,6 +338,8 @@ class Program:
         back: list[tuple[Any, Any]] = []
         updated = {t for t, _ in graph.updates}
         for k, a in enumerate(arrays):
+            if type(a) is not np.ndarray:  # a scalar of numpy's, whose memory moves
+                arrays[k] = a = np.asarray(a)
             if k in updated and not a.flags.writeable:
                 raise ValueError("assignment destination is read-only")
             if not (a.flags.c_contiguous and a.flags.aligned):
@@ -369,6 +371,11 @@ class Program:
         for a, b in back:
             a[...] = b
         return outputs
+
+    def after_fork(self) -> None:
+        """In a child process: whoever was running this program is not here."""
+        self._lock = threading.RLock()
+        self._running = False
 
     def outputs(self) -> list[Any]:
         """New arrays for the outputs."""
