@@ -453,7 +453,17 @@ class Compiled:
 
     def graph(self, *args: Any, **kwargs: Any) -> Graph:
         """The rewritten graph that a call with these arguments runs."""
-        return run(self.captured(*args, **kwargs).graph, self.passes)
+        return self.rewrite(self.captured(*args, **kwargs).graph)
+
+    def rewrite(self, graph: Graph) -> Graph:
+        """A graph after this function's passes."""
+        return run(graph, self.passes)
+
+    def profile(self, *args: Any, repeats: int = 20, **kwargs: Any) -> Any:
+        """Where a call with these arguments spends its time, see `minigrad.profile`; nothing changes."""
+        from .profiling import profile_compiled
+
+        return profile_compiled(self, args, kwargs, repeats)
 
     def cache_clear(self) -> None:
         """Forget all programs; the next call traces."""

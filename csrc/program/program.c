@@ -65,6 +65,7 @@ static int run(const struct mg_instruction *i, void *const *memory) {
     case MG_DO_STANDARDIZE:
         return mg_standardize(a, p[0], n[0] ? p[3] : NULL, n[0] ? p[4] : NULL, i->k, n[1] ? p[1] : NULL, NULL,
                               n[2] ? p[2] : NULL);
+    case MG_DO_FINITE: return mg_do_finite(i->type, n[0], p[0], p[1]);
     case MG_DO_SQUARES: return mg_moments(a, p[0], NULL, p[1]);
     }
     return MG_EARG;

@@ -616,6 +616,12 @@ def _standardize(asm: Assembler, node: Node, value: int) -> None:
         asm.add("standardize", x, y, y, attributes=groups, n=(0, 0, 1), k=eps)
 
 
+@rule("finite")
+def _finite(asm: Assembler, node: Node, value: int) -> None:
+    x = asm.dense(node.inputs[0])
+    asm.add("finite", x, asm.place(value), type=_kind(x), n=(x.size,))
+
+
 # -- movement ------------------------------------------------------------------------------------------------
 
 

@@ -53,6 +53,3 @@ def node_flops(graph: Graph, node: Node) -> int:
 def flops(graph: Graph) -> int:
     """Floating point operations of all nodes."""
     return sum(node_flops(graph, node) for node in graph.nodes)
-
-
-__all__ = ["bytes_moved", "flops", "node_flops", "step_bytes"]
