@@ -240,8 +240,11 @@ def test_memory_that_the_caller_brings(name, isa):
     x, w, *attrs = NAMED.get(name, ((6, 40, 20, 20), (40, 40, 3, 3), ONE, (1, 1, 1, 1), ONE, 1))
     x, w = arrays((4 * x[0], *x[1:]), w, np.float32)
     y = conv.conv2d(x, w, *attrs)
-    gx = conv.conv2d_input_grad(y, w, x.shape[2:], *attrs)
-    wanted = y, gx, conv.conv2d_weight_grad(x, y, w.shape[2:], *attrs)
+    wanted = (
+        y,
+        conv.conv2d_input_grad(y, w, x.shape[2:], *attrs),
+        conv.conv2d_weight_grad(x, y, w.shape[2:], *attrs),
+    )
     g = conv._geometry(x.shape, w.shape, y.shape, x.dtype, *attrs, None)
     kernels = c.lib.mg_conv2d, c.lib.mg_conv2d_input_grad, c.lib.mg_conv2d_weight_grad
     before = c.num_threads()
