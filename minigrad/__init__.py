@@ -7,8 +7,8 @@
     >>> x.grad
     tensor([2., 4., 6.])
 
-The names are PyTorch's.  `minigrad.nn`, `optim`, `keras`, `data`, `sparse` are loaded when first used, so that
-importing the engine costs little more than importing numpy.
+The names are PyTorch's.  `minigrad.nn`, `optim`, `keras`, `data`, `sparse` are loaded when first used, so
+that importing the engine costs little more than importing numpy.
 """
 
 from __future__ import annotations

@@ -26,7 +26,10 @@ LAYERS: list[tuple[str, list[str]]] = [
     ("gradients", ["autograd", "func", "compiled", "explaining", "drawing"]),
     (
         "library",
-        "sparse nn optim data quantization distillation distributed interpret export".split(),
+        [
+            *("sparse", "nn", "optim", "data"),
+            *("quantization", "distillation", "distributed", "interpret", "export"),
+        ],
     ),
     ("package", ["__init__"]),  # gathers the public names; loads the faces only when they are used
     ("faces", ["keras", "cli", "__main__"]),

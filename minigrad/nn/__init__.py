@@ -9,12 +9,35 @@
     33
 
 `Module` and `Parameter` are in `module`; layers, containers, activations and losses have a file
-each; `functional` has the same things as functions, and `init` the ways to start.
+each, graph networks a package (`graph`); `functional` has the same things as functions, and `init` the ways
+to start.
 """
 
 from . import functional, init
 from .activation import GELU, LeakyReLU, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax, Softplus, Tanh
 from .containers import ModuleDict, ModuleList, Sequential
+from .graph import (
+    APPNP,
+    AttentionalAggregation,
+    ChebConv,
+    DropEdge,
+    EdgeConv,
+    GATConv,
+    GATv2Conv,
+    GCNConv,
+    GINConv,
+    GlobalAttention,
+    GraphConv,
+    JumpingKnowledge,
+    MessagePassing,
+    SAGEConv,
+    SGConv,
+    TopKPooling,
+    dropout_edge,
+    global_add_pool,
+    global_max_pool,
+    global_mean_pool,
+)
 from .layers import (
     AvgPool2d,
     BatchNorm1d,
@@ -32,18 +55,30 @@ from .loss import BCELoss, BCEWithLogitsLoss, CrossEntropyLoss, L1Loss, MSELoss,
 from .module import Module, Parameter
 
 __all__ = [
+    "APPNP",
     "GELU",
+    "AttentionalAggregation",
     "AvgPool2d",
     "BCELoss",
     "BCEWithLogitsLoss",
     "BatchNorm1d",
     "BatchNorm2d",
+    "ChebConv",
     "Conv2d",
     "CrossEntropyLoss",
+    "DropEdge",
     "Dropout",
+    "EdgeConv",
     "Embedding",
     "Flatten",
+    "GATConv",
+    "GATv2Conv",
+    "GCNConv",
+    "GINConv",
+    "GlobalAttention",
+    "GraphConv",
     "Identity",
+    "JumpingKnowledge",
     "L1Loss",
     "LayerNorm",
     "LeakyReLU",
@@ -51,18 +86,26 @@ __all__ = [
     "LogSoftmax",
     "MSELoss",
     "MaxPool2d",
+    "MessagePassing",
     "Module",
     "ModuleDict",
     "ModuleList",
     "NLLLoss",
     "Parameter",
     "ReLU",
+    "SAGEConv",
+    "SGConv",
     "Sequential",
     "SiLU",
     "Sigmoid",
     "Softmax",
     "Softplus",
     "Tanh",
+    "TopKPooling",
+    "dropout_edge",
     "functional",
+    "global_add_pool",
+    "global_max_pool",
+    "global_mean_pool",
     "init",
 ]
