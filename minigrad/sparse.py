@@ -152,6 +152,14 @@ class _Known:
 known = _Known()
 
 
+def grouped(edge_index: Any, array: Array, shape: tuple[int, int]) -> tuple[Pattern, Array]:
+    """Edges by target: a (targets x sources) pattern, and which edge each of its nonzeros is."""
+    made: tuple[Pattern, Array] = known.get(
+        edge_index, ("grouped", shape), lambda: Pattern.of_places(array[1], array[0], shape)
+    )
+    return made
+
+
 def _refused(op: str, error: ValueError) -> Exception:
     return OutOfRangeError(op, str(error), fix="count nodes from 0, and pass how many there are")
 

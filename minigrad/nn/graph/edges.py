@@ -29,7 +29,7 @@ from ...errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError
 from ...mode import Switch
 from ...ops import sparse as ops
 from ...ops.sparse import Pattern
-from ...sparse import CSR, constant, edge_array, known, power, watch, with_diagonal
+from ...sparse import CSR, constant, edge_array, grouped, known, power, watch, with_diagonal
 from ...tensor import Tensor, as_array, wrap
 
 
@@ -120,7 +120,7 @@ def edges(op: str, edge_index: Any, sources: int, targets: int) -> Edges:
                     f"an edge has the {name} {bad}, but there are {count} nodes with features",
                     fix="count nodes from 0, and give x a row for each",
                 )
-        pattern, order = Pattern.of_places(array[1], array[0], (targets, sources))
+        pattern, order = grouped(edge_index, array, (targets, sources))
         places = np.arange(len(order) + 1, dtype=np.int32)
         return Edges(pattern, Pattern.trusted(places, order, len(order)))
 
