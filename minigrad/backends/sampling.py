@@ -2,14 +2,14 @@
 
     >>> import numpy as np
     >>> from minigrad.backends.pattern import Pattern
-    >>> ring = Pattern(np.arange(0, 9, 2), [3, 1, 0, 2, 1, 3, 2, 0], columns=4)     # each node and its neighbours
+    >>> ring = Pattern(np.arange(0, 9, 2), [3, 1, 0, 2, 1, 3, 2, 0], columns=4)     # a ring
     >>> s = sample(ring, np.array([0]), [2, 1], seed=0)
     >>> s.nodes.tolist(), s.after.tolist()
     ([0, 3, 1, 2], [3, 4])
 
 Of every node of a hop at most `fanout` neighbours are drawn, without replacement, by Floyd's algorithm
-(CACM 30, 1987): for j in d - n .. d - 1 take t = random in 0 .. j, or j itself where t is taken already.  What is
-drawn depends on seed, hop and node alone, so batches can be made in any order and by any backend.
+(CACM 30, 1987): for j in d - n .. d - 1 take t = random in 0 .. j, or j itself where t is taken already.
+What is drawn depends on seed, hop and node alone, so batches can be made in any order and by any backend.
 """
 
 from __future__ import annotations
@@ -157,6 +157,4 @@ def _python(graph: Pattern, seeds: Array, fanouts: list[int], seed: int) -> Samp
         after.append(len(nodes))
     starts += [len(edges)] * (len(nodes) + 1 - len(starts))
     pattern = Pattern(np.array(starts), np.array(sources, np.int64), len(nodes))
-    return Sample(
-        np.array(nodes, np.int32), pattern, np.array(edges, np.int32), np.array(after, np.int64)
-    )
+    return Sample(np.array(nodes, np.int32), pattern, np.array(edges, np.int32), np.array(after, np.int64))
