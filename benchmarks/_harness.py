@@ -6,10 +6,11 @@ How it measures, and why:
   one spin on the cores that the other one needs. Here each engine lives in a worker process,
   prepares all of a case, and then the parent lets them run in turn, round after round. Whatever the
   neighbours or the clock of the machine do, they do it to all.
-- **The best of short runs.** A run repeats the call often enough to last a few milliseconds; the
-  figure of an engine is its best run, which is the one that neighbours on the machine disturbed
-  least. (Medians punish whoever was unlucky: engines whose threads wait for each other take
-  milliseconds longer whenever another process wants one core.)
+- **Medians of interleaved rounds.** A run repeats the call often enough to last a few milliseconds,
+  and every round runs each engine once. A run that had to share its cores with another process is
+  repeated, up to `PATIENCE` times: without that, a median says how unlucky an engine was. The figure
+  of an engine is the median over the rounds, the ratio is the ratio of two medians; `--json` also
+  has the best run and every round.
 - **Right before fast.** Before a case is timed, the engines' results must agree with the first
   one's (two fixed random projections in float64). An engine that gives something else is an error,
   not a row in the table.
@@ -32,13 +33,16 @@ The file is then run twice: by you, as the parent, and by the parent with `--wor
 from __future__ import annotations
 
 import argparse
+import html
 import importlib
 import importlib.util
+import itertools
 import json
 import math
 import os
 import platform
 import resource
+import statistics
 import subprocess
 import sys
 import time
@@ -80,6 +84,8 @@ class Engine:
 
     name = ""
     ours = False
+    #: The interpreter that has the engine, if that is another one.
+    python = sys.executable
 
     def environment(self, threads: int) -> dict[str, str]:
         """Variables of the worker process, beyond those that set the number of threads."""
@@ -95,6 +101,10 @@ class Engine:
     def skips(self, case: Case) -> bool:
         """Whether the engine cannot do this case."""
         return False
+
+    def facts(self) -> dict[str, float]:
+        """What else is worth knowing of the case that was prepared last."""
+        return {}
 
 
 class Numpy(Engine):
@@ -137,8 +147,10 @@ class Minigrad(Engine):
 
 
 def fingerprint(result: Any) -> list[float]:
-    """Two random projections of a result and its norm: enough to tell two results apart."""
+    """A short result as it is, two random projections of a long one; and the norm."""
     x = np.asarray(result, np.float64).ravel()
+    if x.size <= 64:
+        return [*x.tolist(), float(np.linalg.norm(x))]
     rng = np.random.default_rng(1)
     return [
         float(x @ rng.standard_normal(x.size)) if x.size < 10**7 else float(x.sum()) for _ in range(2)
@@ -156,14 +168,16 @@ def serve(engine: Engine, threads: int) -> None:
         return
     print(json.dumps({"ready": True}), file=answers)
     call: Call = lambda: None  # noqa: E731
+    case: Case = {}
     count = 1
     for line in sys.stdin:
         order = json.loads(line)
         if order["do"] == "prepare":
-            if engine.skips(order["case"]):
+            case = order["case"]
+            if engine.skips(case):
                 print(json.dumps({"skipped": True}), file=answers)
                 continue
-            call = engine.prepare(order["case"])
+            call = engine.prepare(case)
             proof = fingerprint(call())
             begin = time.perf_counter()
             call()
@@ -180,9 +194,12 @@ def serve(engine: Engine, threads: int) -> None:
             begin = time.perf_counter()
             for _ in range(count):
                 call()
-            seconds = (time.perf_counter() - begin) / count
+            seconds = (time.perf_counter() - begin) / count / case.get("steps", 1)
             preempted = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw - preempted
             print(json.dumps({"seconds": seconds, "preempted": preempted}), file=answers)
+        elif order["do"] == "facts":
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0  # the most it ever held
+            print(json.dumps({"peak memory": peak, **engine.facts()}), file=answers)
         elif order["do"] == "probe":
             print(json.dumps(probe(engine)), file=answers)
 
@@ -217,7 +234,7 @@ class Worker:
         )
         environment = os.environ | dict.fromkeys(names, count) | engine.environment(threads)
         self.process = subprocess.Popen(
-            [sys.executable, script, *sys.argv[1:], "--worker", engine.name, "--threads", count],
+            [engine.python, script, *sys.argv[1:], "--worker", engine.name, "--threads", count],
             env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -263,8 +280,8 @@ def wait_for_quiet() -> None:
             quiet_since = time.monotonic()
 
 
-def compare(workers: list[Worker], case: Case, rounds: int, tolerance: float) -> dict[str, float]:
-    """Seconds per call of every engine that can do the case, in its best run."""
+def compare(workers: list[Worker], case: Case, rounds: int, tolerance: float) -> dict[str, list[float]]:
+    """Seconds per call of every engine that can do the case, in each round."""
     entered: list[Worker] = []
     truth: list[float] = []
     for worker in workers:
@@ -280,13 +297,15 @@ def compare(workers: list[Worker], case: Case, rounds: int, tolerance: float) ->
     seconds: dict[str, list[float]] = {w.engine.name: [] for w in entered}
     for _ in range(rounds):
         for worker in entered:
+            tries = []
             for _ in range(PATIENCE):
                 wait_for_quiet()
                 answer = worker.ask("run")
-                seconds[worker.engine.name].append(answer["seconds"])
+                tries.append((answer["preempted"] > 0, answer["seconds"]))
                 if not answer["preempted"]:
                     break
-    return {name: min(runs) for name, runs in seconds.items()}
+            seconds[worker.engine.name].append(min(tries)[1])  # the quiet one; without any, the best
+    return seconds
 
 
 def main(
@@ -301,7 +320,8 @@ def main(
 ) -> None:
     """Run a benchmark. `flops` or `moved` (bytes) of a case turn times into shares of the machine's limit.
 
-    A case needs a "label". Ratios are best peer / minigrad: above 1 minigrad is faster.
+    A case needs a "label"; "steps" are those that one call takes (1). Ratios are best peer / minigrad:
+    above 1 minigrad is faster.
     """
     parser = parser or argparse.ArgumentParser()
     parser.add_argument(
@@ -310,8 +330,11 @@ def main(
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--only", default="", help="cases whose label contains this")
     parser.add_argument("--json", metavar="FILE", help="write all figures to FILE")
+    parser.add_argument("--plot", metavar="FILE", help="draw the ratios into FILE, an SVG picture")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
+    if options.plot and not options.plot.endswith(".svg"):
+        parser.error(f"--plot draws SVG: name the file {Path(options.plot).stem}.svg")
     if options.worker:
         serve(next(e for e in engines if e.name == options.worker), options.threads[0])
         return
@@ -329,6 +352,8 @@ def main(
             worker.close()
     if options.json:
         Path(options.json).write_text(json.dumps(report, indent=1))
+    if options.plot:
+        Path(options.plot).write_text(picture(Path(script).stem, report["runs"]))
 
 
 def _table(
@@ -351,7 +376,8 @@ def _table(
     print(f"{'':<26}" + "".join(f"{n:>14}" for n in names) + f"{'ratio':>8}{'of peak':>9}")
     rows = []
     for case in cases:
-        seconds = compare(workers, case, rounds, tolerance)
+        runs = compare(workers, case, rounds, tolerance)
+        seconds = {name: statistics.median(times) for name, times in runs.items()}
         mine = min(
             (seconds[w.engine.name] for w in workers if w.engine.ours and w.engine.name in seconds),
             default=math.nan,
@@ -374,12 +400,79 @@ def _table(
             + f"{best / mine:>8.2f}{share:>9.0%}",
             flush=True,
         )
-        rows.append({"case": case, "seconds": seconds, "ratio": best / mine, "share": share})
+        rows.append(
+            {
+                "case": case,
+                "seconds": seconds,
+                "best": {name: min(times) for name, times in runs.items()},
+                "rounds": runs,
+                "ratio": best / mine,
+                "share": share,
+            }
+        )
     known = [r["ratio"] for r in rows if r["ratio"] == r["ratio"]]
     if known:
-        worst = min(rows, key=lambda r: r["ratio"])
+        worst = min((r for r in rows if r["ratio"] == r["ratio"]), key=lambda r: r["ratio"])
         print(
             f"geometric mean of best peer / minigrad: {geometric_mean(known):.2f}x; "
             f"worst {worst['ratio']:.2f}x at {worst['case']['label']}"
         )
     return {"threads": threads, "limits": limits, "rows": rows}
+
+
+# --- a picture ------------------------------------------------------------------------------------
+
+
+def picture(title: str, runs: list[dict[str, Any]]) -> str:
+    """Bars of the ratios on a logarithmic axis, one for each case and number of threads, as SVG.
+
+    Right of the line at 1 minigrad is faster than the best peer, left of it slower.
+
+    >>> row = {"case": {"label": "a & b"}, "ratio": 2.0}
+    >>> svg = picture("bench", [{"threads": 1, "rows": [row]}])
+    >>> svg.startswith("<svg") and "a &amp; b" in svg and "2.00" in svg
+    True
+    """
+    ratios: dict[str, dict[int, float]] = {}
+    for run in runs:
+        for row in run["rows"]:
+            if math.isfinite(row["ratio"]) and row["ratio"] > 0:
+                ratios.setdefault(row["case"]["label"], {})[run["threads"]] = row["ratio"]
+    threads = [run["threads"] for run in runs]
+    colours = dict(zip(threads, itertools.cycle(("#3b6ea5", "#e08a3c", "#5a9e6f", "#8d6ab8")), strict=False))
+    powers = [math.log2(v) for group in ratios.values() for v in group.values()]
+    low, high = min(powers, default=0) - 0.2, max([1.0, *powers])
+    thick, left, width = 9, 190, 460
+    pitch = thick * len(threads) + 5
+    bottom = 44 + pitch * len(ratios)
+    body: list[str] = []
+
+    def at(ratio: float) -> float:
+        return left + (math.log2(ratio) - low) / (high - low) * width
+
+    def text(x: float, y: float, words: str, more: str = "") -> None:
+        body.append(f'<text x="{x:.1f}" y="{y:.1f}" {more}>{html.escape(words)}</text>')
+
+    def box(x: float, y: float, wide: float, tall: float, colour: str) -> None:
+        body.append(f'<rect x="{x:.1f}" y="{y:.1f}" width="{wide:.1f}" height="{tall}" fill="{colour}"/>')
+
+    text(8, 16, f"{title}: time of the best peer / time of minigrad", 'font-size="13"')
+    for i, n in enumerate(threads):
+        box(8 + 90 * i, 23, 9, 9, colours[n])
+        text(21 + 90 * i, 31, f"{n} thread{'s' if n > 1 else ''}")
+    for power in range(math.ceil(low), math.floor(high) + 1):
+        box(at(2.0**power), 40, 1.5 if power == 0 else 0.4, bottom - 40, "#555")
+        text(at(2.0**power), bottom + 13, f"{2.0**power:g}x", 'text-anchor="middle"')
+    for i, (label, group) in enumerate(ratios.items()):
+        top = 42 + pitch * i
+        text(left - 8, top + pitch / 2 + 1, label, 'text-anchor="end"')
+        for n, ratio in group.items():
+            y = top + thick * threads.index(n)
+            box(min(at(1), at(ratio)), y, abs(at(ratio) - at(1)), thick - 1, colours[n])
+            text(left + width + 8, y + 8, f"{ratio:.2f}", f'fill="{colours[n]}"')
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + width + 50}" height="{bottom + 22}" '
+        'font-family="sans-serif" font-size="10">\n<rect width="100%" height="100%" fill="white"/>\n'
+        + "\n".join(body)
+        + "\n</svg>\n"
+    )

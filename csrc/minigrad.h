@@ -64,10 +64,17 @@ struct mg_conv {
     int type, act, algorithm;
     int64_t n, ci, co, groups, h, w, kh, kw, oh, ow;
     int64_t stride[2], dilation[2], pad[4];      /* pad: above, below, left, right */
+    void *work;                                  /* memory to work in, or NULL: then it is allocated, and kept for later */
+    int64_t work_bytes;                          /* calls. Contents do not matter before nor after */
 };
 int mg_conv2d(const struct mg_conv *c, const void *x, const void *w, const void *bias, void *y);
 int mg_conv2d_input_grad(const struct mg_conv *c, const void *g, const void *w, void *x);
 int mg_conv2d_weight_grad(const struct mg_conv *c, const void *x, const void *g, void *w);
+
+/* Bytes of `work` that a direction wants, for as many threads as are set now; given less (because more are set since), it
+ * runs on as many threads as find room, and with room for none is MG_ENOMEM. Negative: a code, negated. */
+enum { MG_CONV_FORWARD = 0, MG_CONV_INPUT_GRAD = 1, MG_CONV_WEIGHT_GRAD = 2 };
+int64_t mg_conv2d_workspace(const struct mg_conv *c, int direction);
 
 /* --- pooling in two dimensions ------------------------------------------------------------------------------- */
 /* n planes of h x w (batch times channels), and of oh x ow. Every window must begin inside the image or its first border;
@@ -203,6 +210,8 @@ int mg_sddmm(int type, int64_t rows, int64_t heads, int64_t features, const int3
 int mg_segment_max(int type, int64_t rows, int64_t features, const int32_t *starts, const int32_t *columns, const void *x, void *y);
 /* y[e] = the softmax of x over the places e = places[k] of row r; each place belongs to one row. */
 int mg_segment_softmax(int type, int64_t rows, int64_t width, const int32_t *starts, const int32_t *places, const void *x, void *y);
+/* y[i] = x[index[i]], rows of `bytes` bytes. */
+int mg_take_rows(int64_t n, int64_t bytes, const int32_t *index, const void *x, void *y);
 /* Group 0 .. n-1 by keys in 0 .. bound-1: group b is order[starts[b]] .. order[starts[b+1]-1], in rising order. MG_EARG for
  * a key out of range. */
 int mg_group(int64_t n, int64_t bound, const int32_t *keys, int32_t *starts, int32_t *order);
@@ -221,6 +230,80 @@ struct mg_sample {
     int64_t *nodes_after;
 };
 int mg_sample_neighbors(struct mg_sample *b);
+
+/* --- whole programs: see program/program.c ----------------------------------------------------------------------- */
+enum {
+    MG_DO_GEMM, MG_DO_LOOP, MG_DO_LANES, MG_DO_MIXED, MG_DO_COPY, MG_DO_CONV, MG_DO_CONV_INPUT_GRAD, MG_DO_CONV_WEIGHT_GRAD,
+    MG_DO_MAX_POOL, MG_DO_MAX_POOL_GRAD, MG_DO_AVG_POOL, MG_DO_AVG_POOL_GRAD, MG_DO_REDUCE, MG_DO_ARG, MG_DO_SOFTMAX,
+    MG_DO_LOGSUMEXP, MG_DO_SOFTMAX_GRAD, MG_DO_CROSS_ENTROPY, MG_DO_CROSS_ENTROPY_GRAD, MG_DO_STANDARDIZE, MG_DO_MOMENTS,
+    MG_DO_GATHER_ROWS, MG_DO_SPMM, MG_DO_SPMM_HEADS, MG_DO_SDDMM, MG_DO_SEGMENT_MAX, MG_DO_SEGMENT_SOFTMAX, MG_DO_TAKE_ROWS
+};
+/* Where an operand lies: `offset` bytes behind memory[base]. */
+struct mg_operand {
+    int64_t base, offset;
+};
+struct mg_instruction {
+    int32_t kernel, operands;      /* an MG_DO_ */
+    const struct mg_operand *operand;
+    const void *attributes;        /* the descriptor of the kernel, where it takes one; below, what others take */
+    int32_t type, which;
+    int64_t n[3];
+    double k;
+};
+struct mg_code {
+    const struct mg_instruction *instructions;
+    int count;
+};
+/* Run instructions first .. stop-1. If one fails, its position is left in *failed. nanoseconds may be NULL, else the time
+ * of each is added to its entry. The instructions are trusted: offsets and sizes are the compiler's business. */
+int mg_program_run(const struct mg_code *code, int first, int stop, void *const *memory, int *failed, int64_t *nanoseconds);
+
+/* Attributes of MG_DO_LOOP: mg_run; the operands are its inputs, then its outputs. */
+struct mg_loop {
+    const struct mg_program *program;
+    int rank;
+    const int64_t *shape, *strides;
+    const int *kept;
+};
+/* Attributes of MG_DO_LANES: one elementwise program over many tensors, such as an optimizer's step over all parameters.
+ * Operands, for each lane: inputs, outputs, scalars. Inputs and outputs of a lane have n[lane] elements, side by side; an
+ * output may be an input if the program does not read that again after having written it. A scalar is one number, which
+ * takes the place of an immediate: patch (step, 0 for k or 1 for k2, scalar, sign). Types as in `program`. */
+enum { MG_MAX_PATCHED = 64 };
+struct mg_patch {
+    int32_t step, second, scalar, sign;
+};
+struct mg_lanes {
+    const struct mg_program *program;
+    int lanes, scalars, patches;
+    const struct mg_patch *patch;
+    const int64_t *n, *first;      /* first[lane]: its first chunk of MG_LANE_CHUNK elements; first[lanes]: how many */
+};
+enum { MG_LANE_CHUNK = 8192 };
+/* Attributes of MG_DO_MIXED: the same for numbers of several types at once; slower, for labels, counters and single numbers.
+ * Operands, for each lane: inputs, then outputs, each of `type` and with n elements, or (apart[i] == 0, inputs only) one. */
+enum { MG_T_F32, MG_T_F64, MG_T_BOOL, MG_T_U8, MG_T_I8, MG_T_I32, MG_T_I64 };
+struct mg_mixed_step {
+    int32_t op, type, dst, a, b, c;   /* an MG_OP_; the type of the result; operands as in mg_step */
+    double k;
+    int64_t i;                        /* of a CONST of an integer type */
+};
+struct mg_mixed {
+    int lanes, inputs, outputs, values, steps;
+    const struct mg_mixed_step *code;
+    const int32_t *type, *apart;      /* types of all values; apart: of inputs */
+    int64_t n;
+};
+/* Attributes of instructions on edges: the pattern of a sparse matrix. */
+struct mg_pattern {
+    int64_t rows;
+    const int32_t *starts, *index;
+};
+/* Attributes of MG_DO_COPY: elements of `size` bytes, both sides strided (in elements). Operands: from, to. */
+struct mg_copy {
+    int size, rank;
+    int64_t shape[8], from[8], to[8];
+};
 
 /* --- what this machine can do, for the benchmarks ------------------------------------------------------------ */
 double mg_probe_fma(int type, double seconds);                           /* FLOP/s on all threads, registers only */

@@ -7,8 +7,8 @@
     >>> x.grad
     tensor([2., 4., 6.])
 
-The names are PyTorch's.  `minigrad.nn`, `optim`, `keras`, `data`, `sparse` are loaded when first used, so
-that importing the engine costs little more than importing numpy.
+The names are PyTorch's.  `minigrad.nn`, `optim`, `keras`, `data` and others are loaded when first used,
+so that importing the engine costs little more than importing numpy.
 """
 
 from __future__ import annotations
@@ -22,7 +22,23 @@ from .backends import backend, backends
 from .backends.user import Registration, register_kernel
 from .errors import Error
 from .ir import Spec, bool_, float32, float64, int8, int32, int64, uint8
-from .ops.contraction import bmm, dot, einsum, matmul, mm, mv, outer
+from .ops.contraction import (
+    addmm,
+    addmv,
+    baddbmm,
+    bmm,
+    cdist,
+    cross,
+    dot,
+    einsum,
+    inner,
+    kron,
+    matmul,
+    mm,
+    mv,
+    outer,
+    tensordot,
+)
 from .ops.creation import (
     arange,
     as_tensor,
@@ -139,7 +155,21 @@ from .ops.movement import (
 )
 from .ops.nn import log_softmax, relu, softmax
 from .ops.reduction import all_ as all
-from .ops.reduction import amax, amin, argmax, argmin, cumsum, logsumexp, mean, prod, std, sum, var
+from .ops.reduction import (
+    amax,
+    amin,
+    argmax,
+    argmin,
+    cumsum,
+    logsumexp,
+    mean,
+    norm,
+    prod,
+    std,
+    sum,
+    var,
+    vector_norm,
+)
 from .ops.reduction import any_ as any
 from .ops.reduction import max_ as max
 from .ops.reduction import min_ as min
@@ -148,7 +178,7 @@ from .tensor import Tensor
 from .trace import trace
 
 if TYPE_CHECKING:
-    from . import data, keras, nn, optim, sparse
+    from . import data, keras, linalg, nn, optim, sparse
     from .compiled import compile
     from .drawing import draw
     from .explaining import explain
@@ -163,6 +193,8 @@ __all__ = [
     "abs",
     "absolute",
     "add",
+    "addmm",
+    "addmv",
     "all",
     "amax",
     "amin",
@@ -175,12 +207,14 @@ __all__ = [
     "autograd",
     "backend",
     "backends",
+    "baddbmm",
     "bernoulli",
     "bmm",
     "bool",
     "bool_",
     "broadcast_to",
     "cat",
+    "cdist",
     "ceil",
     "chunk",
     "clamp",
@@ -190,6 +224,7 @@ __all__ = [
     "concat",
     "concatenate",
     "cos",
+    "cross",
     "cumsum",
     "data",
     "diagonal",
@@ -227,6 +262,7 @@ __all__ = [
     "index_add",
     "index_select",
     "inference_mode",
+    "inner",
     "int",
     "int8",
     "int32",
@@ -236,7 +272,9 @@ __all__ = [
     "isfinite",
     "isnan",
     "keras",
+    "kron",
     "le",
+    "linalg",
     "linspace",
     "log",
     "log1p",
@@ -267,6 +305,7 @@ __all__ = [
     "nn",
     "no_grad",
     "nonzero",
+    "norm",
     "one_hot",
     "ones",
     "ones_like",
@@ -314,6 +353,7 @@ __all__ = [
     "t",
     "tanh",
     "tensor",
+    "tensordot",
     "topk",
     "trace",
     "transpose",
@@ -326,6 +366,7 @@ __all__ = [
     "unflatten",
     "unsqueeze",
     "var",
+    "vector_norm",
     "where",
     "zeros",
     "zeros_like",
@@ -337,7 +378,7 @@ double = float64
 int = int32
 long = int64
 
-_LAZY = ("cli", "data", "keras", "nn", "optim", "sparse")
+_LAZY = ("cli", "data", "keras", "linalg", "nn", "optim", "sparse")
 #: Functions of modules that are loaded when first used.
 _LAZY_FUNCTIONS = {"compile": "compiled", "draw": "drawing", "explain": "explaining"}
 

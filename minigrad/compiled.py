@@ -349,7 +349,7 @@ def _key(leaves: list[Any], mode: Mode) -> tuple[Any, list[Tensor]]:
     """What a program depends on besides the structure of the arguments; and `trace.arguments_of`."""
     arguments: list[Tensor] = []
     grads: list[Tensor] = []
-    parts: list[Any] = [mode.grad, mode.inference]
+    parts: list[Any] = [mode.grad, mode.inference, mode.backend.name]
     for leaf in leaves:
         if isinstance(leaf, Tensor):
             array = leaf._array

@@ -26,6 +26,7 @@ Finding the smallest arena is the NP-hard problem of packing rectangles (dynamic
 
 from __future__ import annotations
 
+from collections.abc import Container, Mapping
 from typing import NamedTuple
 
 from .execute import roots
@@ -102,15 +103,19 @@ def _aligned(size: int) -> int:
     return -(-size // ALIGN) * ALIGN
 
 
-def plan(graph: Graph) -> Plan:
-    """Places for the values of a graph; see the module."""
+def plan(graph: Graph, copied: Container[int] = (), workspace: Mapping[int, int] | None = None) -> Plan:
+    """Places for the values of a graph; see the module.
+
+    copied: values of view operations that have memory of their own.  workspace: bytes that a step, given by
+    the position of its first node, needs while it runs; its place is the offset of value -1 - position.
+    """
     first = graph.first_node
     steps = graph.steps()
     step_of = [k for k, group in enumerate(steps) for _ in range(group.start, group.stop)]
     kept: set[int] = set()
     for group, values in zip(steps, stored_by(graph, steps), strict=True):
         kept.update(values if group.stop - group.start > 1 else [first + group.start])
-    root = roots(graph)
+    root = roots(graph, copied)
     for v in range(first, first + len(graph.nodes)):
         if root[v] != v and v not in kept:
             root[v] = v  # inside of a loop there is no memory to share
@@ -122,13 +127,18 @@ def plan(graph: Graph) -> Plan:
     direct = _direct(graph, step_of, root, steps, outputs)
     values = [v for v in sorted(kept) if root[v] == v and v not in outputs and v not in direct]
     blocks = _share(graph, steps, step_of, values, born, dies, readers)
+    blocks += [
+        Block(0, workspace[group.start], k, k, (-1 - group.start,))
+        for k, group in enumerate(steps)
+        if workspace and group.start in workspace
+    ]
     placed = _place(blocks)
     offset = {v: block.offset for block in placed for v in block.values}
     alive = [0] * (len(steps) + 1)
     for block in placed:
         for k in range(block.first, block.last + 1):
             alive[k] += _aligned(block.size)
-    own = roots(graph)
+    own = roots(graph, copied)
     real = [v for v in range(first, first + len(graph.nodes)) if own[v] == v]
     return Plan(
         tuple(steps),

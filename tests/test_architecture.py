@@ -27,8 +27,16 @@ LAYERS: list[tuple[str, list[str]]] = [
     (
         "library",
         [
-            *("sparse", "nn", "optim", "data"),
-            *("quantization", "distillation", "distributed", "interpret", "export"),
+            "linalg",
+            "sparse",
+            "nn",
+            "optim",
+            "data",
+            "quantization",
+            "distillation",
+            "distributed",
+            "interpret",
+            "export",
         ],
     ),
     ("package", ["__init__"]),  # gathers the public names; loads the faces only when they are used

@@ -73,6 +73,10 @@ MODELS = {
 }
 
 
+#: Small products are numpy's in eager mode and C's in a program: they are added up in another order.
+KERNELS = 2e-6
+
+
 def same(a, b, tolerance=0.0):
     a, b = np.asarray(a), np.asarray(b)
     assert a.dtype == b.dtype
@@ -239,9 +243,9 @@ def test_train_and_eval():
     mg.manual_seed(3)
     a = f(x).detach().numpy()
     mg.manual_seed(3)
-    same(a, model(x).detach().numpy())
+    same(a, model(x).detach().numpy(), KERNELS)
     model.eval()
-    same(f(x).detach().numpy(), model(x).detach().numpy())
+    same(f(x).detach().numpy(), model(x).detach().numpy(), KERNELS)
     model.train()
     f(x)
     assert f.traces == 2
@@ -266,7 +270,7 @@ def test_models_that_are_gone():
     f(model, x)
     other = mlp()
     other[0].weight.assign(other[0].weight.detach() * 2.0)
-    same(f(other, x), other(x).detach())
+    same(f(other, x), other(x).detach(), KERNELS)
 
 
 def test_replaced_state_is_traced_anew():
@@ -284,18 +288,18 @@ def test_replaced_parameters_are_seen_while_the_old_ones_live():
     f = compile(lambda x: model(x).detach())
     f(x)
     model.weight = nn.Parameter(mg.zeros(2, 2))
-    same(f(x), model(x).detach())
+    same(f(x), model(x).detach(), KERNELS)
     g = compile(lambda x: (model(x) + old.sum()).detach())
     model.weight = nn.Parameter(mg.ones(2, 2))
     for _ in range(3):
-        same(g(x), (model(x) + old.sum()).detach())
+        same(g(x), (model(x) + old.sum()).detach(), KERNELS)
     assert g.traces == 1
     whole = nn.Sequential(nn.Linear(2, 2))
     kept = whole[0]
     h = compile(lambda x: whole(x).detach())
     h(x)
     setattr(whole, "0", nn.Linear(2, 2))
-    same(h(x), whole(x).detach())
+    same(h(x), whole(x).detach(), KERNELS)
     assert kept is not whole[0]
 
 
@@ -532,7 +536,7 @@ def test_backward_leaves_gradients():
 
     f = compile(backward)
     for _ in range(4):  # they add up
-        same(f(model), backward(other))
+        same(f(model), backward(other), KERNELS)
         for p, q in zip(model.parameters(), other.parameters(), strict=True):
             np.testing.assert_allclose(p.grad.numpy(), q.grad.numpy(), rtol=1e-6, atol=1e-7)
     assert f.traces == 2
@@ -816,7 +820,7 @@ def test_modules():
     model = mlp()
     f = compile(model)
     x = batches(1)[0][0]
-    same(f(x).detach(), model(x).detach())
+    same(f(x).detach(), model(x).detach(), KERNELS)
     assert next(iter(f.parameters())) is model[0].weight
     with pytest.raises(AttributeError):
         f.no_such_thing  # noqa: B018

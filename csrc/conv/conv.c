@@ -20,11 +20,9 @@
  *             the square root of that.
  * Left out.   FFT convolution (kernels from about 11 x 11 on would gain). */
 #include "../isa.h"
-#include "../pool.h"
-#include "../scratch.h"
+#include "room.h"
 #include "winograd.h"
 
-#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -33,7 +31,7 @@ enum {
     BLOCK_BYTES = 640 << 10,        /* and its weights into L2 */
     BAND_BYTES = 384 << 10,         /* a copied band of rows, beside them */
     PARALLEL_FLOPS = 500000,        /* below this, waking another thread costs more than it saves */
-    TASKS_PER_THREAD = 4,
+    TASKS = 16,                     /* bands into which a large image is cut when there are few images */
     DOTS_MOST = 64,                 /* weight gradient: taps * channels up to which vectors of pixels may be better */
     PIXELS = 512,                   /* weight gradient: pixels between two visits to the sums */
     WINOGRAD_CHANNELS = 32,         /* of a group, on both sides, from which Winograd's path is quicker */
@@ -124,9 +122,24 @@ struct plan {
     int64_t group_weights;
     int64_t bands, band_rows;
     int64_t run;                    /* elements of a channel of the buffer of flat pieces */
-    size_t band_bytes, private_bytes;
-    _Atomic int status;
+    size_t band_bytes;
+    struct mg_room room;
 };
+
+/* The lists of taps, phases and pieces lie at the beginning of the shared memory that the caller brings; else they are
+ * allocated. */
+static size_t list_bytes(const struct mg_conv *c) {
+    const int64_t pieces = least(c->stride[0], most(1, c->h)) * least(c->stride[1], most(1, c->w));
+    return mg_round_up((size_t)(c->kh * c->kw) * (sizeof(struct tap) + sizeof(int64_t[2])) + (size_t)pieces * sizeof(struct piece), MG_LINE);
+}
+static void *open_lists(const struct mg_conv *c, const size_t *need) {
+    if (c->work == NULL || need) return malloc(list_bytes(c));
+    if (c->work_bytes < (int64_t)(list_bytes(c) + MG_LINE)) return NULL;
+    return (void *)mg_round_up((size_t)c->work, MG_LINE);
+}
+static void close_lists(const struct mg_conv *c, const size_t *need, void *lists) {
+    if (c->work == NULL || need) free(lists);
+}
 
 /* Which part of the panels of m rows: all of nearly equal height. */
 static int64_t panels(const struct plan *p) { return ceil_div(p->m, p->mr); }
@@ -239,12 +252,9 @@ static void fill_piece(const struct plan *p, const struct piece *e, int64_t g, i
 static void run_tasks(void *arg, int chunk, int chunks) {
     struct plan *p = arg;
     const int64_t all = p->images * p->groups * p->bands;
-    char *room = mg_scratch(p->private_bytes);
-    if (room == NULL) {
-        atomic_store(&p->status, MG_ENOMEM);
-        return;
-    }
-    for (int64_t u = share(all, chunk, chunks); u < share(all, chunk + 1, chunks); u++) {
+    char *room = mg_room_of(&p->room, chunk);
+    (void)chunks;
+    for (int64_t u; (u = mg_room_take(&p->room)) < all;) {
         const int64_t band = u % p->bands, g = u / p->bands % p->groups, n = u / p->bands / p->groups;
         const int64_t i0 = band * p->band_rows;
         copy_band(p->kernels, &p->in, p->size, p->src + (n * p->groups + g) * p->in.channels * p->in.height * p->in.width * p->size, i0, room);
@@ -259,8 +269,10 @@ static void run_tasks(void *arg, int chunk, int chunks) {
     }
 }
 
-/* Phases of the copy, layout, offsets and blocks, once the taps and pieces are known; then the work. */
-static int execute(struct plan *p, int type) {
+/* Phases of the copy, layout, offsets and blocks, once the taps and pieces are known; then the work, or, if `need` is not
+ * NULL, only how many bytes it needs. */
+static int execute(struct plan *p, const struct mg_conv *c, size_t *need) {
+    const int type = c->type;
     const struct mg_isa *isa = mg_table();
     p->kernels = &isa->conv[type];
     p->size = isa->gemm[type].size;
@@ -278,7 +290,7 @@ static int execute(struct plan *p, int type) {
     in->columns = columns + high[1] - in->low[1];
     const int64_t above = high[0] - in->low[0];
 
-    /* Bands: small enough to stay in L2, enough of them to keep every thread busy. */
+    /* Bands: small enough to stay in L2, enough of them to keep threads busy. */
     const int64_t tasks = p->images * p->groups;
     double flops = 0;
     for (int i = 0; i < p->pieces; i++)
@@ -288,7 +300,7 @@ static int execute(struct plan *p, int type) {
     const int64_t fitting = row_bytes * (double)(rows + above) <= BAND_BYTES ? rows
                             : most(least(rows, 4), (int64_t)(BAND_BYTES / row_bytes) - above);
     p->bands = ceil_div(rows, fitting);
-    if (threads > 1 && tasks < 2 * threads) p->bands = most(p->bands, least(rows, ceil_div(TASKS_PER_THREAD * threads, tasks)));
+    if (flops >= PARALLEL_FLOPS && tasks < TASKS / 2) p->bands = most(p->bands, least(rows, ceil_div(TASKS, tasks)));
     p->band_rows = ceil_div(rows, p->bands);
     p->bands = ceil_div(rows, p->band_rows);
     in->rows = p->band_rows + above;
@@ -320,22 +332,27 @@ static int execute(struct plan *p, int type) {
     p->group_weights = weights;
 
     const size_t slack = (size_t)(2 * p->vl * p->size);
-    size_t packed, buffer, private, total;
+    size_t packed, buffer, shared;
     if (__builtin_mul_overflow((size_t)(in->plane * p->size), (size_t)in->channels, &p->band_bytes) ||
         __builtin_mul_overflow((size_t)(p->run * p->size), (size_t)p->m, &buffer) ||
         __builtin_mul_overflow((size_t)(weights * p->size), (size_t)p->groups, &packed))
         return MG_ESIZE;
     p->band_bytes = mg_round_up(p->band_bytes + slack, MG_LINE);
-    if (__builtin_add_overflow(p->band_bytes, buffer + MG_LINE, &private)) return MG_ESIZE;
-    p->private_bytes = private = mg_round_up(private, MG_LINE);
-    if (__builtin_add_overflow(private, packed, &total) || __builtin_add_overflow(total, (size_t)offsets * 4 + 2 * MG_LINE, &total))
+    packed = mg_round_up(packed, MG_LINE);
+    if (__builtin_add_overflow(packed, (size_t)offsets * sizeof *p->offset + MG_LINE, &shared) ||
+        __builtin_add_overflow(p->band_bytes, buffer + MG_LINE, &p->room.own_bytes))
         return MG_ESIZE;
-    /* What all threads read lies behind the private part of this thread: when it takes its own part of the work and asks
-     * for less, it is given the beginning of the same block. */
-    char *room = mg_scratch(total);
-    if (room == NULL) return MG_ENOMEM;
-    p->packed = room + private;
-    p->offset = (int32_t *)(p->packed + mg_round_up(packed, MG_LINE));
+    const size_t lists = list_bytes(c);
+    p->room.own_bytes = mg_round_up(p->room.own_bytes, MG_LINE);
+    p->room.shared_bytes = mg_round_up(shared + lists, MG_LINE);
+    if (need) {
+        *need = mg_room_bytes(&p->room, threads);
+        return *need ? MG_OK : MG_ESIZE;
+    }
+    const int status = mg_room_open(&p->room, threads, c->work, c->work_bytes);
+    if (status != MG_OK) return status;
+    p->packed = p->room.shared + lists;
+    p->offset = (int32_t *)(p->packed + packed);
     for (int i = 0; i < p->pieces; i++) {
         struct piece *e = &p->piece[i];
         int32_t *o = p->offset + e->offsets;
@@ -351,9 +368,8 @@ static int execute(struct plan *p, int type) {
     }
     const int64_t units = p->groups * panels(p);
     mg_parallel(pack_weights, p, (int)(packed < 65536 ? 1 : least(units, threads)));
-    const int64_t all = tasks * p->bands;
-    mg_parallel(run_tasks, p, (int)(threads == 1 ? 1 : least(all, TASKS_PER_THREAD * threads)));
-    return p->status;
+    mg_room_run(&p->room, run_tasks, p, tasks * p->bands);
+    return MG_OK;
 }
 
 /* The number of the phase (y, x) among those that are copied; a new one is added. */
@@ -423,12 +439,13 @@ static int takes_winograd(const struct mg_conv *c) {
 
 /* --- forward ------------------------------------------------------------------------------------------------------ */
 
-int mg_conv2d(const struct mg_conv *c, const void *x, const void *w, const void *bias, void *y) {
+static int forward(const struct mg_conv *c, const void *x, const void *w, const void *bias, void *y, size_t *need) {
     int status = check(c);
     if (status != MG_OK) return status;
     if (c->n == 0 || c->co == 0 || c->oh == 0 || c->ow == 0) return MG_OK;
     const int64_t ci = c->ci / c->groups, co = c->co / c->groups, pixels = c->oh * c->ow;
     if (is_product(c) && bias == NULL && ci > 0) {
+        if (need) return MG_OK;
         const struct mg_gemm g = {
             .type = c->type, .act = c->act, .m = co, .n = pixels, .k = ci, .a = w, .rsa = ci, .csa = 1, .b = x, .rsb = pixels,
             .csb = 1, .c = y, .rsc = pixels, .csc = 1, .alpha = 1, .batch_rank = 2, .batch = {c->n, c->groups},
@@ -436,15 +453,16 @@ int mg_conv2d(const struct mg_conv *c, const void *x, const void *w, const void 
         return mg_gemm(&g);
     }
     const int64_t taps = c->kh * c->kw;
+    size_t winograd = 0;   /* what that path needs; the other one stands by for results that are not finite */
     if (takes_winograd(c)) {
         const struct mg_winograd k = {
             .type = c->type, .act = c->act, .images = c->n, .groups = c->groups, .channels = ci, .height = c->h, .width = c->w,
             .out_channels = co, .out_height = c->oh, .out_width = c->ow, .top = c->pad[0], .left = c->pad[2], .wo = 9 * ci,
-            .wc = 9, .wg = 9 * ci * co, .x = x, .w = w, .bias = bias, .y = y};
-        status = mg_winograd(&k);
-        if (status != MG_NOT_FINITE) return status;
+            .wc = 9, .wg = 9 * ci * co, .x = x, .w = w, .bias = bias, .y = y, .work = c->work, .work_bytes = c->work_bytes};
+        status = mg_winograd(&k, need ? &winograd : NULL);
+        if (status != MG_NOT_FINITE && !(need && status == MG_OK)) return status;
     }
-    struct tap *tap = malloc((size_t)taps * (sizeof *tap + sizeof(int64_t[2])));
+    struct tap *tap = open_lists(c, need);
     if (tap == NULL) return MG_ENOMEM;
     struct piece piece = {.rows = c->oh, .columns = c->ow, .taps = taps};
     struct plan p = {
@@ -459,47 +477,46 @@ int mg_conv2d(const struct mg_conv *c, const void *x, const void *w, const void 
         const int64_t qy = floor_div(v, c->stride[0]), qx = floor_div(u, c->stride[1]);
         tap[t] = (struct tap){qy, qx, t, find_phase(&p.in, v - qy * c->stride[0], u - qx * c->stride[1])};
     }
-    status = execute(&p, c->type);
-    free(tap);
+    status = execute(&p, c, need);
+    if (need && *need < winograd) *need = winograd;
+    close_lists(c, need, tap);
     return status;
 }
 
 /* --- input gradient ----------------------------------------------------------------------------------------------- */
 
-int mg_conv2d_input_grad(const struct mg_conv *c, const void *g, const void *w, void *x) {
+static int input_grad(const struct mg_conv *c, const void *g, const void *w, void *x, size_t *need) {
     int status = check(c);
     if (status != MG_OK) return status;
     if (c->n == 0 || c->ci == 0 || c->h == 0 || c->w == 0) return MG_OK;
     const int64_t ci = c->ci / c->groups, co = c->co / c->groups, pixels = c->oh * c->ow, taps = c->kh * c->kw;
     if (c->co == 0 || pixels == 0) {
-        memset(x, 0, (size_t)(c->n * c->ci * c->h * c->w) * (c->type == MG_F32 ? 4 : 8));
+        if (need == NULL) memset(x, 0, (size_t)(c->n * c->ci * c->h * c->w) * (c->type == MG_F32 ? 4 : 8));
         return MG_OK;
     }
     if (is_product(c)) {
+        if (need) return MG_OK;
         const struct mg_gemm p = {
             .type = c->type, .m = ci, .n = pixels, .k = co, .a = w, .rsa = 1, .csa = ci, .b = g, .rsb = pixels, .csb = 1, .c = x,
             .rsc = pixels, .csc = 1, .alpha = 1, .batch_rank = 2, .batch = {c->n, c->groups}, .batch_a = {0, co * ci},
             .batch_b = {c->co * pixels, co * pixels}, .batch_c = {c->ci * pixels, ci * pixels}};
         return mg_gemm(&p);
     }
+    size_t winograd = 0;
     if (takes_winograd(c)) {   /* at stride 1, the forward direction with the kernel turned round */
         const struct mg_winograd k = {
             .type = c->type, .turned = 1, .images = c->n, .groups = c->groups, .channels = co, .height = c->oh, .width = c->ow,
             .out_channels = ci, .out_height = c->h, .out_width = c->w, .top = 2 - c->pad[0], .left = 2 - c->pad[2], .wo = 9,
-            .wc = 9 * ci, .wg = 9 * ci * co, .x = g, .w = w, .y = x};
-        status = mg_winograd(&k);
-        if (status != MG_NOT_FINITE) return status;
+            .wc = 9 * ci, .wg = 9 * ci * co, .x = g, .w = w, .y = x, .work = c->work, .work_bytes = c->work_bytes};
+        status = mg_winograd(&k, need ? &winograd : NULL);
+        if (status != MG_NOT_FINITE && !(need && status == MG_OK)) return status;
     }
     /* Pixels of x in phase (ry, rx) of the stride see the taps with (r + pad - k * dilation) a multiple of the stride. */
     const int64_t sy = c->stride[0], sx = c->stride[1], ny = least(sy, c->h), nx = least(sx, c->w);
     if (ny * nx > INT32_MAX / 64) return MG_ESIZE;
-    struct tap *tap = malloc((size_t)taps * sizeof *tap);
-    struct piece *piece = malloc((size_t)(ny * nx) * sizeof *piece);
-    if (tap == NULL || piece == NULL) {
-        free(tap);
-        free(piece);
-        return MG_ENOMEM;
-    }
+    struct piece *piece = open_lists(c, need);
+    if (piece == NULL) return MG_ENOMEM;
+    struct tap *tap = (struct tap *)(piece + ny * nx);
     int64_t whole[1][2] = {{0, 0}};
     struct plan p = {
         .images = c->n, .groups = c->groups, .m = ci, .height = c->h, .width = c->w, .out_stride = {sy, sx}, .wm = taps,
@@ -517,10 +534,10 @@ int mg_conv2d_input_grad(const struct mg_conv *c, const void *g, const void *w, 
             e->taps = p.taps - e->first_tap;
             e->steps = e->taps * co;
         }
-    if (p.taps == 0) memset(x, 0, (size_t)(c->n * c->ci * c->h * c->w) * (c->type == MG_F32 ? 4 : 8));
-    else status = execute(&p, c->type);
-    free(tap);
-    free(piece);
+    if (p.taps > 0) status = execute(&p, c, need);
+    else if (need == NULL) memset(x, 0, (size_t)(c->n * c->ci * c->h * c->w) * (c->type == MG_F32 ? 4 : 8));
+    if (need && *need < winograd) *need = winograd;
+    close_lists(c, need, piece);
     return status;
 }
 
@@ -546,8 +563,8 @@ struct weight_plan {
     int64_t parts, shares;          /* shares: of the panels */
     int64_t sums;                   /* elements of the sums of one group in one part */
     char *partial;                  /* [part][group][panel][pair][width] or, with dots, [part][group][channel][pair] */
-    size_t band_bytes, panel_bytes, segment_bytes, private_bytes;
-    _Atomic int status;
+    size_t band_bytes, panel_bytes;
+    struct mg_room room;
 };
 
 static const char *row_of(const struct weight_plan *p, const char *band, int64_t pair) {
@@ -624,12 +641,9 @@ static void run_weight_task(const struct weight_plan *p, int64_t g, int64_t part
 static void run_weight_tasks(void *arg, int chunk, int chunks) {
     struct weight_plan *p = arg;
     const int64_t all = p->groups * p->parts * p->shares, units = p->dots ? p->co : p->panels;
-    char *room = mg_scratch(p->private_bytes);
-    if (room == NULL) {
-        atomic_store(&p->status, MG_ENOMEM);
-        return;
-    }
-    for (int64_t u = share(all, chunk, chunks); u < share(all, chunk + 1, chunks); u++) {
+    char *room = mg_room_of(&p->room, chunk);
+    (void)chunks;
+    for (int64_t u; (u = mg_room_take(&p->room)) < all;) {
         const int64_t q = u % p->shares, part = u / p->shares % p->parts, g = u / p->shares / p->parts;
         const int64_t j0 = share(units, q, p->shares), j1 = share(units, q + 1, p->shares);
         if (j0 < j1) run_weight_task(p, g, part, j0, j1, room);
@@ -663,17 +677,17 @@ static void gather_weights(void *arg, int chunk, int chunks) {
     }
 }
 
-int mg_conv2d_weight_grad(const struct mg_conv *c, const void *x, const void *g, void *w) {
+static int weight_grad(const struct mg_conv *c, const void *x, const void *g, void *w, size_t *need) {
     int status = check(c);
     if (status != MG_OK) return status;
     const int64_t ci = c->ci / c->groups, co = c->co / c->groups, taps = c->kh * c->kw, pairs = ci * taps;
     const int size = c->type == MG_F32 ? 4 : 8;
     if (c->co == 0 || ci == 0) return MG_OK;
     if (c->n == 0 || c->oh == 0 || c->ow == 0) {
-        memset(w, 0, (size_t)(c->co * pairs * size));
+        if (need == NULL) memset(w, 0, (size_t)(c->co * pairs * size));
         return MG_OK;
     }
-    struct tap *tap = malloc((size_t)taps * (sizeof *tap + sizeof(int64_t[2])));
+    struct tap *tap = open_lists(c, need);
     if (tap == NULL) return MG_ENOMEM;
     const struct mg_isa *isa = mg_table();
     struct weight_plan p = {
@@ -703,39 +717,55 @@ int mg_conv2d_weight_grad(const struct mg_conv *c, const void *x, const void *g,
     p.panels = ceil_div(co, p.width);
     p.sums = p.dots ? co * pairs : p.panels * p.width * pairs;
 
-    size_t band, partial, private, total;
+    size_t partial, band;
+    status = MG_ESIZE;
     if (__builtin_mul_overflow(in->rows, in->columns, &in->image) || !product_fits(in->image, in->phases, ci + 1, p.chunk_images) ||
-        !product_fits(p.sums, c->groups, 1, 1)) {
-        free(tap);
-        return MG_ESIZE;
-    }
+        !product_fits(p.sums, c->groups, 1, 1))
+        goto done;
     in->plane = spread(in->image * in->phases + p.vl, size);
     p.parts = most(1, least(least(PARTIALS, c->n), (6 << 20) / most(1, p.sums * c->groups * size)));
     if (c->groups >= 16) p.parts = 1;
     const double flops = 2.0 * (double)c->n * (double)pairs * (double)c->co * (double)pixels;
     const int threads = flops < PARALLEL_FLOPS ? 1 : mg_num_threads();
-    p.shares = threads == 1 ? 1 : least(p.dots ? ceil_div(co, 2) : p.panels, ceil_div(2 * threads, p.parts * c->groups));
+    p.shares = flops < PARALLEL_FLOPS ? 1 : least(p.dots ? ceil_div(co, 2) : p.panels, ceil_div(PARTIALS, p.parts * c->groups));
     band = mg_round_up((size_t)(in->plane * ci * p.chunk_images * size), MG_LINE);
     const int64_t longest = ceil_div(p.dots ? co : p.panels, p.shares) + 1;
     p.panel_bytes = p.dots ? (size_t)longest * (size_t)(pairs * p.vl * size)
                            : (size_t)(p.chunk_images * p.chunk_rows * c->ow * p.width * size);
     p.panel_bytes = mg_round_up(p.panel_bytes, MG_LINE);
     p.band_bytes = band;
-    p.private_bytes = private = mg_round_up(band + p.panel_bytes + (size_t)(p.chunk_images * p.chunk_rows) * sizeof(int64_t), MG_LINE);
+    p.room.own_bytes = mg_round_up(band + p.panel_bytes + (size_t)(p.chunk_images * p.chunk_rows) * sizeof(int64_t), MG_LINE);
     if (__builtin_mul_overflow((size_t)(p.sums * c->groups * size), (size_t)p.parts, &partial) ||
-        __builtin_add_overflow(private, partial + MG_LINE, &total)) {
-        free(tap);
-        return MG_ESIZE;
+        __builtin_add_overflow(partial, list_bytes(c) + MG_LINE, &p.room.shared_bytes))
+        goto done;
+    p.room.shared_bytes = mg_round_up(p.room.shared_bytes, MG_LINE);
+    if (need) {
+        *need = mg_room_bytes(&p.room, threads);
+        status = *need ? MG_OK : MG_ESIZE;
+        goto done;
     }
-    char *room = mg_scratch(total);   /* the parts of all threads lie behind the private part of this one, as in execute() */
-    if (room == NULL) status = MG_ENOMEM;
-    else {
-        p.partial = room + private;
-        const int64_t all = c->groups * p.parts * p.shares;
-        mg_parallel(run_weight_tasks, &p, (int)(threads == 1 ? 1 : least(all, TASKS_PER_THREAD * threads)));
-        mg_parallel(gather_weights, &p, (int)(threads == 1 ? 1 : least(c->groups * (p.dots ? 1 : p.panels), threads)));
-        status = p.status;
-    }
-    free(tap);
+    status = mg_room_open(&p.room, threads, c->work, c->work_bytes);
+    if (status != MG_OK) goto done;
+    p.partial = p.room.shared + list_bytes(c);
+    mg_room_run(&p.room, run_weight_tasks, &p, c->groups * p.parts * p.shares);
+    mg_parallel(gather_weights, &p, (int)least(c->groups * (p.dots ? 1 : p.panels), threads));
+done:
+    close_lists(c, need, tap);
     return status;
+}
+
+/* --- the ABI ------------------------------------------------------------------------------------------------------ */
+
+int mg_conv2d(const struct mg_conv *c, const void *x, const void *w, const void *bias, void *y) {
+    return forward(c, x, w, bias, y, NULL);
+}
+int mg_conv2d_input_grad(const struct mg_conv *c, const void *g, const void *w, void *x) { return input_grad(c, g, w, x, NULL); }
+int mg_conv2d_weight_grad(const struct mg_conv *c, const void *x, const void *g, void *w) { return weight_grad(c, x, g, w, NULL); }
+
+int64_t mg_conv2d_workspace(const struct mg_conv *c, int direction) {
+    size_t need = 0;
+    const int status = direction == MG_CONV_FORWARD      ? forward(c, NULL, NULL, NULL, NULL, &need)
+                       : direction == MG_CONV_INPUT_GRAD ? input_grad(c, NULL, NULL, NULL, &need)
+                                                         : weight_grad(c, NULL, NULL, NULL, &need);
+    return status == MG_OK ? (int64_t)need : -status;
 }

@@ -14,13 +14,11 @@
  *             not finite is reported, not returned.
  * Left out.   F(2x2, 3x3): 2.25 times fewer multiplications, but its transforms eat the gain. Weight gradient. */
 #include "winograd.h"
-#include "../pool.h"
-#include "../scratch.h"
+#include "room.h"
 
-#include <stdatomic.h>
 #include <string.h>
 
-enum { ELEMENTS = 36, TILES = 32, STEPS = 384, CHUNKS_PER_THREAD = 4 };
+enum { ELEMENTS = 36, TILES = 32, STEPS = 384 };
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -40,6 +38,7 @@ struct work {
     int64_t in_width, out_width;        /* pixels in a row of the turned images */
     size_t in_bytes, out_bytes, line_bytes, v_bytes, m_bytes;
     char *u;                            /* [group][36][panel][channel][nr] */
+    struct mg_room room;
     _Atomic int status;
 };
 
@@ -130,14 +129,11 @@ static void run(void *arg, int chunk, int chunks) {
     struct work *k = arg;
     const struct mg_winograd *p = k->p;
     const int64_t all = p->groups * k->image_tasks * k->row_tasks;
-    char *in = mg_scratch(k->in_bytes + k->out_bytes + k->line_bytes + k->v_bytes + k->m_bytes);
-    if (in == NULL) {
-        atomic_store(&k->status, MG_ENOMEM);
-        return;
-    }
+    char *in = mg_room_of(&k->room, chunk);
+    (void)chunks;
     char *out = in + k->in_bytes, *line = out + k->out_bytes, *v = line + k->line_bytes, *m = v + k->v_bytes;
     memset(in, 0, k->in_bytes);   /* its borders stay zero */
-    for (int64_t u = share(all, chunk, chunks); u < share(all, chunk + 1, chunks); u++) {
+    for (int64_t u; (u = mg_room_take(&k->room)) < all;) {
         if (atomic_load_explicit(&k->status, memory_order_relaxed) != MG_OK) return;
         const int64_t r0 = u % k->row_tasks * k->rows, rows = least(k->rows, k->down - r0);
         const int64_t n0 = u / k->row_tasks % k->image_tasks * k->images, n1 = least(n0 + k->images, p->images);
@@ -154,7 +150,7 @@ static void run(void *arg, int chunk, int chunks) {
     }
 }
 
-int mg_winograd(const struct mg_winograd *p) {
+int mg_winograd(const struct mg_winograd *p, size_t *need) {
     const struct mg_isa *isa = mg_table();
     struct work k = {.p = p, .kernels = &isa->conv[p->type], .gemm = &isa->gemm[p->type], .size = isa->gemm[p->type].size,
                      .vl = isa->gemm[p->type].vl};
@@ -175,20 +171,24 @@ int mg_winograd(const struct mg_winograd *p) {
     k.m_apart = (tiles * k.os / k.vl | 1) * k.vl;
     k.u_apart = (p->channels * k.os / k.vl | 1) * k.vl;
 
-    size_t u_bytes, total;
+    size_t u_bytes;
     if (__builtin_mul_overflow((size_t)(k.u_apart * k.size * ELEMENTS), (size_t)p->groups, &u_bytes)) return MG_ESIZE;
     k.in_bytes = mg_round_up((size_t)((4 * k.rows + 2) * k.in_width * k.vl * k.size), MG_LINE);
     k.out_bytes = mg_round_up((size_t)(4 * k.out_width * k.vl * k.size), MG_LINE);
     k.line_bytes = mg_round_up((size_t)(k.vl * (k.out_width + k.vl) * k.size), MG_LINE);
     k.v_bytes = (size_t)(ELEMENTS * k.v_apart * k.size);
     k.m_bytes = (size_t)(ELEMENTS * k.m_apart * k.size);
-    const size_t own = k.in_bytes + k.out_bytes + k.line_bytes + k.v_bytes + k.m_bytes;
-    if (__builtin_add_overflow(own, u_bytes, &total)) return MG_ESIZE;
-    char *room = mg_scratch(total);   /* the transformed weights lie behind this thread's own part */
-    if (room == NULL) return MG_ENOMEM;
-    k.u = room + own;
+    k.room.own_bytes = mg_round_up(k.in_bytes + k.out_bytes + k.line_bytes + k.v_bytes + k.m_bytes, MG_LINE);
+    k.room.shared_bytes = mg_round_up(u_bytes, MG_LINE);
     const int threads = mg_num_threads();
+    if (need) {
+        *need = mg_room_bytes(&k.room, threads);
+        return *need ? MG_OK : MG_ESIZE;
+    }
+    const int status = mg_room_open(&k.room, threads, p->work, p->work_bytes);
+    if (status != MG_OK) return status;
+    k.u = k.room.shared;
     mg_parallel(transform_weights, &k, (int)least(p->groups * ceil_div(p->out_channels, k.vl), threads));
-    mg_parallel(run, &k, (int)least(p->groups * k.image_tasks * k.row_tasks, threads == 1 ? 1 : CHUNKS_PER_THREAD * threads));
+    mg_room_run(&k.room, run, &k, p->groups * k.image_tasks * k.row_tasks);
     return k.status;
 }

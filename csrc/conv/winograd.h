@@ -12,13 +12,14 @@ struct mg_winograd {
     int64_t top, left;
     int64_t wo, wc, wg;                                     /* strides of w: output channel, input channel, group */
     const void *x, *w, *bias;
-    void *y;
+    void *y, *work;                                         /* work: see struct mg_conv */
+    int64_t work_bytes;
 };
 
 enum { MG_NOT_FINITE = -1 };
 
 /* MG_OK, a code, or MG_NOT_FINITE: somewhere a NaN or an infinity came out, and y must be computed in another way, as the
- * transforms carry it to places where it does not belong. */
-int mg_winograd(const struct mg_winograd *p);
+ * transforms carry it to places where it does not belong. If `need` is not NULL, only the bytes of work memory are told. */
+int mg_winograd(const struct mg_winograd *p, size_t *need);
 
 #endif

@@ -34,16 +34,29 @@ struct arrays {
     void *x, *w, *bias, *g, *y, *gx, *gw, *first_y, *first_gx, *first_gw;
 };
 
-static void run(const void *arg) {
-    const struct arrays *a = arg;
-    const size_t size = size_of(a->c.type);
+/* The three directions in memory of their own, or in what they ask for: exactly so much, for this number of threads. */
+static void directions(const struct arrays *a, int brought) {
+    struct mg_conv c = a->c;
+    const size_t size = size_of(c.type);
     blank(a->y, (size_t)a->ny * size), blank(a->gx, (size_t)a->nx * size), blank(a->gw, (size_t)a->nw * size);
-    CHECK(mg_conv2d(&a->c, a->x, a->w, a->with_bias ? a->bias : NULL, a->y) == MG_OK, "status");
-    CHECK(mg_conv2d_input_grad(&a->c, a->g, a->w, a->gx) == MG_OK, "status");
-    CHECK(mg_conv2d_weight_grad(&a->c, a->x, a->g, a->gw) == MG_OK, "status");
+    for (int direction = MG_CONV_FORWARD; direction <= MG_CONV_WEIGHT_GRAD; direction++) {
+        c.work_bytes = mg_conv2d_workspace(&c, direction);
+        CHECK(c.work_bytes >= 0, "workspace");
+        void *work = brought ? malloc((size_t)c.work_bytes + 1) : NULL;
+        c.work = work ? (char *)work + 1 : NULL;
+        CHECK((direction == MG_CONV_FORWARD      ? mg_conv2d(&c, a->x, a->w, a->with_bias ? a->bias : NULL, a->y)
+               : direction == MG_CONV_INPUT_GRAD ? mg_conv2d_input_grad(&c, a->g, a->w, a->gx)
+                                                 : mg_conv2d_weight_grad(&c, a->x, a->g, a->gw)) == MG_OK, "status");
+        free(work);
+    }
     same_bits(a->first_y, a->y, (size_t)a->ny * size, words(&a->c));
     same_bits(a->first_gx, a->gx, (size_t)a->nx * size, words(&a->c));
     same_bits(a->first_gw, a->gw, (size_t)a->nw * size, words(&a->c));
+}
+
+static void run(const void *arg) {
+    directions(arg, 0);
+    directions(arg, 1);
 }
 
 static int64_t places(int64_t size, int64_t pads, int64_t kernel, int64_t stride, int64_t dilation) {

@@ -33,6 +33,7 @@ _MARK = object()
 NAMES = {
     **dict.fromkeys([f"numpy.{core}.multiarray._reconstruct" for core in ("core", "_core")], "new array"),
     **dict.fromkeys([f"numpy.{core}.multiarray.scalar" for core in ("core", "_core")], "scalar"),
+    **dict.fromkeys([f"numpy.{core}.numeric._frombuffer" for core in ("core", "_core")], "buffer"),
     "numpy.ndarray": "ndarray",
     "numpy.dtype": "dtype",
     **dict.fromkeys(
@@ -242,6 +243,11 @@ class _Machine:
             self.push([])
         elif function == "encode" and arguments[1:] == ("latin1",):
             self.push(arguments[0].encode("latin-1"))
+        elif function == "buffer":
+            raw, kind, shape, order = arguments
+            array = _Array()
+            array.value = _native(raw, kind.dtype(), shape, order)
+            self.push(array)
         elif function == "scalar":
             raw = arguments[1] if isinstance(arguments[1], bytes) else arguments[1].encode("latin-1")
             self.push(np.frombuffer(raw, arguments[0].dtype())[0].item())
@@ -263,8 +269,7 @@ class _Machine:
         elif isinstance(target, _Array):
             _, shape, kind, fortran, raw = state
             raw = raw if isinstance(raw, bytes) else raw.encode("latin-1")
-            target.value = np.frombuffer(raw, kind.dtype()).reshape(shape, order="F" if fortran else "C")
-            target.value = target.value.astype(kind.dtype().newbyteorder("="))
+            target.value = _native(raw, kind.dtype(), shape, "F" if fortran else "C")
         elif isinstance(target, Sparse):
             attributes = state[0] if isinstance(state, tuple) else state
             for name, value in attributes.items():
@@ -273,6 +278,11 @@ class _Machine:
                     setattr(target, short, value)
         else:
             raise _refused(f"the state of a {type(target).__name__}")
+
+
+def _native(raw: bytes, dtype: Any, shape: tuple[int, ...], order: Any) -> Array:
+    """An array of these bytes, in this machine's byte order."""
+    return np.frombuffer(raw, dtype).reshape(shape, order=order).astype(dtype.newbyteorder("="))
 
 
 def _long(raw: bytes) -> int:
@@ -318,6 +328,7 @@ _STEPS: dict[str, Any] = {
     "C": lambda m: m.push(m.take(m.number("<B"))),
     "B": lambda m: m.push(m.take(m.number("<I"))),
     "\x8e": lambda m: m.push(m.take(m.number("<Q"))),
+    "\x96": lambda m: m.push(m.take(m.number("<Q"))),
     "]": lambda m: m.push([]),
     "l": lambda m: m.push(m.marked()),
     "a": lambda m: m.append([m.stack.pop()]),

@@ -16,7 +16,7 @@ then writes the graph's updates into the arrays it was given.  What it returns b
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 import numpy as np
@@ -61,11 +61,15 @@ def interpret(graph: Graph) -> Run:
     return run
 
 
-def roots(graph: Graph) -> list[int]:
-    """For each value, the value in whose memory it may lie: itself, unless a view made it."""
-    root = list(range(graph.first_node))
-    for position, node in enumerate(graph.nodes):
-        root.append(root[node.inputs[0]] if node.op.view else graph.first_node + position)
+def roots(graph: Graph, copied: Container[int] = ()) -> list[int]:
+    """For each value, the value in whose memory it may lie: itself, unless a view made it.
+
+    copied: values of view operations that are stored by themselves all the same.
+    """
+    first = graph.first_node
+    root = list(range(first))
+    for v, node in enumerate(graph.nodes, first):
+        root.append(root[node.inputs[0]] if node.op.view and v not in copied else v)
     return root
 
 
@@ -96,8 +100,17 @@ def failure(node: Node, error: Exception, inputs: list[Any]) -> Exception:
     return kind(node.op.name, f"{problem} (given {given}{place})", fix=fix)
 
 
-#: By name; `program`, the executor in C, will be entered here.
-EXECUTORS: dict[str, Callable[[Graph], Run]] = {"interpret": interpret}
+def program(graph: Graph) -> Run:
+    """The graph as a program in C, see `execute.program`; interpreted on another backend than C's."""
+    if current().backend.name != "c":
+        return interpret(graph)
+    from .program import Program
+
+    return Program(graph)
+
+
+#: By name; the last is the fastest.
+EXECUTORS: dict[str, Callable[[Graph], Run]] = {"interpret": interpret, "program": program}
 
 
 def get_executor(name: str | Callable[[Graph], Run] | None) -> Callable[[Graph], Run]:

@@ -13,8 +13,10 @@ each, graph networks a package (`graph`); `functional` has the same things as fu
 to start.
 """
 
+from . import clip as utils  # PyTorch's name for where these functions are
 from . import functional, init
 from .activation import GELU, LeakyReLU, LogSoftmax, ReLU, Sigmoid, SiLU, Softmax, Softplus, Tanh
+from .clip import clip_grad_norm_, clip_grad_value_
 from .containers import ModuleDict, ModuleList, Sequential
 from .graph import (
     APPNP,
@@ -102,10 +104,13 @@ __all__ = [
     "Softplus",
     "Tanh",
     "TopKPooling",
+    "clip_grad_norm_",
+    "clip_grad_value_",
     "dropout_edge",
     "functional",
     "global_add_pool",
     "global_max_pool",
     "global_mean_pool",
     "init",
+    "utils",
 ]

@@ -31,9 +31,9 @@ from ..errors import ArgumentError, DTypeError, Refusal, ShapeError
 from ..ir import Shape, Spec, broadcast_shapes
 from ..tape import hooks
 from ..tensor import Tensor
-from .elementwise import mul
-from .movement import _permute, _reshape, unsqueeze
-from .reduction import _sum
+from .elementwise import mul, where
+from .movement import _fits, _permute, _reshape, one_dim, stack, unsqueeze
+from .reduction import _sum, vector_norm
 
 
 def _matmul_shape(input: Spec, other: Spec, transpose_input: bool, transpose_other: bool) -> Spec:
@@ -381,3 +381,158 @@ def einsum(equation: str, *operands: Any) -> Tensor:
         x, term = _pair(x, term, other, other_term, set(output) | later)
     x, term = _sum_out(x, term, set(output))
     return _order(x, term, output)
+
+
+# -- built on matmul ---------------------------------------------------------------------------------
+
+
+def _scaled(op: str, input: Tensor, product: Tensor, beta: float, alpha: float) -> Tensor:
+    for name, value in (("beta", beta), ("alpha", alpha)):
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise DTypeError(op, f"{name} is a {type(value).__name__}", fix="pass a Python number")
+    if not _fits(input.shape, product.shape):
+        raise ShapeError(
+            op,
+            f"shape {input.shape} of the first operand does not broadcast to {product.shape}, "
+            "the shape of the product",
+            fix="its sizes must be those of the product, or 1",
+        )
+    scaled = product if alpha == 1 else product * alpha
+    if beta == 0:  # NaN and Inf of an input that is not wanted do not spread
+        return scaled
+    return (input if beta == 1 else input * beta) + scaled
+
+
+@method("addmm")
+def addmm(input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """beta * input + alpha * mat1 @ mat2, for matrices (n, k) and (k, m) and an input that broadcasts.
+
+    With beta = 0 the input is not read, so its NaN do not spread.
+    Raises ShapeError if the shapes do not fit.
+    """
+    return _scaled("addmm", input, mm(mat1, mat2), beta, alpha)
+
+
+@method("addmv")
+def addmv(input: Tensor, mat: Tensor, vec: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """beta * input + alpha * mat @ vec, for (n, k) and (k,); see `addmm`."""
+    return _scaled("addmv", input, mv(mat, vec), beta, alpha)
+
+
+@method("baddbmm")
+def baddbmm(input: Tensor, batch1: Tensor, batch2: Tensor, *, beta: float = 1, alpha: float = 1) -> Tensor:
+    """beta * input + alpha * batch1 @ batch2, for (b, n, k) and (b, k, m); see `addmm`."""
+    return _scaled("baddbmm", input, bmm(batch1, batch2), beta, alpha)
+
+
+@method("inner")
+def inner(input: Tensor, other: Tensor) -> Tensor:
+    """Products summed over the last dimensions: shape input.shape[:-1] + other.shape[:-1].
+
+    A 0-d operand scales the other.  Raises ShapeError if the last sizes differ.
+    """
+    if not input.ndim or not other.ndim:
+        return mul(input, other)
+    if input.shape[-1] != other.shape[-1]:
+        raise ShapeError(
+            "inner",
+            f"the last sizes of shapes {input.shape} and {other.shape} differ",
+            fix="the last dimensions are summed over together: make them equal",
+        )
+    return tensordot(input, other, ([-1], [-1]))
+
+
+def tensordot(a: Tensor, b: Tensor, dims: int | tuple[Sequence[int], Sequence[int]] = 2) -> Tensor:
+    """Products summed over pairs of dimensions: the last `dims` of a with the first of b, or those named.
+
+    `dims` is a number, or two lists of equally many dimensions.  What is left of a comes first, then
+    what is left of b.  Raises ShapeError if sizes of a pair differ.
+    """
+    if isinstance(dims, int) and not isinstance(dims, bool):
+        if not 0 <= dims <= min(a.ndim, b.ndim):
+            raise ArgumentError(
+                "tensordot",
+                f"dims {dims} for shapes {a.shape} and {b.shape}",
+                fix="give at most their number",
+            )
+        first, second = list(range(a.ndim - dims, a.ndim)), list(range(dims))
+    elif isinstance(dims, (tuple, list)) and len(dims) == 2:
+        first = [one_dim("tensordot", d, a.ndim) for d in dims[0]]
+        second = [one_dim("tensordot", d, b.ndim) for d in dims[1]]
+    else:
+        raise ArgumentError("tensordot", f"dims {dims!r}", fix="give a number or two lists of dimensions")
+    sizes = [a.shape[d] for d in first], [b.shape[d] for d in second]
+    if sizes[0] != sizes[1] or len({*first}) != len(first) or len({*second}) != len(second):
+        raise ShapeError(
+            "tensordot",
+            f"sizes {tuple(sizes[0])} of dims {first} and {tuple(sizes[1])} of dims {second} do not pair up "
+            f"in shapes {a.shape} and {b.shape}",
+            fix="name each dimension once, in pairs of equal size",
+        )
+    rest_a = [d for d in range(a.ndim) if d not in first]
+    rest_b = [d for d in range(b.ndim) if d not in second]
+    shape = [a.shape[d] for d in rest_a] + [b.shape[d] for d in rest_b]
+    summed = math.prod(sizes[0])
+    rows = math.prod(a.shape[d] for d in rest_a)
+    columns = math.prod(b.shape[d] for d in rest_b)
+    x = _reshape(_permute(a, (*rest_a, *first)), (rows, summed))
+    y = _reshape(_permute(b, (*second, *rest_b)), (summed, columns))
+    return _reshape(_matmul(x, y), tuple(shape))
+
+
+@method("kron")
+def kron(input: Tensor, other: Tensor) -> Tensor:
+    """The Kronecker product: every element of input times the whole of other, as numpy's."""
+    ndim = max(input.ndim, other.ndim)
+    a = (1,) * (ndim - input.ndim) + input.shape
+    b = (1,) * (ndim - other.ndim) + other.shape
+    x = _reshape(input, tuple(s for size in a for s in (size, 1)))
+    y = _reshape(other, tuple(s for size in b for s in (1, size)))
+    return _reshape(mul(x, y), tuple(p * q for p, q in zip(a, b, strict=True)))
+
+
+@method("cross")
+def cross(input: Tensor, other: Tensor, dim: int | None = None) -> Tensor:
+    """Cross products of vectors of size 3 along `dim`: unless given, the first dimension of that size.
+
+    Shapes broadcast.  (`linalg.cross` takes the last dimension by default, which is the safer choice.)
+    Raises ShapeError if there is no such dimension.
+    """
+    at = dim
+    if at is None:
+        at = next((i - input.ndim for i, size in enumerate(input.shape) if size == 3), -1)
+    for x in (input, other):
+        if not x.ndim or x.shape[one_dim("cross", at, x.ndim)] != 3:
+            raise ShapeError(
+                "cross", f"shape {x.shape} has not size 3 along dim {at}", fix="name the dimension of size 3"
+            )
+    a, b = ([part.squeeze(at) for part in x.split(1, at)] for x in (input, other))
+    y = [a[(i + 1) % 3] * b[(i + 2) % 3] - a[(i + 2) % 3] * b[(i + 1) % 3] for i in range(3)]
+    return stack(y, at)
+
+
+#: From this many rows on each side, distances come from a matrix product (as in PyTorch).
+_ROWS_FOR_A_PRODUCT = 25
+
+
+def cdist(x1: Tensor, x2: Tensor, p: float = 2.0) -> Tensor:
+    """The p-norm distances (..., n, m) of all rows of x1 (..., n, d) from all rows of x2 (..., m, d).
+
+    For p = 2 and more than 25 rows on each side, |a|^2 + |b|^2 - 2 a.b, which is fast and needs no array
+    of n * m * d, but loses digits where distances are small beside the vectors; otherwise from the
+    differences.  The gradient of a distance of 0 is 0.
+    """
+    if min(x1.ndim, x2.ndim) < 2 or x1.shape[-1] != x2.shape[-1]:
+        raise ShapeError(
+            "cdist",
+            f"shapes {x1.shape} and {x2.shape}",
+            fix="pass (..., n, d) and (..., m, d) with the same d",
+        )
+    if not p >= 0:
+        raise ArgumentError("cdist", f"p {p}", fix="give a number of at least 0, or inf")
+    if p == 2 and min(x1.shape[-2], x2.shape[-2]) > _ROWS_FOR_A_PRODUCT:
+        squares = (x1 * x1).sum(-1, keepdim=True) + (x2 * x2).sum(-1).unsqueeze(-2)
+        rest = squares - 2.0 * matmul_transposed(x1, x2)
+        far = rest > 0.0
+        return where(far, where(far, rest, 1.0).sqrt(), 0.0)
+    return vector_norm(unsqueeze(x1, -2) - unsqueeze(x2, -3), p, -1)

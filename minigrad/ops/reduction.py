@@ -19,6 +19,7 @@ numpy sums pairwise along the fast axis: the error grows with log n, not n (High
 
 from __future__ import annotations
 
+import builtins
 import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -329,6 +330,106 @@ def amin(
     """The smallest element over dimensions; equal ones share the gradient."""
     dim = pick_dim("amin", dim, axis)
     return _amin(input, all_dims("amin", dim, input.ndim), bool(keepdim or keepdims))
+
+
+def _norm_kernel(input: Any, ord: float, dims: Shape, keepdim: bool) -> Any:
+    size = np.abs(input)
+    if ord == 2.0:
+        y = np.sqrt(np.sum(input * input, axis=dims, keepdims=keepdim))
+    elif ord == 1.0:
+        y = np.sum(size, axis=dims, keepdims=keepdim)
+    elif math.isinf(ord):
+        y = (np.max if ord > 0 else np.min)(size, axis=dims, keepdims=keepdim)
+    elif ord == 0.0:
+        y = np.sum(input != 0, axis=dims, keepdims=keepdim)
+    else:
+        y = np.power(np.sum(np.power(size, ord), axis=dims, keepdims=keepdim), 1.0 / ord)
+    return np.asarray(y, input.dtype)
+
+
+def _norm_shape(input: Spec, ord: float, dims: Shape, keepdim: bool) -> Spec:
+    _keep_float(input, dims, keepdim)
+    return _some(input, dims, keepdim) if math.isinf(ord) or ord < 0 else _keep(input, dims, keepdim)
+
+
+def _norm_rule(g: Tensor, y: Tensor, input: Tensor, x_shape: Shape, ord: float, dims: Shape) -> Tensor:
+    # d y / d x = sign(x) (|x| / y)^(p - 1).  Where it does not exist (x = 0) it is taken to be 0.
+    if ord == 0.0:
+        return input * 0.0
+    if ord == 1.0:
+        return input.sign() * _spread(g, x_shape, dims)
+    if math.isinf(ord):
+        hit = (input.abs() == _spread(y, x_shape, dims)).to(input.dtype)
+        share = unreduced(g, x_shape, dims) / _sum(hit, dims, True)
+        return input.sign() * hit * share
+    zero = y == 0.0
+    safe = where(zero, 1.0, y)
+    if ord == 2.0:
+        return input * _spread(where(zero, 0.0, g / safe), x_shape, dims)
+    factor = _spread(where(zero, 0.0, g * safe ** (1.0 - ord)), x_shape, dims)
+    nothing = input == 0.0
+    size = where(nothing, 1.0, input.abs())
+    return where(nothing, 0.0, input.sign() * size ** (ord - 1.0) * factor)
+
+
+_vector_norm = primitive(
+    "vector_norm",
+    kind="reduction",
+    inputs=("input",),
+    attrs=("ord", "dims", "keepdim"),
+    kernel=_norm_kernel,
+    shape=_norm_shape,
+    vjp=(_norm_rule,),
+    samples=lambda rng: (
+        [
+            ((_away_from_zero(rng, shape),), (p, dims, keep))
+            for p in (2.0, 1.0, 3.0, math.inf, -math.inf, 0.5, 0.0)
+            for shape, dims, keep in (((3, 4), (0, 1), False), ((2, 3, 2), (1,), True))
+        ]
+        + [((np.zeros((0, 3)),), (2.0, (0,), False)), ((np.float64(-2.0),), (2.0, (), False))]
+    ),
+    doc="sum(|x|^ord)^(1/ord) over some dimensions; for inf the largest |x|, for 0 the count of non-zeros",
+)
+
+
+def _away_from_zero(rng: Any, shape: Shape) -> Any:
+    values = rng.permutation(math.prod(shape)).reshape(shape) / 8.0 + 0.25
+    return values * rng.choice([-1.0, 1.0], shape)
+
+
+def vector_norm(
+    x: Tensor, ord: float = 2, dim: int | Sequence[int] | None = None, keepdim: bool = False
+) -> Tensor:
+    """(sum |x|^ord)^(1/ord) over all dimensions or those of `dim`; inf and -inf: largest and smallest |x|.
+
+    0 counts the elements that are not 0 (without a gradient).  At x = 0, where a norm has no derivative,
+    the gradient is 0, as in PyTorch.  Raises DTypeError for integers.
+    """
+    if isinstance(ord, bool) or not isinstance(ord, (int, float)) or math.isnan(ord):
+        raise ArgumentError("vector_norm", f"ord {ord!r}", fix="give a number, inf or -inf")
+    return _vector_norm(x, builtins.float(ord), all_dims("vector_norm", dim, x.ndim), bool(keepdim))
+
+
+@method("norm")
+def norm(
+    input: Tensor,
+    p: float | str | None = "fro",
+    dim: int | Sequence[int] | None = None,
+    keepdim: bool = False,
+) -> Tensor:
+    """The p-norm of all elements, or along `dim`; "fro" and None are 2, "nuc" sums singular values.
+
+    Raises DTypeError for integers, ArgumentError for another p.
+    """
+    if p in ("fro", None):
+        p = 2.0
+    if p == "nuc":
+        from .linalg import matrix_norm
+
+        return matrix_norm(input, "nuc", (-2, -1) if dim is None else dim, keepdim)  # type: ignore[arg-type]
+    if isinstance(p, str):
+        raise ArgumentError("norm", f"p {p!r}", fix="use a number, inf, -inf, 'fro' or 'nuc'")
+    return vector_norm(input, 2.0 if p is None else p, dim, keepdim)
 
 
 def _index_shape(input: Spec, dim: int | None, keepdim: bool) -> Spec:

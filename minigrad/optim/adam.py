@@ -35,18 +35,31 @@ from typing import Any
 
 import numpy as np
 
-from ..tensor import Tensor, wrap
-from .base import Array, Group, Kernels, Optimizer, Pair, as_number, betas, number, zeros_for
+from ..errors import ArgumentError
+from ..tensor import Tensor
+from .base import (
+    Array,
+    Group,
+    Kernels,
+    Optimizer,
+    Pair,
+    average,
+    average_square,
+    betas,
+    count,
+    counter,
+    number,
+    zeros_for,
+)
 
 
 class Adam(Optimizer):
-    """Adam; weight_decay is added to the gradient (L2).
+    """Adam; weight_decay is added to the gradient (L2), or shrinks the weights if it is decoupled.
 
     Raises ArgumentError for negative lr, eps or weight_decay, and for betas outside [0, 1).
     """
 
-    #: Whether weight decay shrinks the weights directly (AdamW) or is added to the gradient.
-    decoupled = False
+    elementwise = True
 
     def __init__(
         self,
@@ -58,6 +71,7 @@ class Adam(Optimizer):
         amsgrad: bool = False,
         *,
         maximize: bool = False,
+        decoupled_weight_decay: bool = False,
     ) -> None:
         defaults = {
             "lr": lr,
@@ -66,6 +80,7 @@ class Adam(Optimizer):
             "weight_decay": weight_decay,
             "amsgrad": amsgrad,
             "maximize": maximize,
+            "decoupled_weight_decay": decoupled_weight_decay,
         }
         super().__init__(params, defaults)
 
@@ -88,10 +103,10 @@ class Adam(Optimizer):
                 _begin(array, state)
             if amsgrad and "max_exp_avg_sq" not in state:
                 state["max_exp_avg_sq"] = zeros_for(array)
-            count = state["step"]._array
+            taken = state["step"]._array
             top = (state["max_exp_avg_sq"]._array,) if amsgrad else ()
-            entry = (p, g, count, array, state["exp_avg"]._array, state["exp_avg_sq"]._array, *top)
-            parts.setdefault((array.dtype, int(count) + 1), []).append(entry)
+            entry = (p, g, taken, array, state["exp_avg"]._array, state["exp_avg_sq"]._array, *top)
+            parts.setdefault((array.dtype, int(taken) + 1), []).append(entry)
         beta1, beta2 = map(float, group["betas"])
         left: list[Pair] = []
         for i, ((_, t), part) in enumerate(parts.items()):
@@ -102,10 +117,11 @@ class Adam(Optimizer):
                 continue
             c2 = (1 - beta2**t) ** 0.5
             eps = self.scaled_eps(float(group["eps"]), c2) / c2  # the kernel divides sqrt(v) by c2
-            lr, decay, maximize = float(group["lr"]), float(group["weight_decay"]), bool(group["maximize"])
-            stepper.adam(t, lr, (beta1, beta2), eps, decay, self.decoupled, maximize)
-            for count in counts:
-                count += 1
+            lr, decay = float(group["lr"]), float(group["weight_decay"])
+            decoupled, maximize = bool(group["decoupled_weight_decay"]), bool(group["maximize"])
+            stepper.adam(t, lr, (beta1, beta2), eps, decay, decoupled, maximize)
+            for taken in counts:
+                taken += 1
         return left
 
     def update(self, p: Array, g: Array, state: dict[str, Any], group: Group) -> None:
@@ -113,28 +129,13 @@ class Adam(Optimizer):
         s = self.scratch(p)
         lr = self.hyper(group, "lr")
         beta1, beta2 = self.hyper(group, "betas", 0), self.hyper(group, "betas", 1)
-        if self.choice(group, "maximize"):
-            g = np.negative(g, out=self.scratch(p, 1))
-        if self.choice(group, "weight_decay"):
-            decay = self.hyper(group, "weight_decay")
-            if self.decoupled:
-                np.multiply(p, 1 - lr * decay, out=p)
-            else:
-                np.multiply(p, decay, out=s)
-                g = np.add(s, g, out=self.scratch(p, 1))
+        g = self.descent(p, g, group, self.choice(group, "decoupled_weight_decay"))
         if not state:
             _begin(p, state)
-        count = state["step"]._array
-        count += 1
-        t = as_number(count)
+        t = count(state)
         m, v = state["exp_avg"]._array, state["exp_avg_sq"]._array
-        np.multiply(g, 1 - beta1, out=s)
-        np.multiply(m, beta1, out=m)
-        np.add(m, s, out=m)
-        np.multiply(g, g, out=s)
-        np.multiply(s, 1 - beta2, out=s)
-        np.multiply(v, beta2, out=v)
-        np.add(v, s, out=v)
+        average(m, g, beta1, s)
+        average_square(v, g, beta2, s)
         if self.choice(group, "amsgrad"):
             if "max_exp_avg_sq" not in state:
                 state["max_exp_avg_sq"] = zeros_for(p)
@@ -151,15 +152,13 @@ class Adam(Optimizer):
 
 def _begin(p: Array, state: dict[str, Any]) -> None:
     """The state before the first step."""
-    state["step"] = wrap(np.zeros((), np.int64))
+    state["step"] = counter()
     state["exp_avg"] = zeros_for(p)
     state["exp_avg_sq"] = zeros_for(p)
 
 
 class AdamW(Adam):
     """Adam with decoupled weight decay."""
-
-    decoupled = True
 
     def __init__(
         self,
@@ -172,4 +171,19 @@ class AdamW(Adam):
         *,
         maximize: bool = False,
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize)
+        super().__init__(
+            params,
+            lr,
+            betas,
+            eps,
+            weight_decay,
+            amsgrad,
+            maximize=maximize,
+            decoupled_weight_decay=True,
+        )
+
+    def check(self, group: Group) -> None:
+        """Raise ArgumentError if a hyper-parameter is out of range."""
+        super().check(group)
+        if not group["decoupled_weight_decay"]:
+            raise ArgumentError(self._name, "the weight decay is not decoupled", fix="use Adam for that")

@@ -8,9 +8,12 @@ recorded, and on a small model the cost of a step is the cost of the calls.  `sc
 update arrays to compute in, so that a step allocates nothing.  Under a trace the same `update` gets
 registers (see `registers`), and what it would have computed becomes part of the graph.
 
-Where the backend has kernels that step many parameters in one pass over memory, `together` hands them
-what they can take, and `update` is left the rest.  An optimizer that defines `update` alone has no such
-`together`.
+**All parameters at once.**  Where the backend has kernels that step many parameters in one pass over
+memory, `together` hands them what they can take.  For the rest, `in_blocks` does what numpy allows: if a
+rule is `elementwise`, it cannot tell one long array from many short ones, so small parameters are laid
+end to end and updated as one, and large ones are cut into pieces that stay in the cache while the
+formulas pass over them.  An optimizer that defines `update` alone has neither: `update` is called for
+each parameter.
 
 Hyper-parameters are read from the group at every step, so a schedule only has to write
 `optimizer.param_groups[0]["lr"]`.  A learning rate may be a 0-d tensor.  `update` reads the numbers
@@ -28,6 +31,7 @@ follows the former, and is traced anew when one of the latter is another.
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from operator import is_
@@ -46,6 +50,15 @@ Array = np.ndarray[Any, Any]
 Group = dict[str, Any]
 #: A parameter and its gradient.
 Pair = tuple[Tensor, Array]
+
+#: So many elements are updated at a time: a dozen arrays of them fit into a second-level cache.
+BLOCK = 1 << 14
+
+#: What a group may hold beside the hyper-parameters: the notes of schedules.
+NOTES = ("initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum", "swa_lr")
+
+#: Settings that PyTorch saves and that only choose between its implementations.
+_TORCH_ONLY = ("foreach", "fused", "capturable", "differentiable")
 
 
 class Stepper(Protocol):
@@ -94,10 +107,15 @@ class Optimizer:
     #: What errors call it: the name of the class, unless it sets another.
     _name: ClassVar[str] = "Optimizer"
 
+    #: Whether `update` computes each element from the elements at the same place alone.
+    elementwise: ClassVar[bool] = False
+
     def __init_subclass__(cls) -> None:
         cls._name = cls.__dict__.get("_name", cls.__name__)
-        if "update" in cls.__dict__ and "together" not in cls.__dict__:
-            cls.together = Optimizer.together  # type: ignore[method-assign]
+        if "update" in cls.__dict__:  # what held for the rule that it replaces need not hold for it
+            cls.elementwise = cls.__dict__.get("elementwise", False)
+            if "together" not in cls.__dict__:
+                cls.together = Optimizer.together  # type: ignore[method-assign]
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
         self.defaults = defaults
@@ -106,6 +124,8 @@ class Optimizer:
         self._scratch: dict[tuple[Any, ...], Array] = {}
         self._steppers: dict[tuple[int, int], tuple[list[Any], Stepper | None]] = {}
         self._generation = 0  # changes when groups or the state are others than before
+        self._stepped = False  # which schedules want to know
+        self._watch: Watch | None = None
         if isinstance(params, (Tensor, Mapping)):
             raise DTypeError(
                 self._name, f"the parameters are one {type(params).__name__}", fix="pass a list: [parameter]"
@@ -150,7 +170,7 @@ class Optimizer:
         group = dict(param_group)
         if "params" not in group:
             raise ArgumentError(self._name, "a group has no 'params'", fix='write {"params": tensors, ...}')
-        unknown = [key for key in group if key not in ("params", "initial_lr", *self.defaults)]
+        unknown = [key for key in group if key not in ("params", *NOTES, *self.defaults)]
         if unknown:
             raise ArgumentError(
                 self._name,
@@ -207,8 +227,12 @@ class Optimizer:
         if closure is not None:
             with enable_grad():
                 loss = closure()
+        watch = self._watch
+        if watch is not None:
+            watch.look(self._name)
         trace = current().trace
         if trace is not None:
+            self._stepped = True
             self._trace_step(trace)
             return loss
         where = None
@@ -225,15 +249,134 @@ class Optimizer:
                 if type(grad._array) is Symbol:
                     grad._concrete(f"{self._name}.step")
                 pairs.append((p, grad._array))
-            if pairs and where is None:
+            if not pairs:
+                continue
+            if where is None:
                 where = here()
+                if not self._stepped:
+                    self._stepped, self._watch = True, Watch(pairs[0][0])
             for p, _ in pairs:
                 p._touch(where)
             if kernels is not None:
                 pairs = self.together(kernels, pairs, group)
+            if self.elementwise:
+                pairs = self.in_blocks(pairs, group)
             for p, g in pairs:
                 update(p._array, g, states[p], group)
+        if where is None:
+            self._nothing_to_do()
         return loss
+
+    def _nothing_to_do(self) -> None:
+        """No parameter has a gradient: say so, once."""
+        params = [p for group in self.param_groups for p in group["params"]]
+        if params and not any(p.requires_grad for p in params):
+            raise GradientError(
+                f"{self._name}.step",
+                f"none of the {len(params)} parameters requires grad, so nothing would ever change",
+                fix="call requires_grad_() on what is to be learned, or make it an nn.Parameter",
+            )
+        if not self._stepped and self._watch is None:
+            self._stepped = True
+            warnings.warn(
+                f"{self._name}.step: no parameter has a gradient, so nothing changes; call backward() on "
+                "the loss first",
+                stacklevel=3,
+            )
+
+    def in_blocks(self, pairs: list[Pair], group: Group) -> list[Pair]:
+        """Update parameters of a group by an elementwise rule, many small ones or a piece of a large
+        one at a time; returns those that are left."""
+        small: dict[Any, list[Pair]] = {}
+        left: list[Pair] = []
+        for p, g in pairs:
+            array, state = p._array, self.state[p]
+            if not array.ndim:  # its moments are 0-d like its numbers
+                left.append((p, g))
+            elif array.size < BLOCK:
+                numbers = [(name, None if t._array.ndim else t._array.item()) for name, t in state.items()]
+                small.setdefault((array.dtype, *numbers), []).append((p, g))
+            elif all(x.flags.c_contiguous for x in (array, *(t._array for t in state.values()))):
+                self._piecewise(p, g, group)
+            else:
+                left.append((p, g))
+        for part in small.values():
+            while part:
+                count = size = 0
+                while count < len(part) and size < BLOCK:
+                    size += part[count][0]._array.size
+                    count += 1
+                if count == 1:
+                    left.append(part[0])
+                else:
+                    self._end_to_end(part[:count], size, group)
+                del part[:count]
+        return left
+
+    def _end_to_end(self, pairs: list[Pair], size: int, group: Group) -> None:
+        """Update small parameters of equal numbers in their state as one array."""
+        arrays = [p._array for p, _ in pairs]
+        dtype = arrays[0].dtype
+
+        def gather(parts: Iterable[Array], name: Any) -> Array:
+            key = ((size,), dtype, name)
+            found = self._scratch.get(key)
+            if found is None:
+                found = self._scratch[key] = np.empty(size, dtype)
+            return np.concatenate([part.reshape(-1) for part in parts], out=found)
+
+        states = [self.state[p] for p, _ in pairs]
+        first, whole = states[0], dict[str, Any]()
+        for name, t in first.items():
+            if t._array.ndim:
+                whole[name] = wrap(gather([state[name]._array for state in states], name))
+            else:
+                whole[name] = wrap(t._array.copy())
+        flat = gather(arrays, "p")
+        self.update(flat, gather([g for _, g in pairs], "g"), whole, group)
+        stop = 0
+        for array, state in zip(arrays, states, strict=True):
+            start, stop = stop, stop + array.size
+            array[...] = flat[start:stop].reshape(array.shape)
+            for name, t in whole.items():
+                value = t._array
+                part = value if not value.ndim else value[start:stop].reshape(array.shape)
+                if name in state:
+                    state[name]._array[...] = part
+                else:
+                    state[name] = wrap(part.copy())
+
+    def _piecewise(self, p: Tensor, g: Array, group: Group) -> None:
+        """Update a large parameter piece by piece."""
+        array, state = p._array.reshape(-1), self.state[p]
+        g = g.reshape(-1)
+        before = {name: t._array.reshape(-1) if t._array.ndim else t._array for name, t in state.items()}
+        for start in range(0, array.size, BLOCK):
+            cut = slice(start, start + BLOCK)
+            piece = {name: wrap(x[cut] if x.ndim else x.copy()) for name, x in before.items()}
+            self.update(array[cut], g[cut], piece, group)
+            for name, t in piece.items():
+                if name not in state:  # the first piece of the first step
+                    shape = p._array.shape if t._array.ndim else ()
+                    state[name] = wrap(np.empty(shape, t._array.dtype))
+                whole = state[name]._array
+                if not whole.ndim:
+                    whole[...] = t._array  # the same after each piece
+                elif name not in before:
+                    whole.reshape(-1)[cut] = t._array
+
+    def descent(self, p: Array, g: Array, group: Group, decoupled: bool = False) -> Array:
+        """The gradient to descend along: turned round (maximize), and with the weight decay added or,
+        if that is decoupled, taken from `p` at once.  Uses scratch 0 and 1."""
+        if self.choice(group, "maximize"):
+            g = np.negative(g, out=self.scratch(p, 1))
+        if self.choice(group, "weight_decay"):
+            decay = self.hyper(group, "weight_decay")
+            if decoupled:
+                np.multiply(p, 1 - self.hyper(group, "lr") * decay, out=p)
+            else:
+                g = np.add(np.multiply(p, decay, out=self.scratch(p)), g, out=self.scratch(p, 1))
+        return g
 
     def stepper(
         self, kernels: Kernels, key: tuple[int, int], params: list[Array], *state: list[Array]
@@ -248,7 +391,8 @@ class Optimizer:
         return known[1]
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_scratch": {}, "_steppers": {}}  # copies and pickles make their own
+        # copies and pickles make their own
+        return {**self.__dict__, "_scratch": {}, "_steppers": {}, "_watch": None}
 
     def _trace_step(self, trace: Any) -> None:
         """`step`, recorded: each update is given registers for its arrays."""
@@ -327,32 +471,52 @@ class Optimizer:
         return {"state": state, "param_groups": groups}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Continue from a saved state, copied.  Raises ArgumentError if the groups or shapes do not fit."""
+        """Continue from a saved state, copied; PyTorch's own is understood too.
+
+        Raises ArgumentError naming everything that does not fit: groups, settings, shapes.
+        """
+        op = f"{self._name}.load_state_dict"
+        if not isinstance(state_dict, Mapping) or not {"state", "param_groups"} <= set(state_dict):
+            keys = ", ".join(map(repr, state_dict)) if isinstance(state_dict, Mapping) else "no keys"
+            raise ArgumentError(
+                op,
+                f"a {type(state_dict).__name__} with {keys} is not the state of an optimizer",
+                fix="pass what optimizer.state_dict() returned",
+            )
         groups, saved = state_dict["param_groups"], state_dict["state"]
+        groups = [{k: v for k, v in g.items() if k not in _TORCH_ONLY or k in self.defaults} for g in groups]
+        problems = []
         sizes, wanted = ([len(g["params"]) for g in gs] for gs in (groups, self.param_groups))
         if sizes != wanted:
-            raise ArgumentError(
-                f"{self._name}.load_state_dict",
-                f"the state has groups of {sizes} parameters where {wanted} are needed",
-                fix="make the optimizer as it was when saved",
-            )
-        unknown = sorted({k for g in groups for k in g} - {"params", "initial_lr", *self.defaults})
+            problems.append(f"the state has groups of {sizes} parameters where {wanted} are needed")
+        unknown = sorted({k for g in groups for k in g} - {"params", *NOTES, *self.defaults})
         absent = sorted({k for k in self.defaults if any(k not in g for g in groups)})
         if unknown or absent:
-            raise ArgumentError(
-                f"{self._name}.load_state_dict",
-                f"the state has settings {unknown} too many and {absent} too few",
-                fix=f"it must come from {self._name}",
-            )
+            problems.append(f"it has settings {unknown} too many and {absent} too few")
         new: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
-        for mine, theirs in zip(self.param_groups, groups, strict=True):
-            for p, position in zip(mine["params"], theirs["params"], strict=True):
-                if position in saved:
-                    new[p] = {name: self._restored(name, value, p) for name, value in saved[position].items()}
-        for mine, theirs in zip(self.param_groups, groups, strict=True):
-            loaded = {k: tuple(v) if isinstance(v, list) else v for k, v in theirs.items() if k != "params"}
-            self.check({**loaded, "params": mine["params"]})
-            mine.update(loaded)
+        mine = [p for group in self.param_groups for p in group["params"]]
+        positions = [position for group in groups for position in group["params"]]
+        for p, position in zip(mine, positions, strict=False):
+            for name, value in saved.get(position, {}).items():
+                restored = self._restored(value, p)
+                if isinstance(restored, str):
+                    problems.append(f"{name!r} of parameter {position} has {restored}")
+                else:
+                    new[p][name] = restored
+        if problems:
+            raise ArgumentError(
+                op,
+                "; ".join(problems),
+                fix=f"it must come from {self._name}, made as it was when saved",
+            )
+        loaded = [
+            {k: tuple(v) if isinstance(v, list) else v for k, v in theirs.items() if k != "params"}
+            for theirs in groups
+        ]
+        for group, settings in zip(self.param_groups, loaded, strict=True):
+            self.check({**settings, "params": group["params"]})
+        for group, settings in zip(self.param_groups, loaded, strict=True):
+            group.update(settings)
         for p, values in new.items():
             self._keep_tensors(self.state.get(p, {}), values)
         self.state = new
@@ -366,16 +530,13 @@ class Optimizer:
             if both and (mine.shape, mine.dtype) == (value.shape, value.dtype):
                 new[name] = mine.assign(value)
 
-    def _restored(self, name: str, value: Any, p: Tensor) -> Any:
-        if not isinstance(value, (Tensor, np.ndarray)):
+    def _restored(self, value: Any, p: Tensor) -> Any:
+        """A saved value of the state of `p`, copied; or what is wrong with it."""
+        if not hasattr(value, "__array__"):
             return value
-        array = np.array(value._array if isinstance(value, Tensor) else as_array(value))
+        array = np.array(value._array if isinstance(value, Tensor) else as_array(np.asarray(value)))
         if array.ndim and array.shape != p.shape:
-            raise ArgumentError(
-                f"{self._name}.load_state_dict",
-                f"{name!r} has shape {array.shape} for a parameter of shape {p.shape}",
-                fix="make the optimizer as it was when saved",
-            )
+            return f"shape {array.shape} for a parameter of shape {p.shape}"
         return wrap(array.astype(p.dtype) if array.ndim else array)
 
     def __repr__(self) -> str:
@@ -384,6 +545,48 @@ class Optimizer:
             lines.append(f"Parameter Group {i}")
             lines += [f"    {key}: {_plain(group[key])}" for key in sorted(group) if key != "params"]
         return "\n".join([*lines, ")"])
+
+
+class Watch:
+    """Looks, once, whether gradients were added to those that the first step had used already.
+
+    A missing zero_grad gives no error and a wrong model.  So after its first step an optimizer has one
+    parameter tell, whenever a gradient arrives for it, whether the used one is still there.
+    """
+
+    def __init__(self, p: Tensor) -> None:
+        used = p.grad
+        assert used is not None
+        self._parameter, self._used, self._version = ref(p), ref(used), used.version
+        self._added = False
+        me = ref(self)
+
+        def arrives(_: Tensor) -> None:
+            watch = me()
+            if watch is not None:
+                watch._added = watch._used_still()
+
+        self._handle: Any = p.register_hook(arrives)
+
+    def _used_still(self) -> bool:
+        """Whether the gradient of the parameter is what was used, unchanged."""
+        p = self._parameter()
+        grad = None if p is None else p.grad
+        return grad is not None and grad is self._used() and grad.version == self._version
+
+    def look(self, name: str) -> None:
+        """Warn if the gradients of this step contain those of the last; at the second step only."""
+        p = self._parameter()
+        if self._handle is None or p is None or p.grad is None or self._used_still():
+            return
+        self._handle.remove()
+        self._handle = None
+        if self._added:
+            warnings.warn(
+                f"{name}.step: the gradients contain those that the step before has used already; call "
+                "optimizer.zero_grad() before backward()",
+                stacklevel=3,
+            )
 
 
 def clear_grad(p: Tensor, set_to_none: bool) -> None:
@@ -448,21 +651,54 @@ def betas(op: str, group: Group) -> None:
         raise ArgumentError(op, f"betas are {pair!r}", fix="choose two numbers of at least 0 and below 1")
 
 
+def counter() -> Tensor:
+    """A count of steps, from zero."""
+    return wrap(np.zeros((), np.int64))
+
+
+def count(state: Mapping[str, Any]) -> Any:
+    """Count a step; its number, from 1."""
+    steps = state["step"]._array
+    steps += 1
+    return as_number(steps)
+
+
+def average(m: Array, x: Array, beta: Any, s: Array) -> None:
+    """m  <-  beta * m + (1 - beta) * x, with `s` to compute in."""
+    np.multiply(x, 1 - beta, out=s)
+    np.multiply(m, beta, out=m)
+    np.add(m, s, out=m)
+
+
+def average_square(v: Array, x: Array, beta: Any, s: Array) -> None:
+    """v  <-  beta * v + (1 - beta) * x^2, with `s` to compute in."""
+    np.multiply(x, x, out=s)
+    np.multiply(s, 1 - beta, out=s)
+    np.multiply(v, beta, out=v)
+    np.add(v, s, out=v)
+
+
 def zeros_for(p: Array) -> Tensor:
     """State of a parameter's shape and dtype, starting from zero."""
     return wrap(np.zeros(p.shape, p.dtype))  # under a trace, too: it is state from now on
 
 
 __all__ = [
+    "NOTES",
     "Array",
     "Group",
     "Kernels",
     "Optimizer",
     "Pair",
     "Stepper",
+    "Watch",
     "as_number",
+    "average",
+    "average_square",
     "betas",
     "clear_grad",
+    "count",
+    "counter",
     "number",
     "zeros_for",
 ]

@@ -18,6 +18,9 @@ result the value of another register.  The formulas need not know.
     >>> r.value
     tensor([10., 20.])
 
+Two functions of numpy that are no ufuncs are answered for as well (`__array_function__`, NEP 18):
+`np.where`, and `np.sum` of all elements.
+
 Numbers that change from step to step (a learning rate under a schedule, the count of steps) are
 registers too, `weak` like the Python numbers they stand for: they take the dtype of what they meet.
 """
@@ -31,6 +34,7 @@ import numpy as np
 
 from ..errors import TraceError
 from ..ir import DType, Shape, is_float
+from ..ops.elementwise import where
 from ..tape import hooks
 from ..tensor import Tensor, wrap
 
@@ -95,17 +99,45 @@ class Register:
                 "an optimizer's step cannot be recorded: there is no such operation on tensors",
                 fix="write it with numpy functions that minigrad has too, or step outside of the trace",
             )
-        strong = [x.dtype for x in inputs if hasattr(x, "dtype") and not getattr(x, "weak", False)]
-        like = next((d for d in strong if is_float(d)), None)
+        like = _float_of(inputs)
         result = function(*[_operand(x, like) for x in inputs])
         if out is None:
-            return Register(result, weak=not strong)
+            return Register(result, weak=not _strong(inputs))
         target = out[0]
         if not isinstance(target, Register):
             raise TraceError(
                 f"numpy.{ufunc.__name__}", "a traced value is written into an array", fix="use scratch(p)"
             )
         return target.put(result)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        """Record the function of that name: `np.where(condition, a, b)`, `np.sum(a)`."""
+        if kwargs or function not in _FUNCTIONS or len(args) != _FUNCTIONS[function]:
+            raise TraceError(
+                f"numpy.{function.__name__}",
+                "an optimizer's step cannot be recorded: it is not known what this is on tensors",
+                fix="write it with numpy's elementwise functions, np.where(c, a, b) and np.sum(a)",
+            )
+        if function is np.sum:
+            return Register(args[0].value.sum(), weak=args[0].weak)
+        like = _float_of(args[1:])
+        condition, a, b = args
+        chosen = where(condition.value, _operand(a, like), _operand(b, like))
+        return Register(chosen, weak=not _strong((a, b)))
+
+
+#: Function -> how many arguments it is given.
+_FUNCTIONS: dict[Any, int] = {np.where: 3, np.sum: 1}
+
+
+def _strong(values: Any) -> list[DType]:
+    """The dtypes of those that are no mere numbers."""
+    return [x.dtype for x in values if hasattr(x, "dtype") and not getattr(x, "weak", False)]
+
+
+def _float_of(values: Any) -> DType | None:
+    """The dtype that weak numbers take beside these values."""
+    return next((d for d in _strong(values) if is_float(d)), None)
 
 
 def _operators() -> None:
@@ -120,6 +152,13 @@ def _operators() -> None:
         setattr(Register, f"__{name}__", lambda self, other, ufunc=ufunc: ufunc(self, other))
         setattr(Register, f"__r{name}__", lambda self, other, ufunc=ufunc: ufunc(other, self))
         setattr(Register, f"__i{name}__", lambda self, other, ufunc=ufunc: self._inplace(ufunc, other))
+    for name, comparison in (
+        ("gt", np.greater),
+        ("lt", np.less),
+        ("ge", np.greater_equal),
+        ("le", np.less_equal),
+    ):
+        setattr(Register, f"__{name}__", lambda self, other, ufunc=comparison: ufunc(self, other))
     setattr(Register, "__neg__", lambda self: np.negative(self))  # noqa: B010
 
 

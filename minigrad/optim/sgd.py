@@ -38,6 +38,8 @@ class SGD(Optimizer):
     momentum or with dampening.
     """
 
+    elementwise = True
+
     def __init__(
         self,
         params: Iterable[Any],
@@ -62,10 +64,10 @@ class SGD(Optimizer):
     def check(self, group: Group) -> None:
         """Raise ArgumentError if a hyper-parameter is out of range."""
         for name in ("lr", "momentum", "weight_decay"):
-            number("SGD", group, name)
+            number(self._name, group, name)
         if group["nesterov"] and (group["momentum"] <= 0 or group["dampening"] != 0):
             raise ArgumentError(
-                "SGD",
+                self._name,
                 f"nesterov with momentum {group['momentum']} and dampening {group['dampening']}",
                 fix="it needs a momentum above 0 and no dampening",
             )
@@ -99,11 +101,7 @@ class SGD(Optimizer):
     def update(self, p: Array, g: Array, state: dict[str, Any], group: Group) -> None:
         """The formulas at the top of this file."""
         s = self.scratch(p)
-        if self.choice(group, "maximize"):
-            g = np.negative(g, out=self.scratch(p, 1))
-        if self.choice(group, "weight_decay"):
-            np.multiply(p, self.hyper(group, "weight_decay"), out=s)
-            g = np.add(s, g, out=self.scratch(p, 1))
+        g = self.descent(p, g, group)
         if self.choice(group, "momentum"):
             momentum = self.hyper(group, "momentum")
             first = "momentum_buffer" not in state
@@ -124,3 +122,36 @@ class SGD(Optimizer):
                 g = b
         np.multiply(g, self.hyper(group, "lr"), out=s)
         np.subtract(p, s, out=p)
+
+
+class GD(SGD):
+    """Gradient descent as such: p <- p - lr * g, with the gradient of the whole training set.
+
+    What makes it "full batch" is the gradient that it is handed.  Where the set fits into memory that is
+    one backward pass over all of it; where it does not, `minigrad.optim.accumulate` adds it up batch by
+    batch.  There is nothing random in it: for lr < 2 / L, where L bounds the curvature, the loss falls at
+    every step.
+
+        >>> import minigrad as mg
+        >>> x, y = mg.tensor([1.0, 2.0, 3.0]), mg.tensor([2.0, 4.0, 6.0])
+        >>> w = mg.zeros((), requires_grad=True)
+        >>> descent = GD([w], lr=0.05)
+        >>> for _ in range(20):
+        ...     descent.zero_grad()
+        ...     ((w * x - y) ** 2).mean().backward()
+        ...     descent.step()
+        >>> round(w.item(), 4)
+        2.0
+
+    Raises ArgumentError for a negative lr or weight_decay.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float | Tensor = 1e-2,
+        weight_decay: float = 0,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(params, lr, weight_decay=weight_decay, maximize=maximize)

@@ -6,6 +6,7 @@ import pytest
 
 import minigrad as mg
 import minigrad.ops
+import minigrad.ops.linalg
 from laws import checks
 from minigrad.ops import OPS
 

@@ -1,0 +1,56 @@
+/* Copies between strided places: what makes a view a value, concatenates, pads, repeats, fills.
+ *
+ * Contract.   As struct mg_copy in minigrad.h. The places do not overlap; a stride of the source may be zero or negative.
+ * Budget.     Bound by memory. Runs that lie side by side on both ends are one memcpy. */
+#include "../pool.h"
+#include "program.h"
+
+#include <string.h>
+
+enum { PARALLEL_BYTES = 1 << 19, CHUNKS = 8 };
+
+struct job {
+    const struct mg_copy *c;
+    const char *from;
+    char *to;
+};
+
+/* n elements, `sf` and `st` elements apart. */
+static void line(int size, int64_t n, const char *from, int64_t sf, char *to, int64_t st) {
+    if (sf == 1 && st == 1) memcpy(to, from, (size_t)(n * size));
+    else if (size == 4) {
+        const uint32_t *f = (const uint32_t *)from;
+        uint32_t *t = (uint32_t *)to;
+        if (sf == 0 && st == 1) for (int64_t i = 0; i < n; i++) t[i] = *f;
+        else for (int64_t i = 0; i < n; i++) t[i * st] = f[i * sf];
+    } else if (size == 8) {
+        const uint64_t *f = (const uint64_t *)from;
+        uint64_t *t = (uint64_t *)to;
+        for (int64_t i = 0; i < n; i++) t[i * st] = f[i * sf];
+    } else for (int64_t i = 0; i < n; i++) to[i * st] = from[i * sf];
+}
+
+static void box(const struct mg_copy *c, int d, const char *from, char *to) {
+    if (d >= c->rank - 1) {
+        line(c->size, c->rank ? c->shape[d] : 1, from, c->rank ? c->from[d] : 1, to, c->rank ? c->to[d] : 1);
+        return;
+    }
+    for (int64_t i = 0; i < c->shape[d]; i++) box(c, d + 1, from + i * c->from[d] * c->size, to + i * c->to[d] * c->size);
+}
+
+static void chunk(void *arg, int k, int chunks) {   /* a part of the first dimension */
+    const struct job *j = arg;
+    struct mg_copy c = *j->c;
+    const int64_t first = c.shape[0] * k / chunks, end = c.shape[0] * (k + 1) / chunks;
+    c.shape[0] = end - first;
+    box(&c, 0, j->from + first * c.from[0] * c.size, j->to + first * c.to[0] * c.size);
+}
+
+int mg_do_copy(const struct mg_copy *c, const void *from, void *to) {
+    int64_t bytes = c->size;
+    for (int d = 0; d < c->rank; d++) bytes *= c->shape[d];
+    struct job j = {c, from, to};
+    if (c->rank == 0 || bytes < PARALLEL_BYTES) box(c, 0, from, to);
+    else mg_parallel(chunk, &j, c->shape[0] < CHUNKS ? (int)c->shape[0] : CHUNKS);
+    return MG_OK;
+}
