@@ -44,6 +44,7 @@ from ..ir import Graph, Node, Spec
 from ..mode import current
 from ..passes.cost import node_flops
 from ..plan import ALIGN, Plan, plan
+from . import edges as _edges  # noqa: F401  (its rules)
 from . import failure, interpret, roots
 from .lower import WORKSPACE, Assembler, Instruction
 from .pieces import Cutter

@@ -9,7 +9,8 @@
     33
 
 `Module` and `Parameter` are in `module`; layers, convolutions, pooling, normalisation, resampling,
-recurrence, attention, containers, activations and losses have a file each; `functional` has the same things
+recurrence, attention, containers, activations and losses have a file each, graph
+networks a package (`graph`); `functional` has the same things
 as functions, `init` the ways to start, and `summary` says what each layer costs.
 """
 
@@ -49,6 +50,28 @@ from .attention import MultiheadAttention, Transformer, TransformerEncoder, Tran
 from .clip import clip_grad_norm_, clip_grad_value_
 from .containers import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
 from .conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d
+from .graph import (
+    APPNP,
+    AttentionalAggregation,
+    ChebConv,
+    DropEdge,
+    EdgeConv,
+    GATConv,
+    GATv2Conv,
+    GCNConv,
+    GINConv,
+    GlobalAttention,
+    GraphConv,
+    JumpingKnowledge,
+    MessagePassing,
+    SAGEConv,
+    SGConv,
+    TopKPooling,
+    dropout_edge,
+    global_add_pool,
+    global_max_pool,
+    global_mean_pool,
+)
 from .layers import (
     Bilinear,
     Dropout,
@@ -129,6 +152,7 @@ from .resampling import (
 from .summary import summary
 
 __all__ = [
+    "APPNP",
     "CELU",
     "ELU",
     "GELU",
@@ -141,6 +165,7 @@ __all__ = [
     "AdaptiveAvgPool2d",
     "AdaptiveMaxPool1d",
     "AdaptiveMaxPool2d",
+    "AttentionalAggregation",
     "AvgPool1d",
     "AvgPool2d",
     "BCELoss",
@@ -150,6 +175,7 @@ __all__ = [
     "BatchNorm3d",
     "Bilinear",
     "CTCLoss",
+    "ChebConv",
     "CircularPad1d",
     "CircularPad2d",
     "ConstantPad1d",
@@ -162,14 +188,22 @@ __all__ = [
     "CosineEmbeddingLoss",
     "CosineSimilarity",
     "CrossEntropyLoss",
+    "DropEdge",
     "Dropout",
     "Dropout1d",
     "Dropout2d",
+    "EdgeConv",
     "Embedding",
     "Flatten",
     "Fold",
+    "GATConv",
+    "GATv2Conv",
+    "GCNConv",
+    "GINConv",
     "GRUCell",
     "GaussianNLLLoss",
+    "GlobalAttention",
+    "GraphConv",
     "GroupNorm",
     "Hardshrink",
     "Hardsigmoid",
@@ -181,6 +215,7 @@ __all__ = [
     "InstanceNorm1d",
     "InstanceNorm2d",
     "InstanceNorm3d",
+    "JumpingKnowledge",
     "KLDivLoss",
     "L1Loss",
     "LSTMCell",
@@ -193,6 +228,7 @@ __all__ = [
     "MarginRankingLoss",
     "MaxPool1d",
     "MaxPool2d",
+    "MessagePassing",
     "Mish",
     "Module",
     "ModuleDict",
@@ -218,6 +254,8 @@ __all__ = [
     "ReflectionPad2d",
     "ReplicationPad1d",
     "ReplicationPad2d",
+    "SAGEConv",
+    "SGConv",
     "Sequential",
     "SiLU",
     "Sigmoid",
@@ -232,6 +270,7 @@ __all__ = [
     "Tanh",
     "Tanhshrink",
     "Threshold",
+    "TopKPooling",
     "Transformer",
     "TransformerEncoder",
     "TransformerEncoderLayer",
@@ -246,7 +285,11 @@ __all__ = [
     "ZeroPad2d",
     "clip_grad_norm_",
     "clip_grad_value_",
+    "dropout_edge",
     "functional",
+    "global_add_pool",
+    "global_max_pool",
+    "global_mean_pool",
     "init",
     "summary",
     "utils",
