@@ -2,6 +2,8 @@
 
     python benchmarks/bench_conv.py                 float32, at 1 and 2 threads
     python benchmarks/bench_conv.py --only 3x3      cases whose label contains this
+    python benchmarks/bench_conv.py --all           other geometries: 1-d, groups, dilation, strides
+    python benchmarks/bench_conv.py --pool          pooling, forward and backward
     python benchmarks/bench_conv.py --direct        without Winograd's path
     python benchmarks/bench_conv.py --memory        peak memory of forward + backward
     python benchmarks/bench_conv.py --crossover     where the kernels begin to beat numpy
@@ -44,29 +46,87 @@ SHAPES = {
 }
 DIRECTIONS = ("forward", "input", "weight")
 
+#: With --all: what nobody must find embarrassingly slow. Dilation stands last where it is not one.
+MORE = {
+    "1d 5 128ch 512": (16, 128, (1, 512), 128, (1, 5), (1, 1), (0, 2), 1),
+    "3x3 32 groups 256ch 14x14": (32, 256, 14, 256, 3, 1, 1, 32),
+    "3x3 dilation 2 64ch 32x32": (32, 64, 32, 64, 3, 1, 2, 1, 2),
+    "3x3/2 64->128 32x32": (32, 64, 32, 128, 3, 2, 1, 1),
+    "1x1/2 64->128 32x32": (32, 64, 32, 128, 1, 2, 0, 1),
+    "3x3/2 depthwise 128 28x28": (32, 128, 28, 128, 3, 2, 1, 128),
+    "4x4/2 64->32 32x32": (32, 64, 32, 32, 4, 2, 1, 1),  # "input" is a DCGAN's transposed convolution
+    "5x5 16->32 28x28": (64, 16, 28, 32, 5, 1, 2, 1),
+    "3x3 32->64 14x14": (64, 32, 14, 64, 3, 1, 1, 1),
+    "3x3 64ch 32x32 one image": (1, 64, 32, 64, 3, 1, 1, 1),
+}
+
+#: label: kind, batch, channels, size, kernel, stride, padding
+POOLS = {
+    "max 2x2 32ch 28x28": ("max", 64, 32, 28, 2, 2, 0),
+    "max 3x3/2 64ch 112x112": ("max", 8, 64, 112, 3, 2, 1),
+    "max 3x3/1 64ch 28x28": ("max", 32, 64, 28, 3, 1, 1),
+    "avg 2x2 64ch 32x32": ("avg", 32, 64, 32, 2, 2, 0),
+    "avg 3x3/1 64ch 28x28": ("avg", 32, 64, 28, 3, 1, 1),
+    "avg 8x8 256ch 8x8": ("avg", 32, 256, 8, 8, 8, 0),
+}
+
 
 def all_cases() -> list[harness.Case]:
+    if "--pool" in sys.argv:
+        return [
+            {"label": f"{label} {direction}", "pool": pool, "direction": direction}
+            for label, pool in POOLS.items()
+            for direction in ("forward", "backward")
+        ]
     return [
         {"label": f"{label} {direction}", "shape": shape, "direction": direction}
-        for label, shape in SHAPES.items()
+        for label, shape in (MORE if "--all" in sys.argv else SHAPES).items()
         for direction in DIRECTIONS
     ]
 
 
+def pair(x: Any) -> tuple[int, int]:
+    return (x[0], x[1]) if isinstance(x, tuple | list) else (x, x)  # a list, once it went through JSON
+
+
+def geometry(shape: Any) -> tuple[Any, Any, Any, Any]:
+    """Stride, padding, dilation and groups."""
+    _, _, _, _, _, s, p, groups, *d = shape
+    return pair(s), pair(p), pair(d[0] if d else 1), groups
+
+
+def shapes_of(shape: Any) -> tuple[Any, Any, Any]:
+    """Of x, w and y."""
+    n, c, size, o, kernel, *_ = shape
+    s, p, d, groups = geometry(shape)
+    places = tuple(
+        (m + 2 * q - e * (k - 1) - 1) // t + 1
+        for m, k, t, q, e in zip(pair(size), pair(kernel), s, p, d, strict=True)
+    )
+    return (n, c, *pair(size)), (o, c // groups, *pair(kernel)), (n, o, *places)
+
+
 def flops(case: harness.Case) -> float:
-    n, c, size, o, k, s, p, groups = case["shape"]
-    places = (size + 2 * p - k) // s + 1
-    return 2.0 * n * o * places**2 * (c // groups) * k * k
+    if "pool" in case:
+        return 0.0
+    _, w, y = shapes_of(case["shape"])
+    return 2.0 * float(np.prod(y)) * float(np.prod(w[1:]))
 
 
 def operands(shape: Any) -> tuple[Any, Any, Any]:
     """x, w and a cotangent of y."""
-    n, c, size, o, k, s, p, groups = shape
+    rng = np.random.default_rng(0)
+    x, w, g = (rng.standard_normal(s).astype(np.float32) for s in shapes_of(shape))
+    return x, w, g
+
+
+def pool_operands(pool: Any) -> tuple[Any, Any]:
+    """x and a cotangent of y."""
+    _, n, c, size, k, s, p = pool
     rng = np.random.default_rng(0)
     places = (size + 2 * p - k) // s + 1
-    shapes = (n, c, size, size), (o, c // groups, k, k), (n, o, places, places)
-    x, w, g = (rng.standard_normal(s).astype(np.float32) for s in shapes)
-    return x, w, g
+    x, g = (rng.standard_normal((n, c, m, m)).astype(np.float32) for m in (size, places))
+    return x, g
 
 
 class Torch(harness.Torch):
@@ -77,15 +137,31 @@ class Torch(harness.Torch):
 
     def prepare(self, case: harness.Case) -> harness.Call:
         torch = self.torch
-        *_, s, p, groups = case["shape"]
         layout = getattr(torch, self.layout)
+        if "pool" in case:
+            return self.pooling(case, layout)
+        s, p, d, groups = geometry(case["shape"])
         x, w, g = (torch.from_numpy(a).contiguous(memory_format=layout) for a in operands(case["shape"]))
         if case["direction"] == "forward":
-            return lambda: torch.nn.functional.conv2d(x, w, None, s, p, 1, groups)
+            return lambda: torch.nn.functional.conv2d(x, w, None, s, p, d, groups)
         mask = [case["direction"] == d for d in ("input", "weight")] + [False]
         which = mask.index(True)
         backward = torch.ops.aten.convolution_backward
-        return lambda: backward(g, x, w, None, [s, s], [p, p], [1, 1], False, [0, 0], groups, mask)[which]
+        return lambda: backward(g, x, w, None, s, p, d, False, [0, 0], groups, mask)[which]
+
+    def pooling(self, case: harness.Case, layout: Any) -> harness.Call:
+        torch, aten = self.torch, self.torch.ops.aten
+        kind, _, _, _, k, s, p = case["pool"]
+        x, g = (torch.from_numpy(a).contiguous(memory_format=layout) for a in pool_operands(case["pool"]))
+        rest = [k, k], [s, s], [p, p]
+        if kind == "avg":
+            if case["direction"] == "forward":
+                return lambda: aten.avg_pool2d(x, *rest)
+            return lambda: aten.avg_pool2d_backward(g, x, *rest, False, True, None)
+        if case["direction"] == "forward":
+            return lambda: aten.max_pool2d_with_indices(x, *rest)[0]
+        _, index = aten.max_pool2d_with_indices(x, *rest)
+        return lambda: aten.max_pool2d_with_indices_backward(g, x, *rest, [1, 1], False, index)
 
 
 class TorchChannelsLast(Torch):
@@ -108,14 +184,30 @@ class Minigrad(harness.Minigrad):
 
     def prepare(self, case: harness.Case) -> harness.Call:
         conv, algorithm = self.conv, self.algorithm
-        *_, s, p, groups = case["shape"]
+        if "pool" in case:
+            return self.pooling(case)
+        s, p, d, groups = geometry(case["shape"])
         x, w, g = operands(case["shape"])
-        rest = (s, s), (p, p, p, p), (1, 1), groups
+        rest = s, (p[0], p[0], p[1], p[1]), d, groups
         if case["direction"] == "forward":
             return lambda: conv.conv2d(x, w, *rest, algorithm=algorithm)
         if case["direction"] == "input":
             return lambda: conv.conv2d_input_grad(g, w, x.shape[2:], *rest, algorithm=algorithm)
         return lambda: conv.conv2d_weight_grad(x, g, w.shape[2:], *rest, algorithm=algorithm)
+
+    def pooling(self, case: harness.Case) -> harness.Call:
+        conv = self.conv
+        kind, _, _, _, k, s, p = case["pool"]
+        x, g = pool_operands(case["pool"])
+        rest = (k, k), (s, s), (p, p)
+        if kind == "avg":
+            if case["direction"] == "forward":
+                return lambda: conv.avg_pool2d(x, *rest, False, True, None)
+            return lambda: conv.avg_pool2d_grad(g, x.shape[2:], *rest, False, True, None)
+        if case["direction"] == "forward":
+            return lambda: conv.max_pool2d(x, *rest, (1, 1), False)[0]
+        _, index = conv.max_pool2d(x, *rest, (1, 1), False)
+        return lambda: conv.max_pool2d_grad(g, index, x.shape[2:])
 
 
 class MinigradDirect(Minigrad):
@@ -179,6 +271,8 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--direct", action="store_true")
+    parser.add_argument("--all", action="store_true")
+    parser.add_argument("--pool", action="store_true")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--crossover", action="store_true")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)

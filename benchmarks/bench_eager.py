@@ -5,6 +5,7 @@ and the walk back.  PyTorch (one thread) and HIPS autograd run beside it where t
 interleaved in one process; every engine's result is compared before anything is timed.
 
     python benchmarks/bench_eager.py [--rounds 15] [--json FILE]
+    python benchmarks/bench_eager.py --sizes      single operations on 8 to 1M elements, beside torch
 
 Memory: a chain of 200 operations that keep their 1 MB outputs leaves 200 MB on the tape; backward
 must free it as it goes, so its peak may exceed what the forward pass left by a few arrays only.
@@ -19,6 +20,7 @@ import statistics
 import time
 import tracemalloc
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -94,17 +96,18 @@ def plain(result: Any) -> Any:
     return np.asarray(result.detach().numpy() if hasattr(result, "detach") else result)
 
 
-def measure(engines: dict[str, Callable[[], Any]], rounds: int) -> dict[str, float]:
-    """Median microseconds of each engine, taking turns."""
+def measure(engines: dict[str, Callable[[], Any]], rounds: int, seconds: float = 0.02) -> dict[str, float]:
+    """Median microseconds of each engine, taking turns of about so many seconds."""
     for function in engines.values():
         function()
     start = time.perf_counter()
     next(iter(engines.values()))()
-    repeats = max(1, int(0.02 / max(time.perf_counter() - start, 1e-7)))
+    repeats = max(1, int(seconds / max(time.perf_counter() - start, 1e-7)))
     times: dict[str, list[float]] = {name: [] for name in engines}
     for _ in range(rounds):
         for name, function in engines.items():
-            gc.collect()
+            if seconds > 0.01:
+                gc.collect()
             start = time.perf_counter()
             for _ in range(repeats):
                 function()
@@ -142,6 +145,51 @@ def long_chain(length: int = 100_000) -> float:
     return time.perf_counter() - start
 
 
+SIZES = [8, 128, 1024, 8192, 65536, 1 << 20]
+OPERATIONS: dict[str, Callable[[Any, Any], Any]] = {  # of a module and a (rows, at most 256) array
+    "x + x": lambda m, x: x + x,
+    "x * 2.0": lambda m, x: x * 2.0,
+    "x + row": lambda m, x: x + x[:1],
+    "x.T + 1.0": lambda m, x: x.T + 1.0,
+    "exp": lambda m, x: x.exp(),
+    "tanh": lambda m, x: x.tanh(),
+    "sigmoid": lambda m, x: x.sigmoid(),
+    "relu": lambda m, x: x.relu(),
+    "gelu": lambda m, x: m.nn.functional.gelu(x),
+    "sum": lambda m, x: x.sum(),
+    "sum(1)": lambda m, x: x.sum(1),
+    "mean(0)": lambda m, x: x.mean(0),
+    "amax(1)": lambda m, x: x.amax(1),
+    "argmax(1)": lambda m, x: x.argmax(1),
+    "softmax(1)": lambda m, x: x.softmax(1),
+    "layer_norm": lambda m, x: m.nn.functional.layer_norm(x, x.shape[-1:]),
+}
+
+
+def sizes(rounds: int) -> dict[str, Any]:
+    """torch's time over ours for single operations without gradients, both on one thread."""
+    import torch
+
+    torch.set_num_threads(1)
+    mg.set_num_threads(1)
+    report: dict[str, Any] = {}
+    print(f"{'torch / minigrad (our us)':26}" + "".join(f"{n:>16}" for n in SIZES))
+    with torch.no_grad(), mg.no_grad():
+        for name, operation in OPERATIONS.items():
+            line = []
+            for n in SIZES:
+                values = np.random.default_rng(0).uniform(0.5, 1.5, (-(-n // 256), min(n, 256)))
+                values = values.astype(np.float32)
+                x, tx = mg.tensor(values), torch.from_numpy(values)
+                ours, theirs = partial(operation, mg, x), partial(operation, torch, tx)
+                np.testing.assert_allclose(plain(ours()), plain(theirs()), rtol=1e-4, atol=1e-5)
+                medians = measure({"minigrad": ours, "torch": theirs}, rounds, 0.002)
+                line.append((medians["torch"] / medians["minigrad"], medians["minigrad"]))
+            report[name] = line
+            print(f"{name:26}" + "".join(f"{r:>7.2f} ({us:7.1f})" for r, us in line), flush=True)
+    return report
+
+
 def main() -> None:
     """Run everything and print a table."""
     parser = argparse.ArgumentParser(
@@ -149,7 +197,14 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--json")
+    parser.add_argument("--sizes", action="store_true", help="single operations on 8 to 1M elements")
     options = parser.parse_args()
+    if options.sizes:
+        table = sizes(options.rounds)
+        if options.json:
+            with open(options.json, "w") as file:
+                json.dump(table, file, indent=2)
+        return
     rng = np.random.default_rng(0)
     values, weights = (rng.uniform(0.5, 1.5, 8).astype(np.float32) for _ in range(2))
     report: dict[str, Any] = {}

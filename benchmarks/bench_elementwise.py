@@ -2,11 +2,11 @@
 
     python benchmarks/bench_elementwise.py                1M and 16M floats, at 1 and 2 threads
     python benchmarks/bench_elementwise.py --functions    exp, log, tanh, ... beside numpy and torch
-    python benchmarks/bench_elementwise.py --crossover    from how many elements on C beats numpy
 
 x is (rows, 1024); w and b are rows that are broadcast. The gradient case computes y and, for a
-given cotangent of y, the gradients of x, w and b. minigrad writes into outputs that exist, as a
-captured program does; the other engines run with an allocator that keeps its memory, so that none
+given cotangent of y, the gradients of x, w and b. minigrad writes into outputs that exist and
+begin on a cache line, as a captured program does; the other engines run with an allocator that keeps
+its memory, so that none
 of them pays for page faults (`KEEP_MEMORY`).
 """
 
@@ -46,6 +46,18 @@ def operands(case: harness.Case) -> list[Any]:
     rng = np.random.default_rng(0)
     x, g = (rng.standard_normal((case["n"] // WIDTH, WIDTH), dtype=np.float32) for _ in range(2))
     return [x, *rng.standard_normal((2, WIDTH), dtype=np.float32), g]
+
+
+def planned(shape: Any, dtype: Any = np.float32) -> Any:
+    """Zeros that begin on a cache line, as every value in the arena of a captured program does.
+
+    `np.empty` asks for huge pages from 4 MB on, as the arena does; `np.zeros` would not.
+    """
+    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    memory = np.empty(size + 64, np.uint8)
+    memory.fill(0)
+    start = -memory.__array_interface__["data"][0] % 64
+    return memory[start : start + size].view(dtype).reshape(shape)
 
 
 class Results:
@@ -216,9 +228,7 @@ class Minigrad(harness.Minigrad):
         x, w, b, g = operands(case)
         program = forward_program(self.tile) if not case["backward"] else both_program(self.tile)
         arrays = [x, w, b] + ([g] if case["backward"] else [])
-        out = [np.zeros_like(x)] + (
-            [np.zeros_like(x), np.zeros_like(w), np.zeros_like(b)] if case["backward"] else []
-        )
+        out = [planned(a.shape) for a in ([x, x, w, b] if case["backward"] else [x])]
         run = program.bind(*arrays, out=out)
         result = Results(*out) if case["backward"] else out[0]
 
@@ -289,41 +299,13 @@ def functions() -> None:
         print(f"{name:<14}" + "".join(f"{t:>10.3f}" for t in times))
 
 
-def crossover() -> None:
-    """Microseconds of numpy's kernel and of the tile machine, from Python, on one thread."""
-    backends = importlib.import_module("minigrad.backends")
-    backends._c.set_num_threads(1)
-    elementwise, ops = (
-        importlib.import_module("minigrad.backends.elementwise"),
-        importlib.import_module("minigrad.ops").OPS,
-    )
-    elementwise.CROSSOVER = dict.fromkeys(elementwise.CROSSOVER, 0)
-    for name in ("add", "mul", "exp", "tanh", "sigmoid", "gelu_tanh"):
-        op = ops[name]
-        kernel = elementwise.kernel(op)
-        print(f"{name:<10}" + "".join(f"{n:>16}" for n in (256, 1024, 4096, 16384, 65536, 262144)))
-        row = []
-        for n in (256, 1024, 4096, 16384, 65536, 262144):
-            arrays = [
-                np.random.default_rng(i).uniform(0.1, 1, n).astype(np.float32) for i in range(len(op.inputs))
-            ]
-            count = max(3, 200_000 // n)
-            best = [
-                min(timeit.repeat(partial(f, *arrays), number=count, repeat=9)) / count * 1e6
-                for f in (op.kernel, kernel)
-            ]
-            row.append(f"{best[0]:>8.1f}{best[1]:>7.1f}{'*' if best[1] < best[0] else ' '}")
-        print(f"{'':<10}" + "".join(row))
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--functions", action="store_true")
-    parser.add_argument("--crossover", action="store_true")
     known, _ = parser.parse_known_args()
-    if known.functions or known.crossover:
+    if known.functions:
         sys.path.insert(0, str(Path(__file__).parent.parent))
-        functions() if known.functions else crossover()
+        functions()
     else:
         engines = [Minigrad(), Numpy(), Torch(), TorchCompile(), Jax(), Numexpr(), Numba()]
         harness.main(__file__, engines, cases(), moved=moved, tolerance=1e-3, parser=parser)

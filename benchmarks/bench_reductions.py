@@ -5,7 +5,8 @@
 
 "both" is forward and backward: for a given cotangent, the gradients of the input and, for norms, of
 weight and bias; the gradient of a mean loss for cross-entropy. minigrad writes into outputs that
-exist, as a captured program does; the other engines run with an allocator that keeps its memory.
+exist and begin on a cache line, as a captured program does; the other engines run with an allocator
+that keeps its memory.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any
 
 import _harness as harness
 import numpy as np
-from bench_elementwise import KEEP_MEMORY, Results
+from bench_elementwise import KEEP_MEMORY, Results, planned
 from bench_elementwise import Jax as JaxStart
 
 CASES: list[harness.Case] = [
@@ -174,7 +175,7 @@ class Minigrad(harness.Minigrad):
         room: dict[str, Any] = {}
 
         def make(name: str, shape: Any, dtype: Any = np.float32) -> Any:
-            room[name] = np.zeros(shape, dtype)
+            room[name] = planned(shape, dtype)
             return ffi.cast("int64_t *" if dtype == np.int64 else "char *", room[name].ctypes.data)
 
         keep = (d, room)

@@ -17,6 +17,7 @@ struct mg_tile {
     int64_t rsa, csa;
     const void *b;          /* rows of the panel, rsb elements apart */
     int64_t rsb;
+    int64_t panel;          /* wide_tile only: elements from one panel of nv vectors to the next */
     void *c;                /* rows of C, rsc elements apart */
     int64_t rsc;
     const void *bias;       /* or NULL */
@@ -41,8 +42,10 @@ struct mg_gemm_kernels {
     mg_tile_fn *wide_tile;            /* one row, `wide` vectors */
     /* dst[p * rsd + j] = src[j * rss + p], p < k, j < n. */
     void (*transpose)(int64_t k, int64_t n, const void *src, int64_t rss, void *dst, int64_t rsd);
-    /* dst[p * n + j] = src[p * rss + j]; may write up to vl - 1 elements past the end of dst. */
-    void (*copy_panel)(int64_t k, int64_t n, const void *src, int64_t rss, void *dst);
+    /* Panels side by side in src, the first `more` with n + 1 columns, the others with n. In panel q:
+     * dst[q * apart + p * columns + j] = src[p * rss + j]; may write up to vl - 1 elements past the end of a panel. */
+    void (*copy_panels)(int64_t k, int64_t panels, int64_t n, int64_t more, const void *src, int64_t rss, void *dst,
+                        int64_t apart);
     /* y[i] = epilogue(sum_p a[i * rsa + p] * x[p]), rows of A contiguous. Uses alpha, beta, bias, act, c, a, b of
      * t. */
     void (*rows_dot)(int64_t m, const struct mg_tile *t);
@@ -108,14 +111,30 @@ struct mg_conv_kernels {
     int (*winograd_out)(int64_t tiles, const void *src, int64_t rss, int64_t apart, const void *bias, int act, void *dst,
                         int64_t width);
     void (*winograd_weights)(const void *src, int turned, void *dst, int64_t apart);
+    void (*winograd_grad_in)(int64_t tiles, const void *src, int64_t width, void *dst, int64_t rsd, int64_t apart);
+    int (*winograd_grad_out)(const void *src, int64_t apart, void *dst);
+    void (*turn_in)(int64_t rows, int64_t columns, int count, const void *src, int64_t rss, void *dst, int64_t width);
+    void (*turn_out)(int64_t rows, int64_t columns, int count, const void *src, int64_t width, void *dst, int64_t rsd);
 };
 
-struct mg_pool_kernels {   /* see conv/pool2d.h */
-    void (*max_start)(int64_t n, void *best);
-    void (*max_row)(int64_t step, int64_t j0, int64_t j1, const void *x, int32_t place, void *best, int32_t *where);
-    void (*add_row)(int64_t step, int64_t j0, int64_t j1, const void *x, void *y);
-    void (*spread_row)(int64_t step, int64_t j0, int64_t j1, const void *g, void *x);
+struct mg_pool_row {                       /* a row of n windows that lie inside of x; see conv/pool2d.h */
+    const void *x;                         /* the first element of the first one */
+    int64_t n, step, kh, kw, down, dx;     /* windows, from one to the next, elements of one, from row to row, from tap to tap */
+    const void *factor;                    /* n, in whole vectors, or NULL */
+    void *y;
+    int64_t *index;
+    const void *first, *columns;           /* by window, as int32 or int64: column of its first place in the image, of its first */
+    int64_t top, place, place_down;        /* row * width of that first place; place of the first tap, from row to row */
+};
+
+struct mg_pool_kernels {
+    void (*max_windows)(const struct mg_pool_row *r);
+    void (*sum_windows)(const struct mg_pool_row *r);
+    void (*sum_planes)(int planes, int64_t n, const void *x, double factor, void *y);
+    void (*repeat)(int64_t step, int64_t n, const void *x, const void *factor, void *y);
+    void (*spread_row)(int64_t step, int64_t n, const void *x, void *y);
     void (*times_row)(int64_t n, const void *x, const void *f, void *y);
+    int (*scatter)(int64_t n, const void *g, const void *y, const int64_t *index, int64_t pixels, void *x);
 };
 
 struct mg_isa {

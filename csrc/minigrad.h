@@ -42,8 +42,17 @@ struct mg_gemm {
     double alpha, beta;
     int batch_rank;
     int64_t batch[6], batch_a[6], batch_b[6], batch_c[6];
+    int packed_b;                  /* b is what mg_gemm_pack_b made; see there */
 };
 int mg_gemm(const struct mg_gemm *g);
+
+/* For a B that many products share, as the weights of a program that only infers: lay it out once as the kernels read
+ * it, in mg_gemm_pack_bytes(type, k, n) bytes (0: too large) that the caller owns, aligned to 64 for speed. A product
+ * with packed_b = 1 then takes that for b, and ignores rsb and csb; any m, alpha, beta, bias, act and batch go with it
+ * (batch_b all 0; C by rows, csc == 1). The layout belongs to the table of kernels in use: MG_EARG after another one
+ * was chosen, and for another type, k or n. Sums may be taken in another order than those of the unpacked product. */
+int64_t mg_gemm_pack_bytes(int type, int64_t k, int64_t n);
+int mg_gemm_pack_b(int type, int64_t k, int64_t n, const void *b, int64_t rsb, int64_t csb, void *packed);
 
 /* The common case, cheap to call: one product into a row-major C (row stride n). */
 int mg_matmul(int type, int64_t m, int64_t n, int64_t k, const void *a, int64_t rsa, int64_t csa,
@@ -86,7 +95,9 @@ struct mg_pool2d {
     int64_t stride[2], dilation[2], pad[2];
 };
 int mg_max_pool2d(const struct mg_pool2d *p, const void *x, void *y, int64_t *index);
-int mg_max_pool2d_grad(const struct mg_pool2d *p, const void *g, const int64_t *index, void *x);
+int mg_max_pool2d_grad(const struct mg_pool2d *p, const void *g, const int64_t *index, void *x);   /* MG_EARG: a place outside */
+/* Likewise through a relu before or behind the pooling, whose result was y: g counts where y > 0. */
+int mg_max_pool2d_relu_grad(const struct mg_pool2d *p, const void *g, const void *y, const int64_t *index, void *x);
 int mg_avg_pool2d(const struct mg_pool2d *p, const void *x, void *y);
 int mg_avg_pool2d_grad(const struct mg_pool2d *p, const void *g, void *x);
 
@@ -103,7 +114,7 @@ int mg_random_uniform_f64(uint64_t key, uint64_t block, int64_t n, double *out);
  *
  *     FMA a*b+c   FMS a*b-c   FNMA c-a*b   FMA_K a*k+b   FMS_K a*k-b   FMAK a*b+k   AFFINE a*k+k2   CUBIC a*(a*a*k+k2)
  *     WHERE a ? b : c   (the k of MAX_K and MIN_K is not NaN)
- *     SIGMOID 1/(1+exp(-a))   SILU a/(1+exp(-a))   GATE a/(1+exp(b))
+ *     SIGMOID 1/(1+exp(-a))   SILU a/(1+exp(-a))   GATE a/(1+exp(b))   RATIO a/(sqrt(b)+k)
  *
  * CONST steps at the head of a program run once, and their values must not be overwritten. */
 enum {
@@ -113,7 +124,7 @@ enum {
     MG_OP_MUL, MG_OP_DIV, MG_OP_MAX, MG_OP_MIN, MG_OP_POW, MG_OP_LT, MG_OP_LE, MG_OP_EQ, MG_OP_NE, MG_OP_AND,
     MG_OP_OR, MG_OP_ADD_K, MG_OP_MUL_K, MG_OP_RSUB_K, MG_OP_DIV_K, MG_OP_RDIV_K, MG_OP_MAX_K, MG_OP_MIN_K,
     MG_OP_POW_K, MG_OP_LT_K, MG_OP_LE_K, MG_OP_GT_K, MG_OP_GE_K, MG_OP_EQ_K, MG_OP_NE_K, MG_OP_FMA, MG_OP_FMS,
-    MG_OP_FNMA, MG_OP_FMA_K, MG_OP_FMS_K, MG_OP_FMAK, MG_OP_AFFINE, MG_OP_CUBIC, MG_OP_WHERE, MG_OPS
+    MG_OP_FNMA, MG_OP_FMA_K, MG_OP_FMS_K, MG_OP_FMAK, MG_OP_AFFINE, MG_OP_CUBIC, MG_OP_WHERE, MG_OP_RATIO, MG_OPS
 };
 enum { MG_MAX_RANK = 8, MG_MAX_INPUTS = 24, MG_MAX_OUTPUTS = 8, MG_MAX_VALUES = 64, MG_TILE_BYTES = 1024 };
 struct mg_step {
@@ -130,6 +141,8 @@ struct mg_program {
  * unless kept[o] < 0. MG_EARG for a malformed program. */
 int mg_run(const struct mg_program *p, int rank, const int64_t *shape, const void *const *in, const int64_t *strides,
            void *const *out, const int *kept);
+/* The common case, cheap to call: at most three inputs and one output, all of n numbers that lie side by side. */
+int mg_run_flat(const struct mg_program *p, int64_t n, const void *a, const void *b, const void *c, void *out);
 
 /* --- reductions over one dimension of a row-major array (outer, n, inner) -------------------------------------- */
 enum { MG_SUM = 0, MG_MAX = 1, MG_MIN = 2 };
@@ -210,6 +223,8 @@ int mg_sddmm(int type, int64_t rows, int64_t heads, int64_t features, const int3
 int mg_segment_max(int type, int64_t rows, int64_t features, const int32_t *starts, const int32_t *columns, const void *x, void *y);
 /* y[e] = the softmax of x over the places e = places[k] of row r; each place belongs to one row. */
 int mg_segment_softmax(int type, int64_t rows, int64_t width, const int32_t *starts, const int32_t *places, const void *x, void *y);
+/* y[i] = x[index[i]], rows of `bytes` bytes. */
+int mg_take_rows(int64_t n, int64_t bytes, const int32_t *index, const void *x, void *y);
 /* Group 0 .. n-1 by keys in 0 .. bound-1: group b is order[starts[b]] .. order[starts[b+1]-1], in rising order. MG_EARG for
  * a key out of range. */
 int mg_group(int64_t n, int64_t bound, const int32_t *keys, int32_t *starts, int32_t *order);
@@ -233,8 +248,9 @@ int mg_sample_neighbors(struct mg_sample *b);
 enum {
     MG_DO_GEMM, MG_DO_LOOP, MG_DO_LANES, MG_DO_MIXED, MG_DO_COPY, MG_DO_CONV, MG_DO_CONV_INPUT_GRAD, MG_DO_CONV_WEIGHT_GRAD,
     MG_DO_MAX_POOL, MG_DO_MAX_POOL_GRAD, MG_DO_AVG_POOL, MG_DO_AVG_POOL_GRAD, MG_DO_REDUCE, MG_DO_ARG, MG_DO_SOFTMAX,
-    MG_DO_LOGSUMEXP, MG_DO_SOFTMAX_GRAD, MG_DO_CROSS_ENTROPY, MG_DO_CROSS_ENTROPY_GRAD, MG_DO_STANDARDIZE, MG_DO_MOMENTS,
-    MG_DO_GATHER_ROWS, MG_DO_FINITE
+    MG_DO_LOGSUMEXP, MG_DO_SOFTMAX_GRAD, MG_DO_CROSS_ENTROPY, MG_DO_CROSS_ENTROPY_GRAD, MG_DO_CROSS_ENTROPY_BOTH,
+    MG_DO_STANDARDIZE, MG_DO_SQUARES, MG_DO_FINITE,
+    MG_DO_SPMM, MG_DO_SPMM_HEADS, MG_DO_SDDMM, MG_DO_SEGMENT_MAX, MG_DO_SEGMENT_SOFTMAX, MG_DO_TAKE_ROWS
 };
 /* Where an operand lies: `offset` bytes behind memory[base]. */
 struct mg_operand {
@@ -291,6 +307,11 @@ struct mg_mixed {
     const struct mg_mixed_step *code;
     const int32_t *type, *apart;      /* types of all values; apart: of inputs */
     int64_t n;
+};
+/* Attributes of instructions on edges: the pattern of a sparse matrix. */
+struct mg_pattern {
+    int64_t rows;
+    const int32_t *starts, *index;
 };
 /* Attributes of MG_DO_COPY: elements of `size` bytes, both sides strided (in elements). Operands: from, to. */
 struct mg_copy {

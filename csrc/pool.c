@@ -126,19 +126,17 @@ static struct {
 } placement[MAX_THREADS];
 
 /* Let worker `index` run on any of `home` but `here`, if that leaves one. A call that fails changes nothing. */
-static void keep_away(int index, int here) {
-    const int id = atomic_load_explicit(&placement[index].id, memory_order_relaxed);
-    if (id == 0 || atomic_exchange_explicit(&placement[index].away_from, here + 1, memory_order_relaxed) == here + 1)
-        return;
+static void forbid(int index, int here) {
     cpu_set_t others = home;
     CPU_CLR(here, &others);
-    if (CPU_COUNT(&others) > 0) sched_setaffinity(id, sizeof others, &others);
+    atomic_store_explicit(&placement[index].away_from, here + 1, memory_order_relaxed);
+    if (CPU_COUNT(&others) > 0) sched_setaffinity(placement[index].id, sizeof others, &others);
 }
 
-/* A worker that found itself on the caller's processor leaves. */
+/* A worker that found itself on the caller's processor leaves, whatever it was told before. */
 static void leave_caller(int index) {
     const int here = sched_getcpu();
-    if (here >= 0 && here == atomic_load_explicit(&pool.caller_runs_on, memory_order_relaxed)) keep_away(index, here);
+    if (here >= 0 && here == atomic_load_explicit(&pool.caller_runs_on, memory_order_relaxed)) forbid(index, here);
 }
 
 static void settle(int index) { atomic_store(&placement[index].id, (int)syscall(SYS_gettid)); }
@@ -148,7 +146,8 @@ static void make_room(int workers) {
     const int here = sched_getcpu();
     atomic_store_explicit(&pool.caller_runs_on, here, memory_order_relaxed);
     if (here >= 0 && atomic_load(&pool.sleepers) > 0)
-        for (int i = 1; i <= workers; i++) keep_away(i, here);
+        for (int i = 1; i <= workers; i++)
+            if (placement[i].id != 0 && placement[i].away_from != here + 1) forbid(i, here);
 }
 
 static void find_home(void) {
@@ -202,7 +201,9 @@ static void *worker(void *argument) {
             } else if (t > idle_since + SPIN_NANOSECONDS) sched_yield();
         }
         seen = generation(atomic_load(&pool.ticket));
-        if (index < atomic_load(&pool.limit)) work();
+        if (index >= atomic_load(&pool.limit)) continue;
+        leave_caller(index);
+        work();
     }
     return NULL;
 }

@@ -2,6 +2,8 @@
  * table, each time compiled for another instruction set. */
 #include "isa.h"
 
+#include <string.h>
+
 #define ALWAYS_INLINE static inline __attribute__((always_inline, unused))
 #define UNROLL _Pragma("GCC unroll 16")
 #define PASTE_(a, b) a##_##b
@@ -94,17 +96,19 @@ static int supported(void) { return MG_TABLE_SUPPORTED; }
     .size = sizeof(REAL), .vl = VBYTES / sizeof(REAL), .mr = MR, .nv = NV, .nr = NV * VBYTES / sizeof(REAL),          \
     .kc = KC * sizeof(float) / sizeof(REAL), .nc = NC, .wide = WIDE,                                                  \
     .tile = tiles_##T, .wide_tile = tile_1_8_0_##T,                                                                   \
-    .transpose = transpose_##T, .copy_panel = copy_panel_##T, .rows_dot = rows_dot_##T, .probe = probe_##T}
+    .transpose = transpose_##T, .copy_panels = copy_panels_##T, .rows_dot = rows_dot_##T, .probe = probe_##T}
 
 #define CONV_KERNELS(T) {                                                                                          \
     .registers = MR * NV, .outer_rows = OUTER_ROWS, .stencil = stencils_##T, .outer = outers_##T,                    \
     .dots = dots_kernels_##T, .sum_partials = sum_partials_##T,                               \
     .single = single_##T, .copy_rows = copy_rows_##T, .place_rows = place_rows_##T,                                     \
-    .winograd_in = winograd_in_##T, .winograd_out = winograd_out_##T, .winograd_weights = winograd_weights_##T}
+    .winograd_in = winograd_in_##T, .winograd_out = winograd_out_##T, .winograd_weights = winograd_weights_##T,      \
+    .winograd_grad_in = winograd_grad_in_##T, .winograd_grad_out = winograd_grad_out_##T, .turn_in = turn_in_##T,        \
+    .turn_out = turn_out_##T}
 
 #define POOL_KERNELS(T) {                                                                                          \
-    .max_start = max_start_##T, .max_row = max_row_##T, .add_row = add_row_##T, .spread_row = spread_row_##T,        \
-    .times_row = times_row_##T}
+    .max_windows = max_windows_##T, .sum_windows = sum_windows_##T, .sum_planes = sum_planes_##T, .repeat = repeat_##T, \
+    .spread_row = spread_row_##T, .times_row = times_row_##T, .scatter = scatter_##T}
 
 #define EDGE_KERNELS(T)                                                                                            \
     {.spmm = edges_spmm_##T, .sddmm = edges_sddmm_##T, .max = edges_max_##T, .softmax = edges_softmax_##T}

@@ -47,9 +47,38 @@ ALWAYS_INLINE void FN(store_first)(REAL *p, FN(vec) v, int n) {
 
 /* Sum of the lanes, as a balanced tree: the same order at every call. */
 ALWAYS_INLINE REAL FN(sum_lanes)(FN(vec) v) {
-    REAL lane[VL];
-    FN(store)(lane, v);
-    for (int half = VL / 2; half > 0; half /= 2)
-        for (int i = 0; i < half; i++) lane[i] += lane[i + half];
-    return lane[0];
+    UNROLL for (int half = VL / 2; half > 0; half /= 2) {
+        FN(bits) other;
+        UNROLL for (int i = 0; i < VL; i++) other[i] = (i + half) % VL;
+        v += __builtin_shuffle(v, other);
+    }
+    return v[0];
 }
+
+/* How many elements of p come before its first aligned vector, at most n. */
+ALWAYS_INLINE int64_t FN(lead)(const void *p, int64_t n) {
+    const int64_t lead = (int64_t)(-((uintptr_t)p / sizeof(REAL)) % VL);
+    return lead < n ? lead : n;
+}
+
+/* Do something to n elements, vector by vector: to the `left` elements before the first aligned vector of p, to whole vectors
+ * (left == VL), and to the rest, each time from element `at` on. numpy's large arrays all begin 16 bytes after a cache line:
+ * done like this, no access to them straddles two lines, which would take up to twice as long. */
+#undef ALIGNED
+#define ALIGNED(n, p, ...)                                                                                          \
+    do {                                                                                                            \
+        const int64_t end_ = (n), lead_ = FN(lead)(p, end_);                                                        \
+        int64_t at = 0;                                                                                             \
+        if (lead_ > 0) {                                                                                            \
+            const int64_t left = lead_;                                                                             \
+            __VA_ARGS__;                                                                                            \
+        }                                                                                                           \
+        for (at = lead_; at + VL <= end_; at += VL) {                                                               \
+            const int64_t left = VL;                                                                                \
+            __VA_ARGS__;                                                                                            \
+        }                                                                                                           \
+        if (at < end_) {                                                                                            \
+            const int64_t left = end_ - at;                                                                         \
+            __VA_ARGS__;                                                                                            \
+        }                                                                                                           \
+    } while (0)

@@ -446,8 +446,9 @@ def _elementwise_shape(dtype_rule: str) -> Callable[..., Spec]:
 
 
 def elementwise(
-    formula: str,
+    formula: str | None = None,
     *,
+    kernel: Callable[..., Any] | None = None,
     vjp: tuple[Rule | None, ...] | Rule | None = None,
     dtype: str = "same",
     method: str | tuple[str, ...] = (),
@@ -459,7 +460,7 @@ def elementwise(
     ufunc: str = "",
     error: float = 4.0,
 ) -> Callable[[F], F]:
-    """Declare an elementwise operation of one or two tensors from its formula.
+    """Declare an elementwise operation of one or two tensors from its formula (or, lacking one, a kernel).
 
     The decorated function gives the name, the argument names (those of the formula) and the
     docstring; its body is empty, as the formula is the body.
@@ -477,7 +478,9 @@ def elementwise(
     def decorate(face: F) -> F:
         code = face.__code__
         names = code.co_varnames[: code.co_argcount]
-        parsed = Formula(formula)
+        parsed = None if formula is None else Formula(formula)
+        by_numpy = kernel if parsed is None else parsed.numpy(names)
+        assert by_numpy is not None, f"{face.__name__}: neither a formula nor a kernel"
         rules = vjp if isinstance(vjp, tuple) else (vjp,) * len(names) if vjp is None else (vjp,)
         op = register(
             Op(
@@ -485,7 +488,7 @@ def elementwise(
                 kind="elementwise",
                 inputs=names,
                 attrs=(),
-                kernel=parsed.numpy(names),
+                kernel=by_numpy,
                 shape=_elementwise_shape(dtype),
                 rules=rules,
                 formula=parsed,

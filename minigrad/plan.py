@@ -36,8 +36,8 @@ from .passes.fuse import stored_by
 #: Offsets are multiples of this: a cache line.
 ALIGN = 64
 #: Kinds of records whose kernels may refuse what they are given, because of its values (others have
-#: the trait `refuses`).
-FALLIBLE = ("index", "opaque", "creation")
+#: the trait `refuses`), or find no memory to work in.
+FALLIBLE = ("index", "opaque", "creation", "contraction")
 
 
 class Block(NamedTuple):
@@ -116,6 +116,9 @@ def plan(graph: Graph, copied: Container[int] = (), workspace: Mapping[int, int]
     for group, values in zip(steps, stored_by(graph, steps), strict=True):
         kept.update(values if group.stop - group.start > 1 else [first + group.start])
     root = roots(graph, copied)
+    kept.update(
+        [root[v] for v in kept if root[v] >= first]
+    )  # a view that leaves a group takes its root along
     for v in range(first, first + len(graph.nodes)):
         if root[v] != v and v not in kept:
             root[v] = v  # inside of a loop there is no memory to share

@@ -60,12 +60,14 @@ class Hooks:
     ones: Callable[[Any], Any]
     wrap: Callable[..., Any]
     tensor: type[Any]
+    load: Callable[[], bool]
     ufuncs: ClassVar[dict[str, Callable[..., Any]]] = {}
 
 
 hooks = Hooks()
 _number = itertools.count(1).__next__
 _getframe = sys._getframe
+getrefcount = sys.getrefcount
 
 _asarray = np.asarray
 _new = object.__new__
@@ -365,6 +367,10 @@ def sweep(
         for node, g in roots:
             grads[node] = add(grads[node], g) if node in grads else g
         roots.clear()  # the caller's list would keep the first cotangents alive
+        array: Any = None
+        gx: Any = None
+        part: Any = None
+        previous: Any = None
         while order:
             node = order.pop()
             g = grads.pop(node, None)
@@ -377,6 +383,7 @@ def sweep(
             nodes = node.inputs
             if not nodes:
                 if targets is None:
+                    array = gx = part = previous = None  # of the last rule; see `_alone`
                     _accumulate(node, g, create_graph)
                 continue
             saved = node.saved
@@ -408,7 +415,7 @@ def sweep(
                 rule = raw[k]
                 if rule is None:
                     continue
-                gx: Any = g
+                gx = g
                 if rule is IDENTITY:
                     part = array
                 elif rule is not bound[k]:  # arithmetic, on the arrays themselves
@@ -489,11 +496,37 @@ def _accumulate(leaf: Node, g: Tensor, create_graph: bool) -> None:
         leaf.grad = g
     else:
         array = g._array
-        # `g` may be another leaf's gradient too (x + y hands out one cotangent twice), or a view.
-        leaf.grad = hooks.wrap(array.copy())
+        # `g` may be another leaf's gradient too (x + y hands out one cotangent twice), or a view, or
+        # something that a rule or a hook has kept: whatever it is, somebody then refers to it.
+        alone = getrefcount(g) <= _alone[0] and getrefcount(array) <= _alone[1]
+        flags = array.flags
+        if not (alone and flags.owndata and flags.c_contiguous and flags.writeable):
+            array = array.copy()
+        leaf.grad = hooks.wrap(array)
     if leaf._extra is not None:
         for hook in list(leaf._extra.get("post", {}).values()):
             hook()
+
+
+def _count_alone() -> tuple[int, int]:
+    """What `getrefcount` says in `_accumulate` of a cotangent, and of its array, that nobody else has.
+
+    Counted rather than known: interpreters differ in what they count of the arguments of a call.
+    """
+
+    class Holder:
+        _array: Any
+
+    def accumulate(leaf: Any, g: Any, create_graph: bool) -> tuple[int, int]:
+        array = g._array
+        return getrefcount(g), getrefcount(array)
+
+    g = Holder()
+    g._array = np.zeros(1)
+    return accumulate(None, g, False)
+
+
+_alone = _count_alone()
 
 
 def _traced(g: Any) -> bool:

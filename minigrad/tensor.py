@@ -98,6 +98,14 @@ class Tensor(TensorMethods):
         if requires_grad:
             self.requires_grad_()
 
+    if not TYPE_CHECKING:  # which would take any name then
+
+        def __getattr__(self, name: str) -> Any:
+            """Methods of operations that are imported when one of them is first asked for; see `ops.load`."""
+            if name[0] != "_" and tape.hooks.load():
+                return getattr(self, name)
+            raise AttributeError(f"'Tensor' object has no attribute {name!r}", name=name, obj=self)
+
     # -- what it is ---------------------------------------------------------------------------
 
     @property

@@ -6,6 +6,7 @@ import gc
 import threading
 import tracemalloc
 import weakref
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -730,3 +731,73 @@ def test_func_vjp_is_differentiable_in_its_cotangent():
     (jv,) = autograd.grad(uj, u, v)
     np.testing.assert_allclose(jv.numpy(), np.cos(x.numpy()) * v.numpy())
     assert y.shape == (2,)
+
+
+def _own(t: mg.Tensor, *others: object) -> None:
+    """The gradient of t is contiguous, writable, and shares memory with nothing given."""
+    assert t.grad is not None
+    g = t.grad.numpy()
+    assert g.flags.c_contiguous
+    assert g.flags.writeable
+    for other in others:
+        assert not np.shares_memory(g, np.asarray(other))
+
+
+@pytest.mark.parametrize("shape", [(3,), (120, 130)])
+def test_gradients_are_taken_over_only_where_nobody_else_has_them(shape: tuple[int, ...]) -> None:
+    kept: list[mg.Tensor] = []
+    x, w, b, plain = (mg.tensor(np.full(shape, v), requires_grad=True) for v in (1.0, 2.0, 3.0, 4.0))
+    x.register_hook(lambda g: kept.append(g))
+    y = (x + w) * b  # one cotangent for x and w; the gradient of b is x + w, times ones
+    y.retain_grad()
+    cotangent = mg.ones(shape, dtype=mg.float64)
+    (y + plain).backward(cotangent, retain_graph=True)
+    every = [t.grad.numpy() for t in (x, w, b, plain, y) if t.grad is not None]
+    assert len(every) == 5
+    for i, t in enumerate((x, w, b, plain)):
+        others = [g for j, g in enumerate(every) if j != i]
+        _own(
+            t, *others, cotangent.numpy(), kept[0].numpy(), *(u.detach().numpy() for u in (x, w, b, plain, y))
+        )
+    np.testing.assert_array_equal(every[2], np.full(shape, 3.0))
+
+
+def test_the_gradient_a_rule_has_kept_is_copied() -> None:
+    buffer = np.full(5, 7.0)
+
+    class Kept(mg.autograd.Function):
+        @staticmethod
+        def forward(ctx: object, x: mg.Tensor) -> mg.Tensor:
+            return x * 1.0
+
+        @staticmethod
+        def backward(ctx: object, g: mg.Tensor) -> mg.Tensor:
+            return mg.from_numpy(buffer)
+
+    x = mg.tensor(np.zeros(5), requires_grad=True)
+    Kept.apply(x).sum().backward()
+    _own(x, buffer)
+
+
+@pytest.mark.parametrize(
+    "view", [lambda x: x.reshape(6, 2), lambda x: x.T, lambda x: x[1:], lambda x: x.expand(5, 3, 4)]
+)
+def test_the_gradient_through_a_view_is_its_own_memory(view: Callable[[mg.Tensor], mg.Tensor]) -> None:
+    x = mg.tensor(np.arange(12.0).reshape(3, 4), requires_grad=True)
+    y = view(x)
+    g = mg.ones(y.shape, dtype=mg.float64)
+    y.backward(g)
+    _own(x, g.numpy(), x.detach().numpy())
+
+
+def test_a_gradient_that_nobody_else_has_is_not_copied() -> None:
+    x = mg.ones(1000, requires_grad=True)
+    made: list[int] = []
+
+    def remember(g: mg.Tensor) -> None:
+        made.append(g.numpy().__array_interface__["data"][0])
+
+    x.register_hook(remember)
+    (x * 2.0).sum().backward()
+    assert x.grad is not None
+    assert x.grad.numpy().__array_interface__["data"][0] == made[0]

@@ -549,7 +549,7 @@ MISTAKES: list[tuple[Any, type[Exception], str]] = [
     ),
     (lambda: model_for(loss=keras.losses.CategoricalCrossentropy), ArgumentError, r"call it: Cat"),
     (lambda: model_for(optimizer=keras.optimizers.Adam), ArgumentError, r"call it: Adam\(\)"),
-    (lambda: model_for(optimizer="rmsprop"), ArgumentError, "use one of 'sgd', 'adam'"),
+    (lambda: model_for(optimizer="newton"), ArgumentError, "use one of 'sgd', 'rmsprop', 'adam'"),
     (lambda: model_for(loss="crossentropy"), ArgumentError, "'categorical_crossentropy'"),
     (lambda: model_for(metrics=["precise"]), ArgumentError, "no metric 'precise'.*'accuracy'"),
     (
@@ -592,7 +592,10 @@ MISTAKES: list[tuple[Any, type[Exception], str]] = [
     (lambda: keras.Sequential().predict(X), ArgumentError, "no layers"),
     (lambda: keras.optimizers.Adam(lr=0.1), ArgumentError, "no option 'lr'.*learning_rate"),
     (lambda: keras.optimizers.Adam(learning_rate=-1), ArgumentError, "lr is -1"),
-    (lambda: keras.optimizers.SGD(clipnorm=1.0), ArgumentError, "no option 'clipnorm'"),
+    (lambda: keras.optimizers.SGD(use_ema=True), ArgumentError, "no option 'use_ema'"),
+    (lambda: keras.optimizers.SGD(clipnorm=1.0, clipvalue=2.0), ArgumentError, "clipnorm and clipvalue"),
+    (lambda: keras.optimizers.Adam(clipnorm=-1.0), ArgumentError, "clipnorm is -1"),
+    (lambda: keras.optimizers.Optimizer(0.1, {}, None, None, None, None, None), ArgumentError, "base class"),
     (lambda: keras.losses.CategoricalCrossentropy(label_smoothing=2), ArgumentError, "from 0 to 1"),
     (lambda: keras.losses.MeanSquaredError(reduction="avg"), ArgumentError, "'sum_over_batch_size'"),
     (
@@ -624,3 +627,63 @@ def test_nan_is_explained_and_the_weights_survive() -> None:
     wild.compile(keras.optimizers.SGD(1e6), "mse")
     with pytest.raises(AnomalyError, match="lower the learning rate"):
         wild.fit(np.full((32, 1), 100.0), np.zeros(32), epochs=50, verbose=0)
+
+
+# -- learning rates that change --------------------------------------------------------------------
+
+
+def test_schedules_and_callbacks_change_the_learning_rate() -> None:
+    x, y = blobs(32)
+    decay = keras.optimizers.schedules.ExponentialDecay(0.1, decay_steps=4, decay_rate=0.5)
+    model = model_for(optimizer=keras.optimizers.SGD(decay))
+    model.fit(x, y, batch_size=8, epochs=2, verbose=0)
+    assert model.optimizer.iterations == 8
+    assert model.optimizer.learning_rate == pytest.approx(0.025)
+    with pytest.raises(ArgumentError, match="follows a schedule"):
+        model.optimizer.learning_rate = 0.1
+
+    model = model_for(optimizer=keras.optimizers.SGD(0.1))
+    callback = keras.callbacks.LearningRateScheduler(lambda epoch, lr: lr * 0.5 if epoch else lr)
+    history = model.fit(x, y, epochs=3, verbose=0, callbacks=[callback])
+    assert history.history["learning_rate"] == pytest.approx([0.1, 0.05, 0.025])
+
+    model = model_for(optimizer=keras.optimizers.SGD(0.1))
+    rates = []
+    plateau = keras.callbacks.ReduceLROnPlateau("watched", 0.5, patience=2, cooldown=1, min_lr=0.03)
+    plateau.model = model
+    plateau.on_train_begin({})
+    for epoch, value in enumerate([3.0, 2.0, 2.0, 2.1, 2.1, 2.1, 2.1, 1.0, 1.0]):
+        plateau.on_epoch_end(epoch, {"watched": value})
+        rates.append(model.optimizer.learning_rate)
+    np.testing.assert_allclose(rates, [0.1, 0.1, 0.1, 0.05, 0.05, 0.03, 0.03, 0.03, 0.03])
+    with pytest.raises(ArgumentError, match=r"no measure 'val_loss'.*validation data"):
+        model.fit(x, y, epochs=1, verbose=0, callbacks=[keras.callbacks.ReduceLROnPlateau()])
+
+
+@pytest.mark.parametrize("clip", [{"clipnorm": 0.5}, {"global_clipnorm": 0.5}, {"clipvalue": 0.25}])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_clipping_by_an_optimizer(clip: dict[str, float], compiled: bool) -> None:
+    a, b = (mg.zeros(n, dtype="float64", requires_grad=True) for n in (2, 1))
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([0], [1.0, 0.5])
+    rule = keras.optimizers.SGD(schedule, **clip).build([a, b])  # type: ignore[arg-type]
+    g, h = np.array([3.0, 4.0]), np.array([12.0])
+
+    def step(g: mg.Tensor, h: mg.Tensor) -> None:
+        rule.zero_grad()
+        ((a * g).sum() + (b * h).sum()).backward()
+        rule.step()
+
+    run = mg.compile(step) if compiled else step
+    for _ in range(3):
+        run(mg.tensor(g), mg.tensor(h))
+    if "clipnorm" in clip:
+        wanted = g * 0.5 / 5, h * 0.5 / 12
+    elif "clipvalue" in clip:
+        wanted = np.full(2, 0.25), np.full(1, 0.25)
+    else:
+        wanted = g * 0.5 / 13, h * 0.5 / 13
+    np.testing.assert_allclose(a.detach().numpy(), -2.0 * wanted[0], rtol=1e-12)  # 1 + 0.5 + 0.5
+    np.testing.assert_allclose(b.detach().numpy(), -2.0 * wanted[1], rtol=1e-12)
+    assert rule.iterations.item() == 3
+    if compiled:
+        assert run.traces == 1

@@ -279,3 +279,22 @@ def test_a_loaded_state_goes_on_without_a_second_trace_of_anything_new() -> None
             step(x, y)
         for key, value in model.state_dict().items():
             np.testing.assert_array_equal(value.numpy(), wanted[key].numpy())
+
+
+@pytest.mark.skipif("c" not in mg.backends(), reason="no compiled extension")
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_one_instruction_updates_all_parameters(name: str) -> None:
+    params = [mg.ones(3 + k % 4, 5, requires_grad=True) for k in range(40)]
+    optimizer = OPTIMIZERS[name](params)
+
+    @mg.compile
+    def step(*gradients: mg.Tensor) -> None:
+        for p, g in zip(params, gradients, strict=True):
+            p.grad = g
+        optimizer.step()
+
+    step(*[mg.ones(*p.shape) for p in params])
+    ((entry,),) = step._cache.values()
+    over_all = [d for d in entry.execute.described() if d.kernel == "lanes"]
+    assert len(over_all) <= {"Adadelta": 3, "Lion": 2}.get(name, 1)
+    assert sum(d.ops.count("sub") for d in over_all) >= len(params)

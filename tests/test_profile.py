@@ -64,9 +64,9 @@ def test_the_share_of_the_roofline():
     assert cells[1] == "50%"
     assert cells[5] == "50%"
     assert Profile("f", [row], 4.0, None, []).cells(row)[5] == "-"
-    if c.available:
-        report = mg.compile(lambda x: x @ x).profile(mg.ones(256, 256), repeats=5)
-        assert 0.05 < report.peaks.least(report.rows[0]) / report.rows[0].seconds < 1.3
+    report = mg.compile(lambda x: x @ x).profile(mg.ones(64, 64), repeats=2)
+    assert (report.peaks is not None) == c.available
+    assert "roofline" in report.limits()
 
 
 def test_a_trace_and_a_page(tmp_path):

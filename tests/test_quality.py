@@ -23,7 +23,9 @@ from minigrad.ops import OPS
 
 PACKAGE = Path(minigrad.__file__).parent
 ROOT = PACKAGE.parent
-FOLDERS = [name for name in ("minigrad", "tests", "benchmarks", "setup.py") if (ROOT / name).exists()]
+FOLDERS = [
+    name for name in ("minigrad", "tests", "benchmarks", "examples", "setup.py") if (ROOT / name).exists()
+]
 
 MODULES = sorted(
     m.name

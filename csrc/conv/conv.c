@@ -34,9 +34,11 @@ enum {
     TASKS = 16,                     /* bands into which a large image is cut when there are few images */
     DOTS_MOST = 64,                 /* weight gradient: taps * channels up to which vectors of pixels may be better */
     PIXELS = 512,                   /* weight gradient: pixels between two visits to the sums */
-    WINOGRAD_CHANNELS = 32,         /* of a group, on both sides, from which Winograd's path is quicker */
-    WINOGRAD_TILES = 64,            /* and tiles of the batch: fewer do not repay the transform of the weights */
+    WINOGRAD_CHANNELS = 16,         /* of a group, on both sides, from which Winograd's path is quicker */
+    WINOGRAD_TILES = 8,             /* and tiles of the batch, and one for every so many channels: fewer do not repay the */
+    CHANNELS_PER_TILE = 16,         /* transform of the weights */
     WINOGRAD_PIXELS = 7,            /* and the size of the image; below, a tile of four is mostly border */
+    VECTOR_BYTES = 128 << 10,       /* weight gradient: sums by lanes of the groups of a task */
     PARTIALS = 8                    /* weight gradient: parts of the batch with sums of their own */
 };
 
@@ -251,10 +253,10 @@ static void fill_piece(const struct plan *p, const struct piece *e, int64_t g, i
 
 static void run_tasks(void *arg, int chunk, int chunks) {
     struct plan *p = arg;
-    const int64_t all = p->images * p->groups * p->bands;
     char *room = mg_room_of(&p->room, chunk);
     (void)chunks;
-    for (int64_t u; (u = mg_room_take(&p->room)) < all;) {
+    struct mg_share mine = {0, 0};
+    for (int64_t u; mg_room_take(&p->room, &mine, &u);) {
         const int64_t band = u % p->bands, g = u / p->bands % p->groups, n = u / p->bands / p->groups;
         const int64_t i0 = band * p->band_rows;
         copy_band(p->kernels, &p->in, p->size, p->src + (n * p->groups + g) * p->in.channels * p->in.height * p->in.width * p->size, i0, room);
@@ -432,8 +434,9 @@ static int takes_winograd(const struct mg_conv *c) {
         return 0;
     if (c->algorithm == MG_CONV_WINOGRAD) return c->ci > 0;
     const int64_t tiles = least(ceil_div(c->oh, 4) * ceil_div(c->ow, 4), ceil_div(c->h, 4) * ceil_div(c->w, 4));
-    if (tiles < ceil_div(WINOGRAD_TILES, c->n)) return 0;
-    return least(c->ci, c->co) / c->groups >= WINOGRAD_CHANNELS && least(c->oh, c->ow) >= WINOGRAD_PIXELS &&
+    const int64_t channels = least(c->ci, c->co) / c->groups;
+    if (tiles < ceil_div(most(WINOGRAD_TILES, channels / CHANNELS_PER_TILE), c->n)) return 0;
+    return channels >= WINOGRAD_CHANNELS && least(c->oh, c->ow) >= WINOGRAD_PIXELS &&
            least(c->h, c->w) >= WINOGRAD_PIXELS;
 }
 
@@ -535,7 +538,8 @@ static int input_grad(const struct mg_conv *c, const void *g, const void *w, voi
             e->steps = e->taps * co;
         }
     if (p.taps > 0) status = execute(&p, c, need);
-    else if (need == NULL) memset(x, 0, (size_t)(c->n * c->ci * c->h * c->w) * (c->type == MG_F32 ? 4 : 8));
+    else if (need) *need = list_bytes(c) + MG_LINE;
+    else memset(x, 0, (size_t)(c->n * c->ci * c->h * c->w) * (c->type == MG_F32 ? 4 : 8));
     if (need && *need < winograd) *need = winograd;
     close_lists(c, need, piece);
     return status;
@@ -561,6 +565,7 @@ struct weight_plan {
     int64_t chunk_rows, chunk_images;
     int64_t width, panels;          /* output channels of a panel, panels of a group */
     int64_t parts, shares;          /* shares: of the panels */
+    int64_t block;                  /* groups of a task: with dots, several, which lie next to each other in every image */
     int64_t sums;                   /* elements of the sums of one group in one part */
     char *partial;                  /* [part][group][panel][pair][width] or, with dots, [part][group][channel][pair] */
     size_t band_bytes, panel_bytes;
@@ -610,43 +615,49 @@ static void dots_chunk(const struct weight_plan *p, int64_t g, int64_t n, int64_
     }
 }
 
-static void run_weight_task(const struct weight_plan *p, int64_t g, int64_t part, int64_t j0, int64_t j1, char *room) {
+static void run_weight_task(const struct weight_plan *p, int64_t g0, int64_t g1, int64_t part, int64_t j0, int64_t j1, char *room) {
     const int size = p->size;
     char *band = room, *turned = room + p->band_bytes;
     int64_t *segment = (int64_t *)(turned + p->panel_bytes);
-    char *sums = p->partial + (part * p->groups + g) * p->sums * size;
+    const int64_t span = (j1 - j0) * p->pairs;
     char *vectors = turned;   /* with dots: sums by lanes */
-    if (p->dots) memset(vectors, 0, (size_t)((j1 - j0) * p->pairs * p->vl * size));
+    if (p->dots) memset(vectors, 0, (size_t)((g1 - g0) * span * p->vl * size));
     const int64_t n_first = share(p->images, part, p->parts), n_end = share(p->images, part + 1, p->parts);
     int first = 1;
     for (int64_t n0 = n_first, n1; n0 < n_end; n0 = n1) {
         n1 = least(n0 + p->chunk_images, n_end);
-        for (int64_t i0 = 0, i1; i0 < p->oh; i0 = i1) {
-            i1 = least(i0 + p->chunk_rows, p->oh);
-            int64_t *s = segment;
-            for (int64_t n = n0; n < n1; n++) {
-                const int64_t at = (n - n0) * p->in.plane * p->ci;
-                copy_band(p->kernels, &p->in, size, p->x + (n * p->groups + g) * p->ci * p->in.height * p->in.width * size, i0, band + at * size);
-                for (int64_t i = 0; i < i1 - i0; i++) *s++ = at + i * p->in.columns;
+        for (int64_t g = g0; g < g1; g++)
+            for (int64_t i0 = 0, i1; i0 < p->oh; i0 = i1) {
+                i1 = least(i0 + p->chunk_rows, p->oh);
+                int64_t *s = segment;
+                for (int64_t n = n0; n < n1; n++) {
+                    const int64_t at = (n - n0) * p->in.plane * p->ci;
+                    copy_band(p->kernels, &p->in, size, p->x + (n * p->groups + g) * p->ci * p->in.height * p->in.width * size, i0,
+                              band + at * size);
+                    for (int64_t i = 0; i < i1 - i0; i++) *s++ = at + i * p->in.columns;
+                }
+                if (p->dots) dots_chunk(p, g, n0, i0, j0, j1, i1 - i0, band, vectors + (g - g0) * span * p->vl * size, segment);
+                else outer_chunk(p, g, n0, n1, i0, i1, j0, j1, first, band, turned, p->partial + (part * p->groups + g) * p->sums * size);
+                first = 0;
             }
-            if (p->dots) dots_chunk(p, g, n0, i0, j0, j1, i1 - i0, band, vectors, segment);
-            else outer_chunk(p, g, n0, n1, i0, i1, j0, j1, first, band, turned, sums);
-            first = 0;
-        }
     }
-    if (p->dots) p->kernels->sum_partials((j1 - j0) * p->pairs, vectors, sums + j0 * p->pairs * size);
-    else if (first) memset(sums + j0 * p->pairs * p->width * size, 0, (size_t)((j1 - j0) * p->pairs * p->width * size));
+    for (int64_t g = g0; g < g1; g++) {
+        char *sums = p->partial + (part * p->groups + g) * p->sums * size;
+        if (p->dots) p->kernels->sum_partials(span, vectors + (g - g0) * span * p->vl * size, sums + j0 * p->pairs * size);
+        else if (first) memset(sums + j0 * p->pairs * p->width * size, 0, (size_t)(span * p->width * size));
+    }
 }
 
 static void run_weight_tasks(void *arg, int chunk, int chunks) {
     struct weight_plan *p = arg;
-    const int64_t all = p->groups * p->parts * p->shares, units = p->dots ? p->co : p->panels;
+    const int64_t units = p->dots ? p->co : p->panels;
     char *room = mg_room_of(&p->room, chunk);
     (void)chunks;
-    for (int64_t u; (u = mg_room_take(&p->room)) < all;) {
-        const int64_t q = u % p->shares, part = u / p->shares % p->parts, g = u / p->shares / p->parts;
+    struct mg_share mine = {0, 0};
+    for (int64_t u; mg_room_take(&p->room, &mine, &u);) {
+        const int64_t q = u % p->shares, part = u / p->shares % p->parts, g = u / p->shares / p->parts * p->block;
         const int64_t j0 = share(units, q, p->shares), j1 = share(units, q + 1, p->shares);
-        if (j0 < j1) run_weight_task(p, g, part, j0, j1, room);
+        if (j0 < j1) run_weight_task(p, g, least(g + p->block, p->groups), part, j0, j1, room);
     }
 }
 
@@ -686,6 +697,15 @@ static int weight_grad(const struct mg_conv *c, const void *x, const void *g, vo
     if (c->n == 0 || c->oh == 0 || c->ow == 0) {
         if (need == NULL) memset(w, 0, (size_t)(c->co * pairs * size));
         return MG_OK;
+    }
+    size_t winograd = 0;
+    if (takes_winograd(c)) {
+        const struct mg_winograd_weight k = {
+            .type = c->type, .images = c->n, .groups = c->groups, .channels = ci, .height = c->h, .width = c->w, .out_channels = co,
+            .out_height = c->oh, .out_width = c->ow, .top = c->pad[0], .left = c->pad[2], .x = x, .g = g, .w = w, .work = c->work,
+            .work_bytes = c->work_bytes};
+        status = mg_winograd_weight(&k, need ? &winograd : NULL);
+        if (status != MG_NOT_FINITE && !(need && status == MG_OK)) return status;
     }
     struct tap *tap = open_lists(c, need);
     if (tap == NULL) return MG_ENOMEM;
@@ -730,7 +750,8 @@ static int weight_grad(const struct mg_conv *c, const void *x, const void *g, vo
     p.shares = flops < PARALLEL_FLOPS ? 1 : least(p.dots ? ceil_div(co, 2) : p.panels, ceil_div(PARTIALS, p.parts * c->groups));
     band = mg_round_up((size_t)(in->plane * ci * p.chunk_images * size), MG_LINE);
     const int64_t longest = ceil_div(p.dots ? co : p.panels, p.shares) + 1;
-    p.panel_bytes = p.dots ? (size_t)longest * (size_t)(pairs * p.vl * size)
+    p.block = p.dots ? most(1, least(c->groups / PARTIALS, VECTOR_BYTES / (longest * pairs * p.vl * size))) : 1;
+    p.panel_bytes = p.dots ? (size_t)(longest * p.block) * (size_t)(pairs * p.vl * size)
                            : (size_t)(p.chunk_images * p.chunk_rows * c->ow * p.width * size);
     p.panel_bytes = mg_round_up(p.panel_bytes, MG_LINE);
     p.band_bytes = band;
@@ -742,12 +763,13 @@ static int weight_grad(const struct mg_conv *c, const void *x, const void *g, vo
     if (need) {
         *need = mg_room_bytes(&p.room, threads);
         status = *need ? MG_OK : MG_ESIZE;
+        if (*need < winograd) *need = winograd;
         goto done;
     }
     status = mg_room_open(&p.room, threads, c->work, c->work_bytes);
     if (status != MG_OK) goto done;
     p.partial = p.room.shared + list_bytes(c);
-    mg_room_run(&p.room, run_weight_tasks, &p, c->groups * p.parts * p.shares);
+    mg_room_run(&p.room, run_weight_tasks, &p, ceil_div(c->groups, p.block) * p.parts * p.shares);
     mg_parallel(gather_weights, &p, (int)least(c->groups * (p.dots ? 1 : p.panels), threads));
 done:
     close_lists(c, need, tap);

@@ -114,3 +114,127 @@ static void FN(winograd_weights)(const void *from, int turned, void *to, int64_t
         UNROLL for (int j = 0; j < 6; j++) FN(store)(dst + (6 * i + j) * apart, y[j]);
     }
 }
+
+/* --- weight gradient: F(3x3, 4x4), the 3 x 3 sums of 4 x 4 cotangents over 6 x 6 inputs, at the same points ------------ */
+
+/* One dimension: four cotangents to six. */
+ALWAYS_INLINE void FN(winograd_h)(const FN(vec) *g, FN(vec) *y) {
+    const REAL quarter = (REAL)(1.0 / 4), sixth = (REAL)(-1.0 / 6), a = (REAL)(1.0 / 24), b = (REAL)(1.0 / 12), c = (REAL)(1.0 / 6),
+               d = (REAL)(1.0 / 3);
+    const FN(vec) even = sixth * (g[0] + g[2]), odd = sixth * (g[1] + g[3]), far = a * g[0] + c * g[2], near = b * g[1] + d * g[3];
+    y[0] = quarter * g[0];
+    y[1] = even + odd;
+    y[2] = even - odd;
+    y[3] = far + near;
+    y[4] = far - near;
+    y[5] = g[3];
+}
+
+/* `tiles` tiles of 4 x 4 cotangents, laid out like the source and the destination of winograd_in. */
+static void FN(winograd_grad_in)(int64_t tiles, const void *from, int64_t width, void *to, int64_t rsd, int64_t apart) {
+    const REAL *src = from;
+    REAL *dst = to;
+    for (; tiles > 0; tiles--, src += 4 * VL, dst += rsd) {
+        FN(vec) rows[6][4];
+        UNROLL for (int j = 0; j < 4; j++) {
+            FN(vec) x[4], y[6];
+            UNROLL for (int i = 0; i < 4; i++) x[i] = FN(load)(src + (i * width + j) * VL);
+            FN(winograd_h)(x, y);
+            UNROLL for (int i = 0; i < 6; i++) rows[i][j] = y[i];
+        }
+        UNROLL for (int i = 0; i < 6; i++) {
+            FN(vec) y[6];
+            FN(winograd_h)(rows[i], y);
+            UNROLL for (int j = 0; j < 6; j++) FN(store)(dst + (6 * i + j) * apart, y[j]);
+        }
+    }
+}
+
+/* One dimension: six sums of products to three weights. */
+ALWAYS_INLINE void FN(winograd_s)(const FN(vec) *x, FN(vec) *y) {
+    const REAL two = 2, four = 4;
+    const FN(vec) p = x[1] + x[2], q = x[3] + x[4], m = x[1] - x[2], n = x[3] - x[4];
+    y[0] = x[0] + p + q;
+    y[1] = m + two * n;
+    y[2] = p + four * q + x[5];
+}
+
+/* One vector of sums, element e at from[e * apart], to the nine weights to[t * VL]. Returns whether they are finite. */
+static int FN(winograd_grad_out)(const void *from, int64_t apart, void *to) {
+    const REAL *src = from, zero = 0;
+    REAL *dst = to;
+    FN(vec) rows[3][6], odd = {0};
+    UNROLL for (int j = 0; j < 6; j++) {
+        FN(vec) x[6], y[3];
+        UNROLL for (int i = 0; i < 6; i++) x[i] = FN(load)(src + (6 * i + j) * apart);
+        FN(winograd_s)(x, y);
+        UNROLL for (int i = 0; i < 3; i++) rows[i][j] = y[i];
+    }
+    UNROLL for (int i = 0; i < 3; i++) {
+        FN(vec) y[3];
+        FN(winograd_s)(rows[i], y);
+        UNROLL for (int j = 0; j < 3; j++) {
+            odd += zero * y[j];
+            FN(store)(dst + (3 * i + j) * VL, y[j]);
+        }
+    }
+    return FN(sum_lanes)(odd) == 0;
+}
+
+/* --- turning: channel planes to pixels with VL channels side by side, and back ------------------------------------------ */
+
+/* Rows of pixels that follow each other in each of `count` planes, `rss` apart, to dst[(r * width + j) * VL + channel]. Lanes
+ * past the last channel repeat it.
+ * Budget: a square of VL x VL at a time, in registers; sixteen streams are more than processors foresee, hence the prefetch. */
+static void FN(turn_in)(int64_t rows, int64_t columns, int count, const void *from, int64_t rss, void *to, int64_t width) {
+    const REAL *src = from, *row[VL];
+    REAL *dst = to;
+    const int64_t all = rows * columns, ahead = 4 * VL;
+    UNROLL for (int i = 0; i < VL; i++) row[i] = src + (i < count ? i : count - 1) * rss;
+    for (int64_t q = 0, j = 0; q < all; q += VL) {
+        const int n = all - q < VL ? (int)(all - q) : VL;
+        FN(vec) v[VL];
+        if (n == VL) UNROLL for (int i = 0; i < VL; i++) v[i] = FN(load)(row[i] + q);
+        else UNROLL for (int i = 0; i < VL; i++) v[i] = FN(load_first)(row[i] + q, n);
+        UNROLL for (int i = 0; i < VL; i++) __builtin_prefetch(row[i] + q + ahead);
+        FN(transpose_square)(v);
+        if (j + VL <= columns) {
+            UNROLL for (int i = 0; i < VL; i++) FN(store)(dst + i * VL, v[i]);
+            dst += VL * VL, j += VL;
+            if (j == columns) j = 0, dst += (width - columns) * VL;
+        } else
+            UNROLL for (int i = 0; i < VL; i++) {
+                if (i < n) {
+                    FN(store)(dst, v[i]);
+                    dst += VL, j++;
+                    if (j == columns) j = 0, dst += (width - columns) * VL;
+                }
+            }
+    }
+}
+/* The way back: src[(r * width + j) * VL + channel] to rows of pixels in each plane. */
+static void FN(turn_out)(int64_t rows, int64_t columns, int count, const void *from, int64_t width, void *to, int64_t rsd) {
+    const REAL *src = from;
+    REAL *dst = to;
+    const int64_t all = rows * columns;
+    for (int64_t q = 0, j = 0; q < all; q += VL) {
+        const int n = all - q < VL ? (int)(all - q) : VL;
+        FN(vec) v[VL];
+        if (j + VL <= columns) {
+            UNROLL for (int i = 0; i < VL; i++) v[i] = FN(load)(src + i * VL);
+            src += VL * VL, j += VL;
+            if (j == columns) j = 0, src += (width - columns) * VL;
+        } else
+            UNROLL for (int i = 0; i < VL; i++) {
+                v[i] = i < n ? FN(load)(src) : (FN(vec)){0};
+                if (i < n) {
+                    src += VL, j++;
+                    if (j == columns) j = 0, src += (width - columns) * VL;
+                }
+            }
+        FN(transpose_square)(v);
+        if (n == VL && count == VL) UNROLL for (int i = 0; i < VL; i++) FN(store)(dst + i * rsd + q, v[i]);
+        else if (n == VL) UNROLL for (int i = 0; i < VL; i++) { if (i < count) FN(store)(dst + i * rsd + q, v[i]); }
+        else UNROLL for (int i = 0; i < VL; i++) { if (i < count) FN(store_first)(dst + i * rsd + q, v[i], n); }
+    }
+}

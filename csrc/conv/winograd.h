@@ -22,4 +22,16 @@ enum { MG_NOT_FINITE = -1 };
  * transforms carry it to places where it does not belong. If `need` is not NULL, only the bytes of work memory are told. */
 int mg_winograd(const struct mg_winograd *p, size_t *need);
 
+/* The gradient of the weights: w[g, o, c, i, j] = sum over n, y, x of g[n, g, o, y, x] * x[n, g, c, y + i - top, x + j - left]. */
+struct mg_winograd_weight {
+    int type;
+    int64_t images, groups, channels, height, width;       /* x */
+    int64_t out_channels, out_height, out_width;            /* g */
+    int64_t top, left;
+    const void *x, *g;
+    void *w, *work;
+    int64_t work_bytes;
+};
+int mg_winograd_weight(const struct mg_winograd_weight *p, size_t *need);
+
 #endif

@@ -8,23 +8,20 @@
  *             and the chunks (their number depends on the shape alone) are added in order, in double.
  * Source.     Vectorised interpretation: Boncz, Zukowski, Nes, "MonetDB/X100: Hyper-Pipelining Query Execution", CIDR 2005;
  *             numexpr does the same with larger blocks.
- * Budget.     A tile is 1 KB (256 floats): a dozen live values take a quarter of L1, and the call of a step, about 2 ns, is
- *             spread over 16 vectors. Tiles start where the first output is aligned to a cache line. Outputs larger than
- *             STREAM_BYTES are written past the caches, which saves reading them first. */
+ * Budget.     A tile is 1 KB (256 floats): a dozen live values take a quarter of L1, and the call of a step, 5 ns, is spread
+ *             over 16 vectors. Programs of at most FEW values have tiles of 2 KB, which is a tenth quicker; with a dozen
+ *             values it is a half slower. Tiles start where the first output is aligned to a cache line. What is too
+ *             large for the caches is written past them (stream.h). Asking for the next tile beforehand
+ *             gained nothing: the processor does. */
 #include "elementwise/kernels.h"
 #include "isa.h"
 #include "pool.h"
 #include "scratch.h"
+#include "stream.h"
 
 #include <string.h>
-#if defined(__SSE2__)
-#include <emmintrin.h>
-#define fence() _mm_sfence()
-#else
-#define fence() ((void)0)
-#endif
 
-enum { TILES_PER_CHUNK = 64, STREAM_BYTES = 24 << 20, LINE = 64, SUM_CHUNKS = 32 };
+enum { CHUNK_BYTES = 64 << 10, LINE = 64, SUM_CHUNKS = 32, FEW = 8, PADDING = 4 * LINE };
 
 struct view {                      /* one input, after dimensions were merged */
     const char *data;
@@ -37,7 +34,7 @@ struct view {                      /* one input, after dimensions were merged */
 struct run {
     const struct mg_program *p;
     const struct mg_elementwise_kernels *kernels;
-    int size, tile;                /* bytes per number, numbers per tile */
+    int size, tile;                /* bytes per number, numbers per tile (at most 512, see `bytes`) */
     int rank, constants;
     int64_t shape[MG_MAX_RANK], n;
     int64_t shift, chunk;          /* elements by which tiles, and chunks, begin early; elements per chunk */
@@ -97,12 +94,12 @@ static void run_chunk(void *arg, int chunk, int chunks) {
     const struct run *r = arg;
     const struct mg_program *p = r->p;
     const int inputs = p->inputs, outputs = p->outputs, size = r->size;
-    _Alignas(64) char blocks[MG_MAX_VALUES][MG_TILE_BYTES];
+    _Alignas(64) char memory[MG_MAX_VALUES * MG_TILE_BYTES];
     _Alignas(64) char bytes[MG_TILE_BYTES];
-    char *value[MG_MAX_VALUES];
+    char *blocks[MG_MAX_VALUES], *value[MG_MAX_VALUES];
     (void)chunks;
 
-    for (int i = 0; i < p->values; i++) value[i] = blocks[i];
+    for (int i = 0; i < p->values; i++) value[i] = blocks[i] = memory + i * r->tile * size;
     for (int s = 0; s < r->constants; s++)
         r->kernels->steps[MG_OP_CONST](r->tile, value[p->code[s].dst], NULL, NULL, NULL, p->code[s].k, 0);
     for (int i = 0; i < inputs; i++) {   /* scalars are spread once */
@@ -169,7 +166,7 @@ static void run_chunk(void *arg, int chunk, int chunks) {
             value[inputs + o] = whole && !p->is_bool[inputs + o] && !r->stream[o] && !r->lanes[o]
                                     ? r->out[o] + start * size : blocks[inputs + o];
 
-        const int padded = (n + LINE / 4 - 1) / (LINE / 4) * (LINE / 4);   /* whole vectors of any table */
+        const int padded = (n * size + PADDING - 1) / PADDING * PADDING / size;   /* four vectors of any table */
         for (int s = r->constants; s < p->steps; s++) {
             const struct mg_step *q = &p->code[s];
             r->kernels->steps[q->op](padded, value[q->dst], value[q->a], value[q->b], value[q->c], q->k, q->k2);
@@ -188,7 +185,7 @@ static void run_chunk(void *arg, int chunk, int chunks) {
             else if (r->stream[o]) r->kernels->stream(n, block, r->out[o] + start * size);
         }
     }
-    fence();
+    mg_stream_fence();
 }
 
 /* Merge dimensions that every input walks as one, and drop those of size 1. */
@@ -259,7 +256,7 @@ int mg_run(const struct mg_program *p, int rank, const int64_t *shape, const voi
     if (rank < 0 || rank > MG_MAX_RANK) return MG_ESIZE;
     struct run r = {.p = p, .kernels = &mg_table()->elementwise[p->type]};
     r.size = p->type == MG_F32 ? 4 : 8;
-    r.tile = MG_TILE_BYTES / r.size;
+    r.tile = (p->values <= FEW ? 2 : 1) * MG_TILE_BYTES / r.size;
     r.n = 1;
     for (int d = 0; d < rank; d++) {
         if (shape[d] < 0 || __builtin_mul_overflow(r.n, shape[d], &r.n)) return MG_ESIZE;
@@ -276,7 +273,10 @@ int mg_run(const struct mg_program *p, int rank, const int64_t *shape, const voi
     for (int o = 0; o < p->outputs; o++) r.out[o] = out[o];
     merge(&r, rank, shape, strides);
 
-    const int line = LINE / r.size;
+    const int line = LINE / r.size, last = r.rank - 1;
+    int rows = 0;                  /* an input is a row that is repeated, and whole tiles make up the row */
+    for (int i = 0; i < p->inputs; i++)
+        rows |= !r.in[i].flat && r.in[i].stride[last] == 1 && r.shape[last] % r.tile == 0;
     int sums = 0;
     for (int o = 0; o < p->outputs; o++) {
         if (!kept || kept[o] < 0) continue;
@@ -285,13 +285,17 @@ int mg_run(const struct mg_program *p, int rank, const int64_t *shape, const voi
         for (int d = rank - kept[o]; d < rank; d++) r.lanes[o] *= shape[d];
         sums++;
     }
-    r.shift = p->is_bool[p->inputs] || r.lanes[0] ? 0 : (int64_t)((uintptr_t)out[0] / (uintptr_t)r.size) % line;
+    int64_t moved = 0;             /* bytes */
+    for (int i = 0; i < p->inputs; i++) moved += r.in[i].flat ? r.n * r.in[i].size : 0;
+    for (int o = 0; o < p->outputs; o++) moved += r.lanes[o] ? 0 : r.n * (p->is_bool[p->inputs + o] ? 1 : r.size);
+    const int stream = moved >= MG_STREAM_BYTES;
+    r.shift = p->is_bool[p->inputs] || r.lanes[0] || (rows && !stream) ? 0 : (int64_t)((uintptr_t)out[0] / (uintptr_t)r.size) % line;
     for (int o = 0; o < p->outputs; o++) {
         const uintptr_t begins = (uintptr_t)out[o] - (uintptr_t)(r.shift * r.size);
-        r.stream[o] = !p->is_bool[p->inputs + o] && !r.lanes[o] && r.n * r.size > STREAM_BYTES && begins % LINE == 0;
+        r.stream[o] = !p->is_bool[p->inputs + o] && !r.lanes[o] && stream && begins % LINE == 0;
     }
     r.chunk_shift = sums ? 0 : r.shift;      /* where a sum is cut must not depend on an address */
-    r.chunk = TILES_PER_CHUNK * r.tile;      /* enough chunks to share out, few enough to count in an int */
+    r.chunk = CHUNK_BYTES / r.size;         /* enough chunks to share out, few enough to count in an int */
     while ((r.n + r.chunk_shift) / r.chunk >= (sums ? SUM_CHUNKS : 1 << 16)) r.chunk *= 2;
     const int chunks = (int)((r.n + r.chunk_shift + r.chunk - 1) / r.chunk);
     if (sums) {
@@ -309,4 +313,11 @@ int mg_run(const struct mg_program *p, int rank, const int64_t *shape, const voi
     for (int o = 0; o < p->outputs; o++)
         if (r.lanes[o]) finish(&r, o, chunks, kept[o] == 0);
     return MG_OK;
+}
+
+int mg_run_flat(const struct mg_program *p, int64_t n, const void *a, const void *b, const void *c, void *out) {
+    if (p->inputs > 3 || p->outputs != 1) return MG_EARG;
+    const void *const in[3] = {a, b, c};
+    const int64_t strides[3] = {1, 1, 1};
+    return mg_run(p, 1, &n, in, strides, &out, NULL);
 }

@@ -1,29 +1,33 @@
 /* The steps of the tile machine: each reads blocks of numbers that lie in L1 and writes one.
  *
- * Contract.   step(n, d, a, b, c, k, k2): d[i] = f(a[i], b[i], c[i]; k, k2) for i < n, n a multiple of VL; the blocks may be equal but
- *             must not overlap otherwise. Truth values are the numbers 1 and 0, and any nonzero number (NaN too) is true.
- * Budget.     Two loads and a store per vector; the constants stay in registers. */
+ * Contract.   step(n, d, a, b, c, k, k2): d[i] = f(a[i], b[i], c[i]; k, k2) for i < n, n a multiple of 4 VL; the blocks may be equal
+ *             but must not overlap otherwise. Truth values are the numbers 1 and 0, and any nonzero number (NaN too) is true.
+ * Budget.     Two loads and a store per vector; the constants stay in registers. Beside that, the call of a step costs about
+ *             as much as 10 vectors of a quick one. */
 #define V FN(vec)
-#define STEP(name, expression)                                                                                     \
+#define STEP_BY(many, name, expression)                                                                             \
     static void FN(step_##name)(int n, void *d, const void *a, const void *b, const void *c, double k, double k2) {            \
         (void)b, (void)c;                                                                                           \
         const REAL K = (REAL)k, K2 = (REAL)k2;                                                                      \
         (void)K, (void)K2;                                                                                          \
-        for (int i = 0; i < n; i += VL) {                                                                           \
-            const V A = FN(load)((const REAL *)a + i);                                                              \
-            FN(store)((REAL *)d + i, (expression));                                                                 \
-        }                                                                                                           \
+        for (int i = 0; i < n; i += (many) * VL)                                                                    \
+            UNROLL for (int at = i; at < i + (many) * VL; at += VL) {                                               \
+                const V A = FN(load)((const REAL *)a + at);                                                         \
+                FN(store)((REAL *)d + at, (expression));                                                            \
+            }                                                                                                       \
     }
-#define B FN(load)((const REAL *)b + i)
-#define C FN(load)((const REAL *)c + i)
+#define STEP(name, expression) STEP_BY(1, name, expression)
+#define QUICK(name, expression) STEP_BY(4, name, expression)      /* a few instructions: the loop itself counts */
+#define B FN(load)((const REAL *)b + at)
+#define C FN(load)((const REAL *)c + at)
 #define KV FN(splat)(K)
 
-STEP(COPY, A)
-STEP(NEG, -A)
-STEP(ABS, FN(abs)(A))
+QUICK(COPY, A)
+QUICK(NEG, -A)
+QUICK(ABS, FN(abs)(A))
 STEP(SIGN, FN(sign)(A))
-STEP(SQUARE, A *A)
-STEP(SQRT, FN(sqrt)(A))
+QUICK(SQUARE, A *A)
+QUICK(SQRT, FN(sqrt)(A))
 STEP(EXP, FN(exp)(A))
 STEP(EXPM1, FN(expm1)(A))
 STEP(LOG, FN(log)(A))
@@ -36,51 +40,73 @@ STEP(FLOOR, FN(floor)(A))
 STEP(CEIL, FN(ceil)(A))
 STEP(RINT, FN(rint)(A))
 STEP(TRUNC, FN(trunc)(A))
-STEP(ISNAN, FN(one_if)(A != A))
-STEP(ISFINITE, FN(one_if)(FN(abs)(A) < (REAL)INFINITY))
-STEP(NOT, FN(one_if)(A == 0))
+QUICK(ISNAN, FN(one_if)(A != A))
+QUICK(ISFINITE, FN(one_if)(FN(abs)(A) < (REAL)INFINITY))
+QUICK(NOT, FN(one_if)(A == 0))
 STEP(SIGMOID, FN(sigmoid)(A))
 STEP(SILU, A / (1 + FN(exp)(-A)))
 STEP(GATE, A / (1 + FN(exp)(B)))
 
-STEP(ADD, A + B)
-STEP(SUB, A - B)
-STEP(MUL, A * B)
-STEP(DIV, A / B)
-STEP(MAX, FN(max)(A, B))
-STEP(MIN, FN(min)(A, B))
+QUICK(ADD, A + B)
+QUICK(SUB, A - B)
+QUICK(MUL, A * B)
+QUICK(DIV, A / B)
+QUICK(MAX, FN(max)(A, B))
+QUICK(MIN, FN(min)(A, B))
 STEP(POW, FN(pow)(A, B))
-STEP(LT, FN(one_if)(A < B))
-STEP(LE, FN(one_if)(A <= B))
-STEP(EQ, FN(one_if)(A == B))
-STEP(NE, FN(one_if)(A != B))
-STEP(AND, FN(one_if)((A != 0) & (B != 0)))
-STEP(OR, FN(one_if)((A != 0) | (B != 0)))
+QUICK(LT, FN(one_if)(A < B))
+QUICK(LE, FN(one_if)(A <= B))
+QUICK(EQ, FN(one_if)(A == B))
+QUICK(NE, FN(one_if)(A != B))
+QUICK(AND, FN(one_if)((A != 0) & (B != 0)))
+QUICK(OR, FN(one_if)((A != 0) | (B != 0)))
 
-STEP(ADD_K, A + K)
-STEP(MUL_K, A * K)
-STEP(RSUB_K, K - A)
-STEP(DIV_K, A / K)
-STEP(RDIV_K, K / A)
-STEP(MAX_K, FN(at_least)(A, K))
-STEP(MIN_K, FN(at_most)(A, K))
+QUICK(ADD_K, A + K)
+QUICK(MUL_K, A * K)
+QUICK(RSUB_K, K - A)
+QUICK(DIV_K, A / K)
+QUICK(RDIV_K, K / A)
+QUICK(MAX_K, FN(at_least)(A, K))
+QUICK(MIN_K, FN(at_most)(A, K))
 STEP(POW_K, FN(pow)(A, KV))
-STEP(LT_K, FN(one_if)(A < K))
-STEP(LE_K, FN(one_if)(A <= K))
-STEP(GT_K, FN(one_if)(A > K))
-STEP(GE_K, FN(one_if)(A >= K))
-STEP(EQ_K, FN(one_if)(A == K))
-STEP(NE_K, FN(one_if)(A != K))
+QUICK(LT_K, FN(one_if)(A < K))
+QUICK(LE_K, FN(one_if)(A <= K))
+QUICK(GT_K, FN(one_if)(A > K))
+QUICK(GE_K, FN(one_if)(A >= K))
+QUICK(EQ_K, FN(one_if)(A == K))
+QUICK(NE_K, FN(one_if)(A != K))
 
-STEP(FMA, A *B + C)
-STEP(FMS, A *B - C)
-STEP(FNMA, C - A * B)
-STEP(FMA_K, A *K + B)
-STEP(FMS_K, A *K - B)
-STEP(FMAK, A *B + K)
-STEP(AFFINE, A *K + K2)
-STEP(CUBIC, A *(A * A * K + K2))
-STEP(WHERE, FN(select)(A != 0, B, C))
+QUICK(FMA, A *B + C)
+QUICK(FMS, A *B - C)
+QUICK(FNMA, C - A * B)
+QUICK(FMA_K, A *K + B)
+QUICK(FMS_K, A *K - B)
+QUICK(FMAK, A *B + K)
+QUICK(AFFINE, A *K + K2)
+QUICK(CUBIC, A *(A * A * K + K2))
+QUICK(WHERE, FN(select)(A != 0, B, C))
+
+/* a / (sqrt(b) + k): a step of Adam. The square root and the division would take 34 cycles a vector; estimates that are
+ * corrected by a Newton step each (and the quotient by its remainder) take 10 and are as good as rounding twice. */
+ALWAYS_INLINE V FN(ratio)(V a, V b, REAL k) {
+#if defined(MG_AVX512) && REAL_IS_FLOAT
+    if (k >= 1e-11f) {   /* then a root below 1e-19 need not be exact */
+        const __m512 A_ = (__m512)a, B_ = (__m512)b, r = _mm512_rsqrt14_ps(_mm512_max_ps(B_, _mm512_set1_ps(0x1p-126f)));
+        __m512 root = _mm512_mul_ps(B_, r);
+        root = _mm512_fmadd_ps(_mm512_fnmadd_ps(root, root, B_), _mm512_mul_ps(r, _mm512_set1_ps(0.5f)), root);
+        const __m512 d = _mm512_add_ps(root, _mm512_set1_ps(k));
+        __m512 q = _mm512_rcp14_ps(d);
+        q = _mm512_fmadd_ps(q, _mm512_fnmadd_ps(d, q, _mm512_set1_ps(1)), q);
+        __m512 y = _mm512_mul_ps(A_, q);
+        y = _mm512_fmadd_ps(q, _mm512_fnmadd_ps(y, d, A_), y);
+        const __mmask16 finite = _mm512_cmp_ps_mask(_mm512_abs_ps(y), _mm512_set1_ps(3.4e38f), _CMP_LE_OQ);
+        if (__builtin_expect(finite == 0xffff, 1)) return (V)y;
+    }
+#endif
+    return a / (FN(sqrt)(b) + k);
+}
+
+STEP(RATIO, FN(ratio)(A, B, K))
 
 static void FN(step_CONST)(int n, void *d, const void *a, const void *b, const void *c, double k, double k2) {
     (void)a, (void)b, (void)c, (void)k2;
@@ -95,19 +121,20 @@ static void FN(to_bool)(int64_t n, const void *src, uint8_t *dst) {
     for (int64_t i = 0; i < n; i++) dst[i] = ((const REAL *)src)[i] != 0;
 }
 
-/* Copy n numbers, a multiple of VL, past the caches; dst is aligned to a vector. Followed by mg_stream_fence(). */
-static void FN(stream)(int64_t n, const void *from, void *to) {
-    const REAL *src = from;
-    REAL *dst = to;
-    for (int64_t i = 0; i < n; i += VL) {
+/* Store a vector past the caches; p is aligned to a vector. Followed by mg_stream_fence(). */
+ALWAYS_INLINE void FN(store_past)(REAL *p, V v) {
 #if defined(MG_AVX512)
-        _mm512_stream_si512((__m512i *)(dst + i), (__m512i)FN(load)(src + i));
+    _mm512_stream_si512((__m512i *)p, (__m512i)v);
 #elif defined(MG_AVX2)
-        _mm256_stream_si256((__m256i *)(dst + i), (__m256i)FN(load)(src + i));
+    _mm256_stream_si256((__m256i *)p, (__m256i)v);
 #else
-        FN(store)(dst + i, FN(load)(src + i));
+    FN(store)(p, v);
 #endif
-    }
+}
+
+/* Copy n numbers, a multiple of VL, past the caches. */
+static void FN(stream)(int64_t n, const void *from, void *to) {
+    for (int64_t i = 0; i < n; i += VL) FN(store_past)((REAL *)to + i, FN(load)((const REAL *)from + i));
 }
 
 static mg_step_fn *const FN(steps)[MG_OPS] = {
@@ -116,7 +143,9 @@ static mg_step_fn *const FN(steps)[MG_OPS] = {
 #undef ENTRY
 };
 
+#undef STEP_BY
 #undef STEP
+#undef QUICK
 #undef V
 #undef B
 #undef C

@@ -11,9 +11,12 @@
  *             B is packed by the first row of tiles, as it computes: packing has no pass of its own. Rows are split
  *             evenly: 32 rows on mr = 14 are 11 + 11 + 10, not 14 + 14 + 4. A is packed only where its strides are bad
  *             for the cache, see find_sliver(). A block of several tiles of A for L2, as in BLIS, was 2 to 10 % slower
- *             from 1024 on, and no faster below.
+ *             from 1024 on, and no faster below. On a Zen 5 with 1 MB of L2, kc of 256 or 384 and nc of 256 to 2048
+ *             gained nothing over 512 and 1024, nor did fetching C or B ahead in the tile.
  * No packing. A panel that only one tile reads is not packed, nor is A when its rows are near each other: that is the
  *             path of small matrices. One row of C takes wide tiles or dot products, see vector().
+ * Packed B.   A caller may have B packed once, by blocks and panels as above, see mg_gemm_pack_b(); then nothing of it is
+ *             packed here, and one row of C reads four panels side by side.
  * Threads.    C is cut into chunks of rows or of columns (never k); each thread packs for itself; no barrier. */
 #include "isa.h"
 #include "pool.h"
@@ -42,10 +45,11 @@ struct product {
     char *c;
     int64_t rsa, csa, rsb, csb, rsc;
     double alpha, beta;
-    int act;
+    int act, packed;        /* packed: b is laid out by mg_gemm_pack_b */
 };
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 /* Where part `i` of `parts` nearly equal ones begins, in [0, n]; multiples of `unit` except the end. */
@@ -62,12 +66,84 @@ static void gather(int size, int64_t m, int64_t n, const char *src, int64_t rss,
         }
 }
 
+/* --- a B that is packed for many products ------------------------------------------------------------------------ */
+
+/* Before the blocks of kc steps stands this, which has to fit the product that uses them. */
+struct packed {
+    char table[24];
+    int64_t type, k, n;
+};
+_Static_assert(sizeof(struct packed) <= MG_LINE, "the blocks begin at the next cache line");
+
+static struct packed label(int type, int64_t k, int64_t n) {
+    struct packed p = {.type = type, .k = k, .n = n};
+    strncpy(p.table, mg_table()->name, sizeof p.table - 1);
+    return p;
+}
+
+static int64_t count_k_blocks(const struct mg_gemm_kernels *kn, int64_t k) { return k > kn->kc ? ceil_div(k, kn->kc) : 1; }
+
+int64_t mg_gemm_pack_bytes(int type, int64_t k, int64_t n) {
+    if ((type != MG_F32 && type != MG_F64) || k < 0 || n < 0) return 0;
+    const struct mg_gemm_kernels *kn = &mg_table()->gemm[type];
+    int64_t bytes;
+    if (n > INT64_MAX - kn->nr || __builtin_mul_overflow(ceil_div(n, kn->nr) * kn->nr, k, &bytes) ||
+        __builtin_mul_overflow(bytes, kn->size, &bytes) || bytes > PTRDIFF_MAX - MG_LINE)
+        return 0;
+    return bytes + MG_LINE;
+}
+
+struct packing {
+    const struct mg_gemm_kernels *kernels;
+    int64_t k, n;
+    const char *b;
+    int64_t rsb, csb;
+    char *to;
+};
+
+static void pack_panels(void *arg, int c, int chunks) {
+    const struct packing *w = arg;
+    const struct mg_gemm_kernels *kn = w->kernels;
+    const int size = kn->size;
+    const int64_t panels = ceil_div(w->n, kn->nr), k_blocks = count_k_blocks(kn, w->k);
+    for (int64_t kb = 0, p = 0, kc; kb < k_blocks; kb++, p += kc) {
+        kc = ceil_div(w->k - p, k_blocks - kb);
+        for (int64_t i = cut(panels, 1, c, chunks); i < cut(panels, 1, c + 1, chunks); i++) {
+            const int64_t j = i * kn->nr, columns = least(kn->nr, w->n - j);
+            const char *from = w->b + (p * w->rsb + j * w->csb) * size;
+            char *to = w->to + (p * panels * kn->nr + j * kc) * size;
+            if (columns < kn->nr) memset(to, 0, (size_t)(kc * kn->nr * size));
+            if (w->rsb == 1) kn->transpose(kc, columns, from, w->csb, to, kn->nr);
+            else gather(size, kc, columns, from, w->rsb, w->csb, to, kn->nr);
+        }
+    }
+}
+
+int mg_gemm_pack_b(int type, int64_t k, int64_t n, const void *b, int64_t rsb, int64_t csb, void *packed) {
+    if (type != MG_F32 && type != MG_F64) return MG_EARG;
+    if (mg_gemm_pack_bytes(type, k, n) == 0) return MG_ESIZE;
+    struct packing w = {.kernels = &mg_table()->gemm[type], .k = k, .n = n, .b = b, .rsb = rsb, .csb = csb,
+                        .to = (char *)packed + MG_LINE};
+    const struct packed head = label(type, k, n);
+    memset(packed, 0, MG_LINE);
+    memcpy(packed, &head, sizeof head);
+    const int64_t panels = ceil_div(n, w.kernels->nr);
+    const double elements = (double)k * (double)n;
+    mg_parallel(pack_panels, &w, elements < PARALLEL_FLOPS ? 1 : (int)least(mg_num_threads(), panels));
+    return MG_OK;
+}
+
 /* --- rows m0 .. m1, columns n0 .. n1 of C ---------------------------------------------------------------------- */
 
 /* Row stride of a packed sliver of A: whole cache lines, and an odd number of them, so that the rows that a tile
  * reads side by side fall into different sets of the cache. */
 static int64_t packed_stride(int64_t kc, int size) {
     return (int64_t)((mg_round_up((size_t)(kc * size), MG_LINE) / MG_LINE) | 1) * MG_LINE / size;
+}
+
+/* Elements of the room of a sliver of A, packed either way, with the excess of its last row. */
+static int64_t packed_panel(const struct mg_gemm_kernels *kn, int64_t kc) {
+    return kn->mr * packed_stride(kc, kn->size) + MG_LINE / kn->size;
 }
 
 /* The rows of tile `tile` when [m0, m1) is cut evenly into `tiles`: where they begin. */
@@ -91,15 +167,11 @@ static void find_sliver(const struct product *g, int64_t m0, int64_t m1, int64_t
         for (int64_t r = 0; r < rows; r++)
             memcpy(room + r * t->rsa * size, a + r * g->rsa * size, (size_t)(kc * size));
     } else if (g->csa != 1 && g->rsa == 1 && reread && g->csa * size >= PACK_A_STEPS) {
-        const int64_t first = tile - tile % PACK_A_GROUP, end = least(tiles, first + PACK_A_GROUP);
-        const int64_t i0 = tile_row(m0, m1, first, tiles);
+        const int64_t first = tile - tile % PACK_A_GROUP, panels = least(tiles - first, PACK_A_GROUP);
         if (tile == first)
-            for (int64_t q = first; q < end; q++) {
-                const int64_t iq = tile_row(m0, m1, q, tiles);
-                g->kernels->copy_panel(kc, tile_row(m0, m1, q + 1, tiles) - iq, g->a + (iq + p * g->csa) * size, g->csa,
-                                       room + (iq - i0) * kc * size);
-            }
-        t->a = room + (i - i0) * kc * size;
+            g->kernels->copy_panels(kc, panels, (m1 - m0) / tiles, least(panels, most(0, (m1 - m0) % tiles - first)), a,
+                                    g->csa, room, packed_panel(g->kernels, kc));
+        t->a = room + (tile - first) * packed_panel(g->kernels, kc) * size;
         t->csa = rows;
     } else if (g->csa != 1 && g->rsa != 1 && reread) {
         t->a = room;
@@ -122,16 +194,22 @@ static const char *find_panel(const struct product *g, int64_t p, int64_t kc, in
     return room;
 }
 
+/* The same where B is packed. */
+static const char *packed_panel_of(const struct product *g, int64_t p, int64_t kc, int64_t j) {
+    const struct mg_gemm_kernels *kn = g->kernels;
+    return g->b + (p * ceil_div(g->n, kn->nr) * kn->nr + j * kc) * kn->size;
+}
+
 static int part(const struct product *g, int64_t m0, int64_t m1, int64_t n0, int64_t n1) {
     const struct mg_gemm_kernels *kn = g->kernels;
     const int size = kn->size, nr = kn->nr;
     const int64_t tiles = ceil_div(m1 - m0, kn->mr);
-    const int64_t k_blocks = g->k > kn->kc ? ceil_div(g->k, kn->kc) : 1, kc_most = ceil_div(g->k, k_blocks);
+    const int64_t k_blocks = count_k_blocks(kn, g->k), kc_most = ceil_div(g->k, k_blocks);
     const int64_t n_blocks = ceil_div(n1 - n0, kn->nc), nc_most = least(ceil_div(n1 - n0, nr) * nr, kn->nc);
 
-    const size_t b_bytes = mg_round_up((size_t)(kc_most * nc_most * size), MG_LINE);
-    const size_t a_bytes = (size_t)(PACK_A_GROUP * kn->mr * packed_stride(kc_most, size) * size);
-    char *b_room = mg_scratch(b_bytes + a_bytes + MG_LINE);   /* copy_panel may write most of a vector past the end */
+    const size_t b_bytes = g->packed ? 0 : mg_round_up((size_t)(kc_most * nc_most * size), MG_LINE);
+    const size_t a_bytes = (size_t)(PACK_A_GROUP * packed_panel(kn, kc_most) * size);
+    char *b_room = mg_scratch(b_bytes + a_bytes);
     if (b_room == NULL) return MG_ENOMEM;
     char *a_room = b_room + b_bytes;
 
@@ -153,9 +231,9 @@ static int part(const struct product *g, int64_t m0, int64_t m1, int64_t n0, int
                     const int64_t columns = least(nr, j1 - j), vectors = ceil_div(columns, kn->vl);
                     char *panel = b_room + (j - j0) * kc * size;
                     int variant = 0;
-                    t.b = panel;
+                    t.b = g->packed ? packed_panel_of(g, p, kc, j) : panel;
                     t.rsb = nr;
-                    if (tile == 0) {
+                    if (tile == 0 && !g->packed) {
                         t.b = find_panel(g, p, kc, j, columns, panel, &t.rsb);
                         if (t.b != panel && tiles > 1) variant += MG_TILE_PACK;
                     }
@@ -172,12 +250,44 @@ static int part(const struct product *g, int64_t m0, int64_t m1, int64_t n0, int
     return MG_OK;
 }
 
+/* One row of C, columns n0 .. n1, of kc steps: `wide` vectors at once where there are so many. */
+static void strips(const struct product *g, const struct mg_tile *steps, const char *b, int64_t n0, int64_t n1,
+                   const char *bias) {
+    const struct mg_gemm_kernels *kn = g->kernels;
+    const int size = kn->size;
+    struct mg_tile t = *steps;
+    for (int64_t j = n0, columns; j < n1; j += columns) {
+        const int wide = n1 - j >= kn->wide * kn->vl;
+        columns = wide ? kn->wide * kn->vl : least(kn->nr, n1 - j);
+        t.b = g->packed ? b + j * t.k * size : b + j * size;
+        t.c = g->c + j * size;
+        t.bias = bias ? bias + j * size : NULL;
+        t.tail = (int)(columns % kn->vl);
+        if (wide) kn->wide_tile(&t);
+        else kn->tile[(ceil_div(columns, kn->vl) - 1) * MG_TILE_VARIANTS + (t.tail ? MG_TILE_TAIL : 0)](&t);
+    }
+}
+
 /* One row of C, columns n0 .. n1: memory-bound, nothing is packed. */
 static int vector(const struct product *g, int64_t n0, int64_t n1) {
     const struct mg_gemm_kernels *kn = g->kernels;
     const int size = kn->size;
-    struct mg_tile t = {.k = g->k, .rsc = g->rsc, .alpha = g->alpha, .beta = g->beta, .act = g->act};
+    struct mg_tile t = {.k = g->k, .csa = g->csa, .rsc = g->rsc, .alpha = g->alpha, .beta = g->beta, .act = g->act};
 
+    if (g->packed) {   /* block by block */
+        const int64_t k_blocks = count_k_blocks(kn, g->k);
+        t.rsb = kn->nr;
+        for (int64_t kb = 0, p = 0; kb < k_blocks; kb++, p += t.k) {
+            const int last = kb == k_blocks - 1;
+            t.k = ceil_div(g->k - p, k_blocks - kb);
+            t.panel = t.k * kn->nr;
+            t.a = g->a + p * g->csa * size;
+            t.beta = kb == 0 ? g->beta : 1;
+            t.act = last ? g->act : MG_LINEAR;
+            strips(g, &t, packed_panel_of(g, p, t.k, 0), n0, n1, last ? g->bias : NULL);
+        }
+        return MG_OK;
+    }
     if (g->rsb == 1) {   /* columns of B are contiguous: dot products */
         const char *x = g->a;
         if (g->csa != 1 && g->k > 1) {
@@ -195,19 +305,10 @@ static int vector(const struct product *g, int64_t n0, int64_t n1) {
         return MG_OK;
     }
     if (g->csb != 1) return part(g, 0, 1, n0, n1);
-    t.a = g->a;
-    t.csa = g->csa;
+    t.a = g->a;   /* rows of B are contiguous */
     t.rsb = g->rsb;
-    for (int64_t j = n0, columns; j < n1; j += columns) {   /* rows of B are contiguous: strips of them */
-        const int wide = n1 - j >= kn->wide * kn->vl;
-        columns = wide ? kn->wide * kn->vl : least(kn->nr, n1 - j);
-        t.b = g->b + j * size;
-        t.c = g->c + j * size;
-        t.bias = g->bias ? g->bias + j * size : NULL;
-        t.tail = (int)(columns % kn->vl);
-        if (wide) kn->wide_tile(&t);
-        else kn->tile[(ceil_div(columns, kn->vl) - 1) * MG_TILE_VARIANTS + (t.tail ? MG_TILE_TAIL : 0)](&t);
-    }
+    t.panel = kn->nr;
+    strips(g, &t, g->b, n0, n1, g->bias);
     return MG_OK;
 }
 
@@ -235,7 +336,7 @@ static void narrow(const struct product *g, int64_t m0, int64_t m1) {
 }
 
 static int is_narrow(const struct product *g) {
-    return g->rsa == 1 && g->csa != 1 && g->csb == 1 && g->n < g->kernels->nr && g->n % g->kernels->vl != 0 &&
+    return !g->packed && g->rsa == 1 && g->csa != 1 && g->csb == 1 && g->n < g->kernels->nr && g->n % g->kernels->vl != 0 &&
            g->m >= g->kernels->vl && g->beta == 0 && g->bias == NULL && g->act == MG_LINEAR;
 }
 
@@ -312,11 +413,19 @@ int mg_gemm(const struct mg_gemm *given) {
     }
     for (int d = 0; d < g.batch_rank; d++)
         if (g.batch[d] < 0 || __builtin_mul_overflow(job.batches, g.batch[d], &job.batches)) return MG_ESIZE;
+    if (g.packed_b) {
+        const struct packed head = label(g.type, g.k, g.n);
+        if (g.b == NULL || memcmp(&head, g.b, sizeof head) != 0 || g.csc != 1) return MG_EARG;
+        for (int d = 0; d < g.batch_rank; d++)
+            if (g.batch_b[d] != 0) return MG_EARG;
+        g.b = (const char *)g.b + MG_LINE;
+        g.rsb = kn->nr, g.csb = 1;   /* as the panels have it; what follows looks at the strides */
+    }
     if (g.m == 0 || g.n == 0 || job.batches == 0) return MG_OK;
 
     /* Rows of C must be contiguous. If it is the columns that are, compute C' = B' A'. So too for a single column,
      * which then takes the fast path of a single row. */
-    if ((g.csc != 1 && g.n > 1) || (g.n == 1 && g.m > 1 && g.rsc == 1 && g.bias == NULL)) {
+    if ((g.csc != 1 && g.n > 1) || (g.n == 1 && g.m > 1 && g.rsc == 1 && g.bias == NULL && !g.packed_b)) {
         if ((g.rsc != 1 && g.m > 1) || g.bias != NULL) return MG_EARG;
         const struct mg_gemm s = g;
         g.m = s.n, g.a = s.b, g.rsa = s.csb, g.csa = s.rsb, g.rsc = s.csc;
@@ -328,7 +437,7 @@ int mg_gemm(const struct mg_gemm *given) {
 
     job.product = (struct product){
         .kernels = kn, .m = g.m, .n = g.n, .k = g.k, .a = g.a, .b = g.b, .bias = g.bias, .c = g.c, .rsa = g.rsa,
-        .csa = g.csa, .rsb = g.rsb, .csb = g.csb, .rsc = g.rsc, .alpha = g.alpha, .beta = g.beta, .act = g.act};
+        .csa = g.csa, .rsb = g.rsb, .csb = g.csb, .rsc = g.rsc, .alpha = g.alpha, .beta = g.beta, .act = g.act, .packed = g.packed_b};
 
     const double flops = 2.0 * (double)g.m * (double)g.n * (double)g.k * (double)job.batches;
     const int threads = flops < PARALLEL_FLOPS ? 1 : mg_num_threads();

@@ -61,15 +61,24 @@ static void FN(transpose)(int64_t k, int64_t n, const void *from, int64_t rss, v
         }
 }
 
-/* dst[p * n + j] = src[p * rss + j], n <= nr: rows are stored as full vectors, each overwriting the excess of the one
- * before. */
-static void FN(copy_panel)(int64_t k, int64_t n, const void *from, int64_t rss, void *to) {
+/* Panels that lie side by side in `from`, the first `more` of n + 1 columns, the others of n: panel q is copied to
+ * to + q * apart, its rows next to each other. Row by row over all of them, because rows that are pages apart are found
+ * by no prefetcher. Rows are stored as full vectors, each overwriting the excess of the one before. */
+static void FN(copy_panels)(int64_t k, int64_t panels, int64_t n, int64_t more, const void *from, int64_t rss, void *to,
+                            int64_t apart) {
+    enum { AHEAD = 8, LINE = 64 / sizeof(REAL) };
     const REAL *src = from;
-    REAL *dst = to;
-    for (int64_t p = 0; p < k; p++, src += rss, dst += n) {
-        int64_t j = 0;
-        for (; j + VL <= n; j += VL) FN(store)(dst + j, FN(load)(src + j));
-        if (j < n) FN(store)(dst + j, FN(load_first)(src + j, (int)(n - j)));
+    for (int64_t p = 0; p < k; p++, src += rss) {
+        const REAL *s = src;
+        for (int64_t j = 0; j < panels * n + more; j += LINE) __builtin_prefetch(s + AHEAD * rss + j);
+        for (int64_t q = 0; q < panels; q++) {
+            const int64_t columns = n + (q < more);
+            REAL *d = (REAL *)to + q * apart + p * columns;
+            int64_t j = 0;
+            for (; j + VL <= columns; j += VL) FN(store)(d + j, FN(load)(s + j));
+            if (j < columns) FN(store)(d + j, FN(load_first)(s + j, (int)(columns - j)));
+            s += columns;
+        }
     }
 }
 

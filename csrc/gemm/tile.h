@@ -39,7 +39,7 @@ ALWAYS_INLINE void FN(tile)(const int mr, const int nv, const int variant, const
     const int pack = variant & MG_TILE_PACK;
     const REAL *a = t->a, *b = t->b;
     REAL *packed = t->pack, *c = t->c;
-    const int64_t rsa = t->rsa, csa = t->csa, rsb = t->rsb, rsc = t->rsc;
+    const int64_t rsa = t->rsa, csa = t->csa, rsb = t->rsb, rsc = t->rsc, panel = t->panel;
 
     FN(vec) x[FN(max_rows)][FN(max_vectors)];
     UNROLL for (int i = 0; i < mr; i++)
@@ -51,7 +51,8 @@ ALWAYS_INLINE void FN(tile)(const int mr, const int nv, const int variant, const
     _Pragma("GCC unroll 1") for (int64_t p = t->k; p > 0; p--) {
         FN(vec) row[FN(max_vectors)];
         UNROLL for (int j = 0; j < nv; j++) {
-            row[j] = tail && j == nv - 1 ? FN(load_first)(b + j * VL, tail) : FN(load)(b + j * VL);
+            const REAL *at = j < NV ? b + j * VL : b + j / NV * panel + j % NV * VL;
+            row[j] = tail && j == nv - 1 ? FN(load_first)(at, tail) : FN(load)(at);
             if (pack) {
                 FN(store)(packed + j * VL, row[j]);
                 __builtin_prefetch(b + 8 * rsb + j * VL);

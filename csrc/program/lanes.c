@@ -12,7 +12,8 @@
 
 #include <string.h>
 
-enum { ALONE = 2 * MG_LANE_CHUNK, LINE_ELEMENTS = 16 };
+/* steps take whole vectors, four of any table */
+enum { ALONE = 2 * MG_LANE_CHUNK, LINE_ELEMENTS = 64 };
 
 struct job {
     const struct mg_lanes *l;

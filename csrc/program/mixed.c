@@ -13,7 +13,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { BLOCK = 128, VECTOR = 16 };   /* elements of a block; n is rounded up to whole vectors of any table */
+enum { BLOCK = 128, VECTOR = 32 };   /* elements of a block; n is rounded up to four vectors of any table */
 
 union block {
     _Alignas(64) double f[BLOCK];

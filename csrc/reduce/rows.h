@@ -18,7 +18,7 @@ ALWAYS_INLINE M FN(lanes)(int n) {
     return lane < n;
 }
 
-/* Vectors of a row: `at` goes over whole vectors, then once over the rest; LOAD, STORE work in either part. */
+/* Vectors of a row: `at` goes over whole vectors, then once over the rest; LOAD, STORE work in either part, and in ALIGNED. */
 #define LOAD(p) (left >= VL ? FN(load)((const REAL *)(p) + at) : FN(load_first)((const REAL *)(p) + at, (int)left))
 #define STORE(p, v)                                                                                                 \
     do {                                                                                                            \
@@ -26,6 +26,13 @@ ALWAYS_INLINE M FN(lanes)(int n) {
         else FN(store_first)((REAL *)(p) + at, v, (int)left);                                                       \
     } while (0)
 #define VECTORS(n) (int64_t at = 0, left = (n); left > 0; at += VL, left -= VL)
+
+/* STORE, past the caches if `past`. */
+#define FLUSH(p, v)                                                                                                 \
+    do {                                                                                                            \
+        if (past && left >= VL) FN(store_past)((REAL *)(p) + at, v);                                                \
+        else STORE(p, v);                                                                                           \
+    } while (0)
 
 /* Sum of f over a row: f sees vectors a and b; lanes that do not exist must give 0 when a and b are 0. */
 #define SUM_BLOCKS(result, n, a, b, f)                                                                               \
@@ -213,7 +220,7 @@ static double FN(row_softmax)(int64_t n, const void *x, void *y) {
     const REAL top = FN(top)(n, x);
     const double total = FN(exp_sum)(n, x, top, y);
     const REAL scale = (REAL)(1 / total);
-    for VECTORS(n) STORE(y, LOAD(y) * scale);
+    ALIGNED(n, y, STORE(y, LOAD(y) * scale));
     return (double)top + log(total);
 }
 
@@ -221,25 +228,24 @@ static double FN(row_log_softmax)(int64_t n, const void *x, void *y) {
     REAL top = FN(top)(n, x);
     if (y == NULL && !(top - top == 0)) top = 0;   /* logsumexp of infinities is an infinity, not NaN */
     const double total = FN(exp_sum)(n, x, top, NULL), rest = log(total);
-    if (y)
-        for VECTORS(n) STORE(y, (LOAD(x) - top) - (REAL)rest);
+    if (y) ALIGNED(n, (REAL *)y, STORE(y, (LOAD(x) - top) - (REAL)rest));
     return (double)top + rest;
 }
 
 static void FN(row_softmax_grad)(int64_t n, const void *g, const void *y, void *gx) {
     double dot;
     SUM_BLOCKS(dot, n, g, y, A * B);
-    for VECTORS(n) STORE(gx, LOAD(y) * (LOAD(g) - (REAL)dot));
+    ALIGNED(n, gx, STORE(gx, LOAD(y) * (LOAD(g) - (REAL)dot)));
 }
 
 static void FN(row_log_softmax_grad)(int64_t n, const void *g, const void *y, void *gx) {
     double total;
     SUM_BLOCKS(total, n, g, g, A);
-    for VECTORS(n) STORE(gx, LOAD(g) - FN(exp)(LOAD(y)) * (REAL)total);
+    ALIGNED(n, gx, STORE(gx, LOAD(g) - FN(exp)(LOAD(y)) * (REAL)total));
 }
 
 static void FN(row_scale)(int64_t n, double k, void *y) {
-    for VECTORS(n) STORE(y, LOAD(y) * (REAL)k);
+    ALIGNED(n, y, STORE(y, LOAD(y) * (REAL)k));
 }
 
 /* The same down columns: all state is one vector per VL columns, a row of the strip is a row of vectors. */
@@ -311,19 +317,25 @@ static void FN(row_moments)(int64_t n, const void *p, double *count, double *mea
     }
 }
 
-static void FN(row_normalize)(int64_t n, const void *x, double mean, double rstd, const void *w, const void *b, int step,
-                              void *y) {
+ALWAYS_INLINE void FN(normalize_row)(const int past, int64_t n, const REAL *x, double mean, double rstd, const REAL *w,
+                                     const REAL *b, int step, REAL *y) {
     const REAL m = (REAL)mean;
     if (step) {
         const REAL r = (REAL)rstd;
-        if (w && b) for VECTORS(n) STORE(y, (LOAD(x) - m) * r * LOAD(w) + LOAD(b));
-        else if (w) for VECTORS(n) STORE(y, (LOAD(x) - m) * r * LOAD(w));
-        else if (b) for VECTORS(n) STORE(y, (LOAD(x) - m) * r + LOAD(b));
-        else for VECTORS(n) STORE(y, (LOAD(x) - m) * r);
+        if (w && b) ALIGNED(n, y, FLUSH(y, (LOAD(x) - m) * r * LOAD(w) + LOAD(b)));
+        else if (w) ALIGNED(n, y, FLUSH(y, (LOAD(x) - m) * r * LOAD(w)));
+        else if (b) ALIGNED(n, y, FLUSH(y, (LOAD(x) - m) * r + LOAD(b)));
+        else ALIGNED(n, y, FLUSH(y, (LOAD(x) - m) * r));
     } else {
-        const REAL r = (REAL)(rstd * (w ? (double)*(const REAL *)w : 1)), shift = b ? *(const REAL *)b : 0;
-        for VECTORS(n) STORE(y, (LOAD(x) - m) * r + shift);
+        const REAL r = (REAL)(rstd * (w ? (double)*w : 1)), shift = b ? *b : 0;
+        ALIGNED(n, y, FLUSH(y, (LOAD(x) - m) * r + shift));
     }
+}
+
+static void FN(row_normalize)(int64_t n, const void *x, double mean, double rstd, const void *w, const void *b, int step,
+                              int past, void *y) {
+    if (past) FN(normalize_row)(1, n, x, mean, rstd, w, b, step, y);
+    else FN(normalize_row)(0, n, x, mean, rstd, w, b, step, y);
 }
 
 static void FN(row_normalize_sums)(int64_t n, const void *g, const void *x, double mean, double rstd, const void *w,
@@ -354,42 +366,58 @@ static void FN(row_normalize_sums)(int64_t n, const void *g, const void *x, doub
     }
 }
 
-/* Four rows at once, so that gw and gb are read and written once for all of them. */
-ALWAYS_INLINE void FN(normalize_grad_rows)(const int rows, int64_t n, int64_t stride, const REAL *g, const REAL *x,
-                                           const double *mean, const double *rstd, const REAL *w, double w1,
-                                           const double *sums, double count, REAL *gx, REAL *gw, REAL *gb) {
-    REAL m[4], r[4], scale[4], a[4], c[4];
-    for (int i = 0; i < rows; i++) {
-        m[i] = (REAL)mean[i];
-        r[i] = (REAL)rstd[i];
-        scale[i] = (REAL)(rstd[i] * w1);
-        a[i] = (REAL)(sums[2 * i] / count);
-        c[i] = (REAL)(sums[2 * i + 1] / count);
+struct FN(grad_terms) {
+    REAL mean[4], rstd[4], scale[4], a[4], c[4];
+};
+
+ALWAYS_INLINE void FN(normalize_grad_at)(const int rows, const int past, int64_t at, int64_t left, int64_t stride, const REAL *g,
+                                         const REAL *x, const REAL *w, const struct FN(grad_terms) *o, REAL *gx, REAL *gw,
+                                         REAL *gb) {
+    /* Written so that the same products are fused, whatever the compiler knows of the pointers: bits do not depend on where
+     * in a vector an element lies. No weight is a weight of 1, and each result is one expression without branches. */
+    const V weight = w ? LOAD(w) : FN(splat)(1);
+    V gweight = {0}, gbias = {0};
+    UNROLL for (int i = 0; i < rows; i++) {
+        const V G = LOAD(g + i * stride), xh = (LOAD(x + i * stride) - o->mean[i]) * o->rstd[i];
+        gweight += G * xh;
+        gbias += G;
+        if (gx) FLUSH(gx + i * stride, (G * weight - o->a[i] - xh * o->c[i]) * o->scale[i]);
     }
-    for VECTORS(n) {
-        const V weight = w ? LOAD(w) : (V){0};
-        V gweight = {0}, gbias = {0};
-        UNROLL for (int i = 0; i < rows; i++) {
-            const V G = LOAD(g + i * stride), xh = (LOAD(x + i * stride) - m[i]) * r[i], h = w ? G * weight : G;
-            gweight += G * xh;
-            gbias += G;
-            if (gx) STORE(gx + i * stride, (h - a[i] - xh * c[i]) * scale[i]);
-        }
-        if (gw) {
-            STORE(gw, LOAD(gw) + gweight);
-            STORE(gb, LOAD(gb) + gbias);
-        }
+    if (gw) {
+        STORE(gw, LOAD(gw) + gweight);
+        STORE(gb, LOAD(gb) + gbias);
     }
 }
 
-static void FN(row_normalize_grad)(int rows, int64_t n, int64_t stride, const void *g, const void *x, const double *mean,
-                                   const double *rstd, const void *w, double w1, const double *sums, double count, void *gx,
-                                   void *gw, void *gb) {
-    if (rows == 4) FN(normalize_grad_rows)(4, n, stride, g, x, mean, rstd, w, w1, sums, count, gx, gw, gb);
+/* Four rows at once, so that gw and gb are read and written once for all of them. */
+ALWAYS_INLINE void FN(normalize_grad_rows)(const int rows, const int past, int64_t n, int64_t stride, const REAL *g,
+                                           const REAL *x, const double *mean, const double *rstd, const REAL *w, double w1,
+                                           const double *sums, double count, REAL *gx, REAL *gw, REAL *gb) {
+    struct FN(grad_terms) o;
+    for (int i = 0; i < rows; i++) {
+        o.mean[i] = (REAL)mean[i];
+        o.rstd[i] = (REAL)rstd[i];
+        o.scale[i] = (REAL)(rstd[i] * w1);
+        o.a[i] = (REAL)(sums[2 * i] / count);
+        o.c[i] = (REAL)(sums[2 * i + 1] / count);
+    }
+    ALIGNED(n, gx ? gx : g, FN(normalize_grad_at)(rows, past, at, left, stride, g, x, w, &o, gx, gw, gb));
+}
+
+static void FN(row_normalize_grad)(int rows, int64_t n, int64_t stride, const void *pg, const void *px, const double *mean,
+                                   const double *rstd, const void *w, double w1, const double *sums, double count, int past,
+                                   void *pgx, void *gw, void *gb) {
+    const REAL *g = pg, *x = px;
+    REAL *gx = pgx;
+    if (rows == 4 && past)
+        FN(normalize_grad_rows)(4, 1, n, stride, g, x, mean, rstd, w, w1, sums, count, gx, gw, gb);
+    else if (rows == 4)
+        FN(normalize_grad_rows)(4, 0, n, stride, g, x, mean, rstd, w, w1, sums, count, gx, gw, gb);
     else
-        for (int i = 0; i < rows; i++)
-            FN(normalize_grad_rows)(1, n, 0, (const REAL *)g + i * stride, (const REAL *)x + i * stride, mean + i, rstd + i, w, w1,
-                                    sums + 2 * i, count, gx ? (REAL *)gx + i * stride : NULL, gw, gb);
+        for (int i = 0; i < rows; i++, g += stride, x += stride, gx = gx ? gx + stride : NULL) {
+            if (past) FN(normalize_grad_rows)(1, 1, n, 0, g, x, mean + i, rstd + i, w, w1, sums + 2 * i, count, gx, gw, gb);
+            else FN(normalize_grad_rows)(1, 0, n, 0, g, x, mean + i, rstd + i, w, w1, sums + 2 * i, count, gx, gw, gb);
+        }
 }
 
 #undef V
@@ -397,5 +425,6 @@ static void FN(row_normalize_grad)(int rows, int64_t n, int64_t stride, const vo
 #undef LOAD
 #undef STORE
 #undef VECTORS
+#undef FLUSH
 #undef STRIP_LOAD
 #undef SUM_BLOCKS

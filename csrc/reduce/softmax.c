@@ -123,10 +123,13 @@ static void entropy(void *arg, int c, int chunks) {
             /* lse - lse is 0, or NaN if the row has a +inf or nothing but -inf: as the formula has it */
             if (j->lse) put(j->type, j->lse, i, counts ? lse - get(j->type, x, t) + (lse - lse) : 0);
         } else {
-            g = counts ? get(j->type, j->g, i) * j->scale : 0;
+            g = get(j->type, j->g, i) * j->scale;
             j->k->softmax(j->n, x, gx);
-            j->k->scale(j->n, g, gx);
-            if (counts) put(j->type, gx, t, get(j->type, gx, t) - g);
+            if (!counts) for (int64_t q = 0; q < j->n; q++) put(j->type, gx, q, 0);   /* even where the row has a NaN */
+            else {
+                j->k->scale(j->n, g, gx);
+                put(j->type, gx, t, get(j->type, gx, t) - g);
+            }
         }
     }
 }

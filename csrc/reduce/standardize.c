@@ -6,10 +6,12 @@
  *             number of parts that depends on the shape alone: the same bits for any number of threads.
  * Source.     With xh = (x - mean) rstd, h = g w and means over the group, gx = rstd (h - mean(h) - xh mean(h xh)): Ioffe,
  *             Szegedy, "Batch Normalization" (2015).
- * Budget.     A group up to the size of L2 is read from memory once forward, and g and x once backward. */
+ * Budget.     A group up to the size of L2 is read from memory once forward, and g and x once backward. What is
+ *             too large for the caches is written past them (stream.h). */
 #include "isa.h"
 #include "pool.h"
 #include "scratch.h"
+#include "stream.h"
 
 #include <math.h>
 #include <string.h>
@@ -19,7 +21,7 @@ enum { CHUNK = 16384, MAX_CHUNKS = 4096, PARTS = 16 };
 struct job {
     const struct mg_reduce_kernels *k;
     const struct mg_groups *s;
-    int size;
+    int size, past;
     const char *g, *x, *w, *b;
     char *y;
     double eps;
@@ -56,9 +58,10 @@ static void forward(void *arg, int c, int chunks) {
         for (int64_t r = 0; r < s->segments; r++) {
             const int64_t offset = i * s->group_stride + r * s->segment_stride;
             j->k->normalize(s->length, at(j->x, offset, j->size), mean, rstd, at(j->w, shift, j->size),
-                            at(j->b, shift, j->size), s->per_element, j->y + offset * j->size);
+                            at(j->b, shift, j->size), s->per_element, j->past, j->y + offset * j->size);
         }
     }
+    if (j->past) mg_stream_fence();
 }
 
 static void backward(void *arg, int c, int chunks) {
@@ -91,9 +94,10 @@ static void backward(void *arg, int c, int chunks) {
         for (int64_t r = 0; r < s->segments && (j->y || gw); r++) {
             const int64_t offset = i * s->group_stride + r * s->segment_stride;
             j->k->normalize_grad((int)many, s->length, s->group_stride, at(j->g, offset, j->size), at(j->x, offset, j->size),
-                                 mean, rstd, w, w1, sums, n, j->y ? j->y + offset * j->size : NULL, gw, gb);
+                                 mean, rstd, w, w1, sums, n, j->past, j->y ? j->y + offset * j->size : NULL, gw, gb);
         }
     }
+    if (j->past) mg_stream_fence();
 }
 
 static int valid(const struct mg_groups *s) {
@@ -103,6 +107,12 @@ static int valid(const struct mg_groups *s) {
     if (s->per_element && s->segments != 1) return MG_EARG;
     if (__builtin_mul_overflow(s->groups, s->segments, &n) || n > INT64_MAX / 16 / s->length) return MG_ESIZE;
     return MG_OK;
+}
+
+/* Whether a call that reads and writes `arrays` of them writes its result past the caches. */
+static int past(const struct mg_groups *s, int size, int arrays) {
+    return s->groups * s->segments * s->length >= MG_STREAM_BYTES / (arrays * size) &&
+           s->group_stride % (MG_LINE / size) == 0 && s->length >= 8 * MG_LINE / size;
 }
 
 static int chunks_of(const struct mg_groups *s) {
@@ -115,6 +125,7 @@ int mg_standardize(const struct mg_groups *s, const void *x, const void *w, cons
     if (status != MG_OK) return status;
     struct job j = {.k = &mg_table()->reduce[s->type], .s = s, .size = s->type == MG_F32 ? 4 : 8, .x = x, .w = w, .b = b,
                     .y = y, .eps = eps, .mean = mean, .rstd = rstd};
+    j.past = y != NULL && past(s, j.size, 2);
     mg_parallel(forward, &j, chunks_of(s));
     return MG_OK;
 }
@@ -133,6 +144,7 @@ int mg_standardize_grad(const struct mg_groups *s, const void *g, const void *x,
     if (status != MG_OK) return status;
     struct job j = {.k = &mg_table()->reduce[s->type], .s = s, .size = s->type == MG_F32 ? 4 : 8, .g = g, .x = x, .w = w,
                     .y = gx, .mean = (char *)mean, .rstd = (char *)rstd};
+    j.past = gx != NULL && past(s, j.size, 3);
     int chunks = chunks_of(s);
     if (s->per_element && (gw || gb)) {
         chunks = (int)least(chunks, PARTS);

@@ -98,13 +98,13 @@ static void convolve(struct mg_conv c, int with_bias) {
                         if (c.act == MG_RELU && y.value[at] < 0) y.value[at] = 0;
                     }
         /* Winograd's error is that of the largest elements, see winograd.c */
-        const int winograd = c.kh == 3 && c.kw == 3 && (c.algorithm == MG_CONV_WINOGRAD || (c.algorithm == MG_CONV_AUTO && ci >= 32));
+        const int winograd = c.kh == 3 && c.kw == 3 && (c.algorithm == MG_CONV_WINOGRAD || (c.algorithm == MG_CONV_AUTO && ci >= 16));
         const double coarse = winograd ? 300 * epsilon(type) : 0;
         FOR_EACH_SETTING {
             alone(run, &a);
             compare(&c, "forward", a.ny, a.y, &y, coarse * (double)(ci + 20));
             compare(&c, "input gradient", a.nx, a.gx, &gx, coarse * (double)(co + 20));
-            compare(&c, "weight gradient", a.nw, a.gw, &gw, 0);
+            compare(&c, "weight gradient", a.nw, a.gw, &gw, coarse * sqrt((double)(c.n * c.oh * c.ow + 20)));
         }
         free(y.value), free(y.size), free(gx.value), free(gx.size), free(gw.value), free(gw.size);
         drop(a.x), drop(a.w), drop(a.bias), drop(a.g), drop(a.y), drop(a.gx), drop(a.gw);

@@ -31,6 +31,7 @@ static double exact(int op, double a, double b, double c, double k, double k2) {
     case MG_OP_SIGMOID: return 1 / (1 + exp(-a));
     case MG_OP_SILU: return a / (1 + exp(-a));
     case MG_OP_GATE: return a / (1 + exp(b));
+    case MG_OP_RATIO: return a / (sqrt(b) + k);
     case MG_OP_ADD: return a + b;
     case MG_OP_SUB: return a - b;
     case MG_OP_MUL: return a * b;
@@ -97,6 +98,11 @@ static void one_step(int op, int type, int64_t n, int special, int fixed) {
         const double size = special ? magnitude(want) + (op >= MG_OP_FMA ? scale : 0) : op < MG_OP_FMA ? fabs(want) : scale;
         CHECK(near(type, get(type, y, e), want, 4 * epsilon(type) * size + 0x1p-148), "opcode %d of type %d: [%ld of %ld], %g %g %g: %g, not %g", op,
               type, (long)e, (long)n, a, b, c, get(type, y, e), want);
+    }
+    if (fixed == 0) {
+        void *flat = numbers(type, n);
+        CHECK(mg_run_flat(&p, n, in[0], in[1], in[2], flat) == MG_OK && memcmp(flat, y, (size_t)n * size_of(type)) == 0, "flat");
+        drop(flat);
     }
     drop(in[0]), drop(in[1]), drop(in[2]), drop(y);
 }

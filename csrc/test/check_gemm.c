@@ -61,6 +61,23 @@ static void batches(int type) {
     drop(a), drop(b), drop(c);
 }
 
+/* A packed B: the same as the plain product, for one row and for several tiles. */
+static void packed(int type, int64_t m, int64_t k, int64_t n) {
+    void *a = fresh(type, m * k), *b = fresh(type, k * n), *c = numbers(type, m * n), *want = numbers(type, m * n);
+    void *room = space((size_t)mg_gemm_pack_bytes(type, k, n));
+    CHECK(mg_gemm_pack_b(type, k, n, b, n, 1, room) == MG_OK, "status");
+    struct mg_gemm g = {.type = type, .m = m, .n = n, .k = k, .a = a, .b = b, .c = want, .rsa = k, .csa = 1, .rsb = n,
+                        .csb = 1, .rsc = n, .csc = 1, .alpha = 1};
+    CHECK(mg_gemm(&g) == MG_OK, "status");
+    g.b = room, g.c = c, g.packed_b = 1;
+    CHECK(mg_gemm(&g) == MG_OK, "status");
+    for (int64_t i = 0; i < m * n; i++)
+        CHECK(fabs(get(type, c, i) - get(type, want, i)) <= 64 * epsilon(type) * sqrt((double)k + 1), "element %ld", (long)i);
+    g.k++;
+    CHECK(mg_gemm(&g) == MG_EARG, "another k");
+    drop(a), drop(b), drop(c), drop(want), drop(room);
+}
+
 static void ladder(void) {
     float *a = fresh(MG_F32, 37 * 300), *b = fresh(MG_F32, 300 * 41), *c = numbers(MG_F32, 37 * 41);
     for (int step = 0; mg_ladder_name(step) != NULL; step++) {
@@ -83,7 +100,12 @@ static void probes(void) {
 
 void check_gemm(void) {
     FOR_EACH_SETTING {
-        for (int type = MG_F32; type <= MG_F64; type++) of_awkward_sizes(type), batches(type);
+        for (int type = MG_F32; type <= MG_F64; type++) {
+            const int64_t nr = mg_block(type, "nr"), kc = mg_block(type, "kc");
+            of_awkward_sizes(type), batches(type);
+            packed(type, 1, 7, 9 * nr + 3), packed(type, 1, kc + 1, 4 * nr), packed(type, 40, kc + 3, 3 * nr - 1);
+            packed(type, 3, 5, 1);
+        }
         ladder();
         probes();
     }

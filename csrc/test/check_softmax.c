@@ -7,6 +7,7 @@ static void softmax(int type, int64_t outer, int64_t n, int64_t inner) {
     const double eps = epsilon(type);
     void *x = fresh(type, count), *g = fresh(type, count);
     for (int64_t i = 0; i < count; i++) put(type, x, i, 6 * get(type, x, i));
+    if (count > 0 && pick(0, 3) == 0) put(type, x, pick(0, count - 1), NAN);
     void *y = numbers(type, count), *ly = numbers(type, count), *gx = numbers(type, count), *lgx = numbers(type, count);
     void *lse = numbers(type, rows), *first[5] = {numbers(type, count), numbers(type, count), numbers(type, count),
                                                   numbers(type, count), numbers(type, rows)};
@@ -50,6 +51,7 @@ static void cross_entropy(int type, int64_t rows, int64_t n) {
     void *x = fresh(type, count), *g = fresh(type, rows), *loss = numbers(type, rows), *only = numbers(type, rows);
     void *gx = numbers(type, count), *gx2 = numbers(type, count), *gx3 = numbers(type, count);
     void *first[3] = {numbers(type, rows), numbers(type, count), numbers(type, count)};
+    if (count > 0 && pick(0, 2) == 0) put(type, x, pick(0, count - 1), NAN);
     int64_t *target = space((size_t)rows * 8);
     for (int64_t i = 0; i < rows; i++) target[i] = i % 5 == 4 ? -100 : pick(0, n - 1);
     FOR_EACH_SETTING {

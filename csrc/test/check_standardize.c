@@ -11,6 +11,7 @@ static void standardize(struct mg_groups s, int affine) {
     const size_t bytes = (size_t)count * size_of(type), group_bytes = (size_t)s.groups * size_of(type), wide_bytes = (size_t)wide * size_of(type);
     const double eps = epsilon(type), shift = 1e-3, size = (double)s.segments * (double)s.length;
     void *x = fresh(type, count), *g = fresh(type, count), *w = fresh(type, wide), *b = fresh(type, wide);
+    if (s.groups > 0 && pick(0, 2) == 0) put(type, x, at(&s, pick(0, s.groups - 1), pick(0, s.segments - 1), pick(0, s.length - 1)), NAN);
     const void *pw = affine & 1 ? w : NULL, *pb = affine & 2 ? b : NULL;
     void *y = numbers(type, count), *gx = numbers(type, count), *mean = numbers(type, s.groups), *rstd = numbers(type, s.groups);
     void *mean2 = numbers(type, s.groups), *m2 = numbers(type, s.groups), *gw = numbers(type, wide), *gb = numbers(type, wide);

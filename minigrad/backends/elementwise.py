@@ -2,7 +2,7 @@
 
 `kernel(record)` gives the function that the C backend uses for a record.  Small arrays stay on
 numpy, as do integers and mixed dtypes: `CROSSOVER` says from how many elements on C pays, measured
-with `python benchmarks/bench_elementwise.py --crossover`.
+with `python benchmarks/bench_crossover.py`.
 
     >>> import numpy as np
     >>> from minigrad.ops import OPS
@@ -25,16 +25,21 @@ from .tile import Compiled, Unsupported, compile_formula
 
 Array = Any
 
-#: Elements below which numpy is quicker than the call into C.
+#: Elements below which numpy is quicker than the call into C; `benchmarks/bench_crossover.py` measures it.
 CROSSOVER = {
     "arithmetic": 1 << 20,  # one quick step: numpy is as good until threads pay
-    "function": 1 << 16,  # exp and its like, which numpy has vectorised too
-    "formula": 4096,  # several steps: numpy goes over memory once for each
-    "reduction": 8192,
-    "softmax": 512,
+    "composed": 4096,  # one or two quick steps, for which numpy has no function (relu)
+    "function": 1 << 20,  # log, tanh and their like, which numpy has vectorised well
+    "exp": 8192,
+    "formula": 256,  # several steps: numpy goes over memory once for each
+    "erf": 1,  # numpy has none
+    "sum": 1 << 15,
+    "extreme": 4096,
+    "position": 1 << 20,
+    "softmax": 1,
     "cross_entropy": 1,
-    "standardize": 512,
-    "rows": 4096,  # elements picked by index
+    "standardize": 1,
+    "rows": 1,  # elements picked by index
 }
 
 _QUICK = frozenset(
@@ -85,6 +90,18 @@ _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
 _BOOL = np.dtype(np.bool_)
 
 
+def _family(op: Op, program: Compiled) -> str:
+    """The entry of `CROSSOVER` for an operation."""
+    steps = {step[0] for step in program.code}
+    if "ERF" in steps:
+        return "erf"
+    if len(program.code) <= 2 and steps <= _QUICK:
+        return "composed" if isinstance(op.kernel, FunctionType) else "arithmetic"
+    if isinstance(op.kernel, FunctionType):
+        return "formula"
+    return "exp" if steps == {"EXP"} else "function"
+
+
 def kernel(op: Op) -> Callable[..., Array] | None:
     """The function `(*arrays, *attrs) -> array` for a record; None if the tile machine cannot run it."""
     if not _c.available or op.formula is None or op.kind != "elementwise":
@@ -95,11 +112,9 @@ def kernel(op: Op) -> Callable[..., Array] | None:
         sample = compile_formula(formula, _FLOATS[0], names, bools=bools, numbers=dict.fromkeys(attrs, 1.5))
     except Unsupported:
         return None
-    quick = len(sample.code) <= 2 and all(step[0] in _QUICK for step in sample.code)
-    crossover = CROSSOVER[
-        "arithmetic" if quick else "formula" if isinstance(fallback, FunctionType) else "function"
-    ]
+    crossover = CROSSOVER[_family(op, sample)]
     programs: dict[Any, Compiled] = {}
+    flat: dict[Any, Compiled] = {}  # by dtype, without attributes and bools: for the short cut below
     last = len(names) - 1
 
     def general(arrays: tuple[Array, ...], values: tuple[Any, ...]) -> Array:
@@ -117,6 +132,8 @@ def kernel(op: Op) -> Callable[..., Array] | None:
             program = compile_formula(formula, dtype, names, bools=bools, numbers=numbers)
             if len(programs) < 64:
                 programs[key] = program
+                if not (attrs or bools):
+                    flat[dtype] = program
         return program(*arrays)
 
     def with_attrs(*args: Any) -> Array:
@@ -125,10 +142,25 @@ def kernel(op: Op) -> Callable[..., Array] | None:
         return general(args[: last + 1], args[last + 1 :])
 
     def unary(x: Array) -> Array:
-        return fallback(x) if x.size < crossover else general((x,), ())
+        if x.size < crossover:
+            return fallback(x)
+        program = flat.get(x.dtype)
+        if program is None or not x.flags.carray or not x.size:
+            return general((x,), ())
+        return program.flat(x)
 
     def binary(x: Array, y: Array) -> Array:
-        return fallback(x, y) if x.size < crossover and y.size < crossover else general((x, y), ())
+        if x.size < crossover and y.size < crossover:
+            return fallback(x, y)
+        program = flat.get(x.dtype)
+        if (
+            program is None
+            or x.shape != y.shape
+            or y.dtype != x.dtype
+            or not (x.flags.carray and y.flags.carray and x.size)
+        ):
+            return general((x, y), ())
+        return program.flat(x, y)
 
     def any_number(*args: Any) -> Array:
         return fallback(*args) if max(x.size for x in args) < crossover else general(args, ())

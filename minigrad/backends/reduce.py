@@ -64,8 +64,8 @@ def _reduce(op: int, x: Array, dims: Dims, keepdim: bool) -> Array:
     return x.reshape(result_shape)
 
 
-def _worth(x: Array, dims: Dims) -> bool:
-    return _usable(x, "reduction") and any(x.shape[d] > 1 for d in dims)
+def _worth(x: Array, dims: Dims, crossover: str = "sum") -> bool:
+    return _usable(x, crossover) and any(x.shape[d] > 1 for d in dims)
 
 
 def sum(input: Array, dims: Dims, keepdim: bool) -> Array:
@@ -77,14 +77,14 @@ def sum(input: Array, dims: Dims, keepdim: bool) -> Array:
 
 def amax(input: Array, dims: Dims, keepdim: bool) -> Array:
     """The largest element over dimensions; NaN if there is one."""
-    if _worth(input, dims):
+    if _worth(input, dims, "extreme"):
         return _reduce(_MAX, input, dims, keepdim)
     return np.maximum.reduce(input, axis=dims, keepdims=keepdim)  # type: ignore[call-overload]
 
 
 def amin(input: Array, dims: Dims, keepdim: bool) -> Array:
     """The smallest element over dimensions; NaN if there is one."""
-    if _worth(input, dims):
+    if _worth(input, dims, "extreme"):
         return _reduce(_MIN, input, dims, keepdim)
     return np.minimum.reduce(input, axis=dims, keepdims=keepdim)  # type: ignore[call-overload]
 
@@ -100,7 +100,7 @@ def mean(input: Array, dims: Dims, keepdim: bool) -> Array:
 
 def var(input: Array, dims: Dims, correction: float, keepdim: bool) -> Array:
     """The variance over dimensions, sum((x - mean)^2) / (n - correction), in one pass over memory."""
-    groups = _groups(input, dims) if _usable(input, "reduction") else None
+    groups = _groups(input, dims) if _usable(input, "standardize") else None
     if groups is None:
         m2 = np.asarray(sum(np.square(input - mean(input, dims, True)), dims, keepdim))
     else:
@@ -114,7 +114,7 @@ def var(input: Array, dims: Dims, correction: float, keepdim: bool) -> Array:
 def _position(op: int, function: Any, x: Array, dim: int | None, keepdim: bool) -> Array:
     if not x.ndim:
         return np.zeros((), np.int64)
-    if not _usable(x, "reduction"):
+    if not _usable(x, "position"):
         return function(x, axis=dim, keepdims=keepdim).astype(np.int64)
     dims = tuple(range(x.ndim)) if dim is None else (dim,)
     y = np.empty(_left(x.shape, dims, keepdim), np.int64)
@@ -495,7 +495,7 @@ def _wrap_rstd(fallback: Callable[..., Array]) -> Callable[..., Array]:
 
 def _wrap_sum_to(fallback: Callable[..., Array]) -> Callable[..., Array]:
     def kernel(input: Array, shape: Dims) -> Array:
-        if not _usable(input, "reduction"):
+        if not _usable(input, "sum"):
             return fallback(input, shape)
         new = input.ndim - len(shape)
         dims = tuple(d for d in range(input.ndim) if d < new or (shape[d - new] == 1 and input.shape[d] != 1))

@@ -306,6 +306,12 @@ def _fuse(program: Program, outputs: Sequence[int]) -> dict[int, _Step]:
         power = once(plus[1][0], "EXP") if plus and plus[2] == 1.0 else None
         return (power[1][0], [value, plus[1][0]]) if plus and power else None
 
+    def ratio(value: int) -> tuple[int, list[int], float] | None:
+        """If a value is sqrt(z) + k, used nowhere else: z, the values that are not needed any more, and k."""
+        plus = once(value, "ADD_K")
+        root = once(plus[1][0], "SQRT") if plus else None
+        return (root[1][0], [value, plus[1][0]], plus[2]) if plus and root else None
+
     for value in list(steps):
         if value not in steps:
             continue
@@ -376,6 +382,8 @@ def _fuse(program: Program, outputs: Sequence[int]) -> dict[int, _Step]:
                         [x, y] + ([inner] if scaled else []),
                     )
                     break
+        elif name == "DIV" and (root := ratio(args[1])) is not None:
+            replace(value, "RATIO", (args[0], root[0]), root[1], root[2])
         elif name == "DIV" or (name == "RDIV_K" and k == 1.0):
             found = logistic(args[-1])
             if found:
@@ -494,7 +502,7 @@ class Compiled:
         lines = []
         for name, dst, sources, k, k2 in self.code:
             operands = [f"v{s}" for s in sources]
-            if name.endswith("_K") or name in ("CONST", "FMAK", "AFFINE", "CUBIC"):
+            if name.endswith("_K") or name in ("CONST", "FMAK", "AFFINE", "CUBIC", "RATIO"):
                 operands.append(f"{k:g}")
             if name in ("AFFINE", "CUBIC"):
                 operands.append(f"{k2:g}")
@@ -551,6 +559,18 @@ class Compiled:
             )
         )
         return results[0] if len(results) == 1 else tuple(results)
+
+    def flat(self, *arrays: Array) -> Array:
+        """A call, for at most three inputs and one output, on arrays that the caller has looked at.
+
+        They have the program's dtype and one shape, are contiguous and aligned, and not empty.
+        """
+        first = arrays[0]
+        y = np.empty(first.shape, self.out_types[0])
+        buffers = [_c.from_buffer(x) for x in arrays]
+        buffers += [_c.ffi.NULL] * (3 - len(buffers))
+        _c._check(_c.lib.mg_run_flat(self._program, first.size, *buffers, _c.from_buffer(y)))
+        return y
 
     def bind(self, *arrays: Array, out: Sequence[Array]) -> Callable[[], None]:
         """A call on these very arrays, for plans: all checks are done now, running it is one foreign call.

@@ -307,6 +307,8 @@ def collate(examples: Sequence[Any]) -> Any:
     Raises ShapeError for examples of several shapes or lengths, DTypeError for what cannot be stacked.
     """
     first = examples[0]
+    if hasattr(first, "collate"):  # it knows itself, as a Graph does
+        return first.collate(examples)
     if isinstance(first, (Tensor, np.ndarray, np.generic)):
         shapes = {tuple(e.shape) if hasattr(e, "shape") else () for e in examples}
         if len(shapes) > 1:

@@ -66,7 +66,8 @@ class Assembler:
     def place(self, v: int) -> Place:
         """Where a value is."""
         found = self.places[v]
-        assert found is not None, f"%{v} has no place"
+        if found is None:  # nobody outside of its group uses it
+            raise Unsupported("a value without a place")
         return found
 
     def add(
@@ -132,8 +133,26 @@ class Assembler:
             self.tile(piece)
         elif piece.kind == "mixed":
             self.mixed(piece)
+        elif piece.kind == "squares":
+            self.squares(group.start)
         else:
             self.node(piece)
+
+    def squares(self, start: int) -> None:
+        """The sum of squared deviations of x from its mean."""
+        nodes = self.graph.nodes
+        x, y = self.dense(nodes[start].inputs[0]), self.place(self.graph.first_node + start + 2)
+        _kind(x)
+        groups = self.groups(x, reduced_dims(nodes[start + 2], x.shape))
+        self.add("squares", x, y, attributes=groups)
+
+    def groups(self, x: Place, dims: Sequence[int]) -> Any:
+        """How the elements that are standardised together lie; Unsupported if the kernel cannot follow."""
+        found = _reduce._groups(np.broadcast_to(np.empty((), x.dtype), x.shape), tuple(dims))
+        if found is None:
+            raise Unsupported("groups that the kernel cannot follow")
+        self.keep.append(found)
+        return found
 
     def node(self, piece: Piece) -> None:
         """A node, perhaps with an epilogue."""
@@ -186,35 +205,47 @@ class Assembler:
         group = piece.group
         length = (group.stop - group.start) // group.lanes
         first = self.graph.first_node
-        pairs = set()
-        operands: list[Place] = []
-        sizes = []
+        lanes = []
         for lane in range(group.lanes):
             start = group.start + lane * length
             inputs = [self.place(v[lane]) for v in made.inputs]
             outputs = [self.place(first + start + o) for o in piece.outputs]
-            for i, x in enumerate(inputs):
-                for o, y in enumerate(outputs):
-                    if (x.base, x.offset) == (y.base, y.offset):
-                        pairs.add((i, o))
-            operands += inputs + outputs + [self.place(v[lane]) for v in made.scalars]
-            sizes.append(loops.count_of(self.graph.nodes[start].spec.shape))
+            lanes.append((inputs, outputs, [self.place(v[lane]) for v in made.scalars]))
+        pairs = {
+            (i, o)
+            for inputs, outputs, _ in lanes
+            for i, x in enumerate(inputs)
+            for o, y in enumerate(outputs)
+            if (x.base, x.offset) == (y.base, y.offset)
+        }
         made = loops.in_place_safe(made, sorted(pairs))
-        if len(made.code.code) > 64:
+        if len(made.code.code) > _c.lib.MG_MAX_PATCHED:
             raise Unsupported("too long for lanes")
         self.keep.append(made)
-        chunk = _c.lib.MG_LANE_CHUNK
+        written = {(y.base, y.offset): k for k, (_, outputs, _) in enumerate(lanes) for y in outputs}
+        mixed_up = any(
+            written.get((x.base, x.offset), k) != k for k, (inputs, _, _) in enumerate(lanes) for x in inputs
+        )
+        # Lanes run in any order; where one writes over what an earlier one reads, each is an instruction.
+        for some in [[lane] for lane in lanes] if mixed_up else [lanes]:
+            self.emit_lanes(made, some)
+
+    def emit_lanes(
+        self, made: loops.Flat, lanes: Sequence[tuple[list[Place], list[Place], list[Place]]]
+    ) -> None:
+        """One instruction for these lanes, each with its inputs, outputs and scalars."""
+        sizes = [outputs[0].size for _, outputs, _ in lanes]
         firsts = [0]
         for n in sizes:
-            firsts.append(firsts[-1] + -(-n // chunk))
+            firsts.append(firsts[-1] + -(-n // _c.lib.MG_LANE_CHUNK))
         patches = self.new("struct mg_patch[]", max(len(made.patches), 1))
         for patch, values in zip(patches, made.patches, strict=False):
             patch.step, patch.second, patch.scalar, patch.sign = values
         a = self.new("struct mg_lanes *")
-        a.program, a.lanes, a.scalars = made.code._program, group.lanes, len(made.scalars)
+        a.program, a.lanes, a.scalars = made.code._program, len(lanes), len(made.scalars)
         a.patches, a.patch = len(made.patches), patches
         a.n, a.first = self.new("int64_t[]", sizes), self.new("int64_t[]", firsts)
-        self.add("lanes", *operands, attributes=a)
+        self.add("lanes", *[place for lane in lanes for part in lane for place in part], attributes=a)
 
     def tile(self, piece: Piece) -> None:
         """An elementwise program with broadcasting, strides and sums."""
@@ -242,6 +273,16 @@ class Assembler:
         a.shape = self.new("int64_t[]", list(space) or 1)
         a.strides = self.new("int64_t[]", strides or 1)
         self.add("loop", *inputs, *outputs, attributes=a)
+
+    def scaled(self, x: Place, y: Place, factor: float) -> None:
+        """y = factor x, both dense."""
+        program = tile.Program(y.dtype, 1)
+        made = program.build(program.step("MUL", 0, factor))
+        self.keep.append(made)
+        a = self.new("struct mg_lanes *")
+        a.program, a.lanes, a.n = made._program, 1, self.new("int64_t[]", [y.size])
+        a.first = self.new("int64_t[]", [0, -(-y.size // _c.lib.MG_LANE_CHUNK)])
+        self.add("lanes", x, y, attributes=a)
 
     def mixed(self, piece: Piece) -> None:
         """An elementwise program on several types."""
@@ -387,13 +428,40 @@ def _conv2d_weight_grad(asm: Assembler, node: Node, value: int, *_: Any) -> None
 
 
 @rule("max_pool2d_index")
-def _max_pool2d_index(asm: Assembler, node: Node, value: int) -> None:
-    x, index = asm.dense(node.inputs[0]), asm.place(value)
+def _max_pool2d_index(asm: Assembler, node: Node, value: int, picked: int | None = None) -> None:
+    value = asm.graph.first_node + asm.nodes.start
+    x, index = asm.dense(node.inputs[0]), asm.places[value]
     c = _conv._pooling(x.shape, x.dtype, *node.attrs)
     if c is None:
         raise Unsupported("a pooling that numpy has to answer")
     asm.keep.append(c)
-    asm.add("max_pool", x, index, attributes=c, n=(0, 1))
+    values = () if picked is None else (asm.place(picked),)
+    places = () if index is None else (index,)
+    asm.add("max_pool", x, *values, *places, attributes=c, n=(len(values), len(places)))
+
+
+@rule("scatter_add")
+def _scatter_add(asm: Assembler, node: Node, value: int) -> None:
+    """Into zeros, at the places of maxima: the gradient of pooling. Those places need no check."""
+    graph = asm.graph
+    maker = node.inputs[1]
+    while maker >= graph.first_node and (made := graph.nodes[maker - graph.first_node]).op.view:
+        maker = made.inputs[0]
+    index, g, y = asm.dense(node.inputs[1]), asm.dense(node.inputs[2]), asm.place(value)
+    kind, dim = _kind(y), node.attrs[0]
+    base = loops.number(graph, node.inputs[:1])
+    pool = graph.nodes[maker - graph.first_node] if maker >= graph.first_node else None
+    if pool is None or pool.op.name != "max_pool2d_index":
+        raise Unsupported("places that may not exist")
+    if math.prod(graph.spec(pool.inputs[0]).shape[2:]) > y.shape[-1]:
+        raise Unsupported("places of a larger image")
+    if base is None or base != 0 or index.shape != g.shape or dim != len(y.shape) - 1:
+        raise Unsupported("no gradient of pooling")
+    n, k = y.shape[-1], g.shape[-1]
+    c = asm.new("struct mg_pool2d *")
+    c.type, c.n, c.h, c.w, c.oh, c.ow, c.kh, c.kw = kind, y.size // n, 1, n, 1, k, 1, 1
+    c.stride, c.dilation, c.pad = (1, 1), (1, 1), (0, max(0, k - n))
+    asm.add("max_pool_grad", g, index, y, attributes=c)
 
 
 @rule("avg_pool2d", "avg_pool2d_grad")
@@ -459,16 +527,7 @@ def _reduction(asm: Assembler, node: Node, value: int) -> None:
         asm.add("reduce", x, target, type=kind, which=which, n=(outer, n, inner))
         x = target
     if mean:
-        program = tile.Program(y.dtype, 1)
-        made = program.build(program.step("MUL", 0, 1.0 / count))
-        asm.keep.append(made)
-        flat = loops.Flat(made, [()])
-        sizes = [y.size]
-        a = asm.new("struct mg_lanes *")
-        a.program, a.lanes = flat.code._program, 1
-        a.patch = asm.new("struct mg_patch[]", 1)
-        a.n, a.first = asm.new("int64_t[]", sizes), asm.new("int64_t[]", [0, -(-y.size // 8192)])
-        asm.add("lanes", x, y, attributes=a)
+        asm.scaled(x, y, 1.0 / count)
 
 
 for _name in ("sum", "mean", "sum_to", "amax", "amin"):
@@ -522,11 +581,18 @@ def _labels(asm: Assembler, v: int) -> Place:
 
 
 @rule("softmax_cross_entropy")
-def _cross_entropy(asm: Assembler, node: Node, value: int) -> None:
+def _cross_entropy(asm: Assembler, node: Node, value: int, gradient: int | None = None) -> None:
+    value = asm.graph.first_node + asm.nodes.start
     x, labels, y = asm.dense(node.inputs[0]), _labels(asm, node.inputs[1]), asm.place(value)
     if len(x.shape) != 2:
         raise Unsupported("more dimensions")
-    asm.add("cross_entropy", x, labels, y, type=_kind(x), n=x.shape)
+    if gradient is None:
+        asm.add("cross_entropy", x, labels, y, type=_kind(x), n=x.shape)
+        return
+    g = asm.dense(asm.graph.nodes[gradient - asm.graph.first_node].inputs[0])
+    if g.dtype != x.dtype:
+        raise Unsupported("a cotangent of another type")
+    asm.add("cross_entropy_both", g, x, labels, y, asm.place(gradient), type=_kind(x), n=x.shape)
 
 
 @rule("softmax_cross_entropy_grad")
@@ -543,11 +609,7 @@ def _standardize(asm: Assembler, node: Node, value: int) -> None:
     _kind(x)
     dims, eps = node.attrs
     dims = tuple(d % len(x.shape) for d in dims)
-    shape = np.broadcast_to(np.empty((), x.dtype), x.shape)
-    groups = _reduce._groups(shape, dims)
-    if groups is None:
-        raise Unsupported("groups that the kernel cannot follow")
-    asm.keep.append(groups)
+    groups = asm.groups(x, dims)
     if node.op.name == "standardize":
         asm.add("standardize", x, y, attributes=groups, n=(0, 1, 0), k=eps)
     else:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..backends import c as _c
 from ..backends.tile import Unsupported
 from ..ir import Graph, Group, Node, Shape, bool_
 from . import loops
@@ -52,11 +53,14 @@ class Cutter:
     def cut(self) -> tuple[Graph, dict[int, Piece]]:
         """The graph with its new groups, and the piece of each step by the position of its first node."""
         pieces: list[Piece] = []
-        for group in self.graph.steps():
+        start = 0
+        for group in (*self.graph.groups, Group(len(self.graph.nodes), len(self.graph.nodes))):
+            pieces += self.run(start, group.start, alone=True)
             if group.lanes > 1:
                 pieces += self.lanes(group)
             else:
                 pieces += self.run(group.start, group.stop)
+            start = group.stop
         groups = tuple([p.group for p in pieces if p.group.stop - p.group.start > 1])
         return replace(self.graph, groups=groups), {p.group.start: p for p in pieces}
 
@@ -124,19 +128,19 @@ class Cutter:
         if not outputs:
             return Piece(group, "dead")
         sizes = [loops.count_of(graph.nodes[r[0]].spec.shape) for r in ranges]
-        if 0 in sizes or len(outputs) > 8:
+        if 0 in sizes or len(outputs) > _c.lib.MG_MAX_OUTPUTS:
             return None
         if max(sizes) > 1:
             try:
                 made = loops.flat(graph, ranges, outputs)
-                if len(made.code.code) <= 64 and self.lies_flat(made, ranges):
+                if len(made.code.code) <= _c.lib.MG_MAX_PATCHED and self.lies_flat(made, ranges):
                     return Piece(group, "lanes", made, tuple(outputs))
             except Unsupported:
                 pass
             if len(ranges) == 1:
                 try:
                     made = loops.flat(graph, ranges, outputs, scalars=False)
-                    if len(nodes[0].spec.shape) <= 8:
+                    if len(nodes[0].spec.shape) <= _c.lib.MG_MAX_RANK:
                         return Piece(group, "tile", made, tuple(outputs))
                 except Unsupported:
                     pass
@@ -163,8 +167,8 @@ class Cutter:
 
     # -- one lane --------------------------------------------------------------------------------------
 
-    def run(self, start: int, stop: int) -> list[Piece]:
-        """The pieces of a range."""
+    def run(self, start: int, stop: int, *, alone: bool = False) -> list[Piece]:
+        """The pieces of a range; alone: of nodes that are no group."""
         graph = self.graph
         pieces: list[Piece] = []
         at = start
@@ -174,12 +178,15 @@ class Cutter:
                 pieces.append(Piece(Group(at, at + 1), "numpy"))
                 at += 1
             elif node.op.kind == "contraction":
-                piece = self.contraction(at, stop)
+                piece = self.contraction(at, at + 1 if alone else stop)
                 pieces.append(piece)
                 at = piece.group.stop
+            elif (pair := self.pair(at, stop)) is not None:
+                pieces.append(pair)
+                at = pair.group.stop
             elif node.op.kind == "elementwise" or self.summed(at, (), ()) is not None:
                 end = at
-                while end < stop and self.loops(at, end):
+                while end < (at + 1 if alone else stop) and self.loops(at, end):
                     end += 1
                 found = self.longest(at, end) if end > at else Piece(Group(at, at + 1), "node")
                 pieces.append(found)
@@ -188,6 +195,63 @@ class Cutter:
                 pieces.append(Piece(Group(at, at + 1), "node"))
                 at += 1
         return pieces
+
+    def pair(self, start: int, stop: int) -> Piece | None:
+        """Several nodes that one kernel of its own computes."""
+        return self.pooling(start, stop) or self.loss(start, stop) or self.squares(start, stop)
+
+    def pooling(self, start: int, stop: int) -> Piece | None:
+        """The places of the maxima, and the picking of the values there: the kernel has both at once."""
+        graph, first = self.graph, self.graph.first_node
+        node = graph.nodes[start]
+        if node.op.name != "max_pool2d_index":
+            return None
+        shaped = {node.inputs[0]: node.inputs[0], first + start: first + start}  # a reshape -> what of
+        for end in range(start + 1, min(start + 4, stop)):
+            other = graph.nodes[end]
+            if other.op.name == "reshape" and other.inputs[0] in shaped:
+                shaped[first + end] = shaped[other.inputs[0]]
+            elif other.op.name == "gather" and other.attrs[0] == len(other.spec.shape) - 1 == 2:
+                if [shaped.get(v) for v in other.inputs] == [node.inputs[0], first + start]:
+                    return Piece(Group(start, end + 1), "node", (first + end,))
+                return None
+            else:
+                return None
+        return None
+
+    def loss(self, start: int, stop: int) -> Piece | None:
+        """A cross-entropy with its gradient right behind it."""
+        if start + 1 >= stop:
+            return None
+        node, other = self.graph.nodes[start : start + 2]
+        if node.op.name != "softmax_cross_entropy" or other.op.name != "softmax_cross_entropy_grad":
+            return None
+        if other.inputs[1:] != node.inputs or self.graph.first_node + start == other.inputs[0]:
+            return None
+        return Piece(Group(start, start + 2), "node", (self.graph.first_node + start + 1,))
+
+    def squares(self, start: int, stop: int) -> Piece | None:
+        """The sum of squared deviations from a mean: x - mean, square, sum; one pass over x knows it."""
+        graph, first = self.graph, self.graph.first_node
+        if start + 3 > stop:
+            return None
+        minus, square, total = graph.nodes[start : start + 3]
+        if [n.op.name for n in (minus, square, total)] != ["sub", "square", "sum"]:
+            return None
+        if square.inputs != (first + start,) or total.inputs != (first + start + 1,):
+            return None
+        if self.outside(start, start, start + 2) or self.outside(start + 1, start, start + 3):
+            return None
+        x, m = minus.inputs
+        made = graph.nodes[m - first] if m >= first else None
+        shape = graph.spec(x).shape
+        if made is None or made.op.name != "mean" or made.inputs != (x,) or minus.spec.shape != shape:
+            return None
+        if reduced_dims(made, shape) != reduced_dims(total, shape) or not made.attrs[1]:
+            return None
+        if any(map(self.numpy, (minus, square, total))) or 0 in shape:
+            return None
+        return Piece(Group(start, start + 3), "squares")
 
     def loops(self, start: int, position: int) -> bool:
         """Whether a node may go on in the loop that began at `start`."""
@@ -226,7 +290,7 @@ class Cutter:
         if node.op.name not in ("sum", "mean", "sum_to") or node.spec.dtype.kind != "f" or self.numpy(node):
             return None
         shape = graph.spec(node.inputs[0]).shape
-        if 0 in shape or len(shape) > 8 or (space != () and shape != space):
+        if 0 in shape or len(shape) > _c.lib.MG_MAX_RANK or (space != () and shape != space):
             return None
         dims = reduced_dims(node, shape)
         gone = [d for d in range(len(shape)) if d in dims or shape[d] == 1]
@@ -260,7 +324,10 @@ class Cutter:
                 plain.append(p)
         if len(plain) == stop - start:
             return self.elementwise([range(start, stop)], outputs)
-        if any(self.numpy(graph.nodes[p]) for p in range(start, stop)) or len(outputs) > 8:
+        if (
+            any(self.numpy(graph.nodes[p]) for p in range(start, stop))
+            or len(outputs) > _c.lib.MG_MAX_OUTPUTS
+        ):
             return None
         if not outputs:
             return Piece(Group(start, stop), "dead")

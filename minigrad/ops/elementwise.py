@@ -594,28 +594,79 @@ def logical_or(input: Tensor, other: Operand) -> Tensor:
     """Whether at least one of the elements is nonzero."""
 
 
-def _bool_only(symbol: str, function: Any) -> Any:
-    def operator(self: Tensor, other: Any = None) -> Tensor:
-        operands = [x for x in (self, other) if isinstance(x, Tensor)]
+# -- bits -----------------------------------------------------------------------------------------
+
+
+def _bits(name: str, kernel: Any, symbol: str, shift: bool = False) -> Any:
+    op = primitive(
+        f"bitwise_{name}",
+        kind="elementwise",
+        inputs=("input", "other"),
+        kernel=kernel,
+        shape=_elementwise_shape("same"),
+        vjp=(None, None),
+        traits={} if shift else {"commutative": True},
+        samples=lambda rng: [
+            ((rng.integers(0, 5, s), rng.integers(0, 5, t)), ())
+            for s, t in (((3, 4), (3, 4)), ((3, 1), (4,)), ((), (2,)), ((0, 3), (1, 3)))
+        ],
+        doc=f"input {symbol} other, bit by bit",
+        error=0.0,
+    )
+
+    def function(input: Tensor, other: Operand) -> Tensor:
+        operands = promoted(f"bitwise_{name}", input, other)
         for x in operands:
-            if x.dtype.kind != "b":
+            if is_float(x.dtype) or (shift and x.dtype.kind == "b"):
+                kinds = "integers" if shift else "bools and integers"
                 raise DTypeError(
-                    symbol, f"is defined for bool tensors, not {x.dtype}", fix="compare first, e.g. (x > 0)"
+                    symbol,
+                    f"is defined for {kinds}, not {x.dtype}",
+                    fix="compare first, e.g. (x > 0), or use .long()",
                 )
-        result: Tensor = function(self) if other is None else function(self, other)
-        return result
+        return op(*operands)
 
-    operator.__name__ = symbol
-    return operator
+    function.__name__ = function.__qualname__ = f"bitwise_{name}"
+    function.__doc__ = f"input {symbol} other, bit by bit, of integers{'' if shift else ' or bools'}."
+    operator = {"left_shift": "lshift", "right_shift": "rshift"}.get(name, name)
+    method(f"bitwise_{name}", f"__{operator}__")(function)
+
+    def reflected(self: Tensor, other: Operand) -> Tensor:
+        return function(other, self)  # type: ignore[arg-type]
+
+    method(f"__r{operator}__")(reflected)
+    return function
 
 
-method("__invert__")(_bool_only("~", logical_not))
-for _name in ("__and__", "__rand__"):
-    method(_name)(_bool_only("&", logical_and))
-for _name in ("__or__", "__ror__"):
-    method(_name)(_bool_only("|", logical_or))
-for _name in ("__xor__", "__rxor__"):
-    method(_name)(_bool_only("^", ne))
+bitwise_and = _bits("and", np.bitwise_and, "&")
+bitwise_or = _bits("or", np.bitwise_or, "|")
+bitwise_xor = _bits("xor", np.bitwise_xor, "^")
+bitwise_left_shift = _bits("left_shift", np.left_shift, "<<", shift=True)
+bitwise_right_shift = _bits("right_shift", np.right_shift, ">>", shift=True)
+
+_not_op = primitive(
+    "bitwise_not",
+    kind="elementwise",
+    inputs=("input",),
+    kernel=np.invert,
+    shape=_elementwise_shape("same"),
+    vjp=(None,),
+    traits={"involution": True},
+    samples=lambda rng: [((rng.integers(0, 9, (3, 4)),), ()), ((rng.uniform(size=3) < 0.5,), ())],
+    doc="each bit turned over",
+    error=0.0,
+)
+
+
+@method("bitwise_not", "__invert__")
+def bitwise_not(input: Tensor) -> Tensor:
+    """~input: each bit of integers, or bools, turned over."""
+    if is_float(input.dtype):
+        raise DTypeError(
+            "~", f"is defined for bools and integers, not {input.dtype}", fix="compare first, e.g. (x > 0)"
+        )
+    return _not_op(input)
+
 
 # -- selection -------------------------------------------------------------------------------------
 

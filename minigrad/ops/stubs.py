@@ -18,6 +18,7 @@ from typing import Any
 
 from ..bind import METHODS
 from ..tensor import Tensor
+from . import load
 
 HEADER = '''"""Methods that operations install on Tensor.  Written by `python -m minigrad.ops.stubs`."""
 
@@ -73,6 +74,7 @@ def signature(name: str, function: Callable[..., Any]) -> str:
 
 def text() -> str:
     """The whole stub."""
+    load()
     lines = [
         f"    @property\n    def {name}(self) -> Tensor: ..."
         for name in sorted(vars(Tensor))

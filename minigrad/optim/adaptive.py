@@ -55,8 +55,6 @@ from .base import (
 class _Adaptive(Optimizer):
     """What the three have in common."""
 
-    elementwise = True
-
     def check(self, group: Group) -> None:
         """Raise ArgumentError if a hyper-parameter is out of range."""
         for name in ("lr", "eps", "weight_decay", "momentum_decay"):
@@ -70,6 +68,8 @@ class Adamax(_Adaptive):
 
     Raises ArgumentError for negative lr, eps or weight_decay, and for betas outside [0, 1).
     """
+
+    elementwise = True
 
     def __init__(
         self,
@@ -107,6 +107,8 @@ class NAdam(_Adaptive):
     momentum_decay: how fast the momentum grows to betas[0].  Raises ArgumentError for a negative lr, eps,
     weight_decay or momentum_decay, and for betas outside [0, 1).
     """
+
+    elementwise = True
 
     def __init__(
         self,
@@ -165,6 +167,8 @@ class RAdam(_Adaptive):
     Raises ArgumentError for negative lr, eps or weight_decay, and for betas outside [0, 1).
     """
 
+    elementwise = True
+
     def __init__(
         self,
         params: Iterable[Any],
@@ -202,9 +206,10 @@ class RAdam(_Adaptive):
         left = 1 - beta2**t
         rho = most - 2 * t * beta2**t / left
         # Both cases at once, as which one it is depends on t: with r = 0, what remains is m^.
-        known, rho, most = rho > 5, np.maximum(rho, 5.0), np.maximum(most, 5.0)
-        r = np.sqrt((rho - 4) * (rho - 2) * most / ((most - 4) * (most - 2) * rho) * left)
-        r, whole = as_number(np.where(known, r, 0.0)), as_number(np.where(known, 0.0, 1.0))
+        known = np.sign(np.maximum(rho - 5, 0.0))
+        rho, most = np.maximum(rho, 5.0), np.maximum(most, 5.0)
+        r = as_number(known * np.sqrt((rho - 4) * (rho - 2) * most / ((most - 4) * (most - 2) * rho) * left))
+        whole = as_number(1.0 - known)
         np.sqrt(v, out=s)
         np.add(s, self.hyper(group, "eps") + whole, out=s)
         np.divide(r, s, out=s)

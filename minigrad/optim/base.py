@@ -51,8 +51,11 @@ Group = dict[str, Any]
 #: A parameter and its gradient.
 Pair = tuple[Tensor, Array]
 
-#: So many elements are updated at a time: a dozen arrays of them fit into a second-level cache.
-BLOCK = 1 << 14
+#: Parameters of fewer elements are updated together, so many elements at a time: copying them end to end
+#: costs less than the calls that it saves.
+SMALL, TOGETHER = 1 << 12, 1 << 15
+#: Pieces of large ones are of so many: enough to outweigh the calls, few enough to stay in the cache.
+BLOCK = 1 << 17
 
 #: What a group may hold beside the hyper-parameters: the notes of schedules.
 NOTES = ("initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum", "swa_lr")
@@ -228,8 +231,8 @@ class Optimizer:
             with enable_grad():
                 loss = closure()
         watch = self._watch
-        if watch is not None:
-            watch.look(self._name)
+        if watch is not None and watch.look(self._name):
+            self._watch = None
         trace = current().trace
         if trace is not None:
             self._stepped = True
@@ -291,9 +294,9 @@ class Optimizer:
         left: list[Pair] = []
         for p, g in pairs:
             array, state = p._array, self.state[p]
-            if not array.ndim:  # its moments are 0-d like its numbers
+            if not array.ndim or SMALL <= array.size <= BLOCK:  # (the moments of 0-d ones are 0-d, too)
                 left.append((p, g))
-            elif array.size < BLOCK:
+            elif array.size < SMALL:
                 numbers = [(name, None if t._array.ndim else t._array.item()) for name, t in state.items()]
                 small.setdefault((array.dtype, *numbers), []).append((p, g))
             elif all(x.flags.c_contiguous for x in (array, *(t._array for t in state.values()))):
@@ -303,7 +306,7 @@ class Optimizer:
         for part in small.values():
             while part:
                 count = size = 0
-                while count < len(part) and size < BLOCK:
+                while count < len(part) and size < TOGETHER:
                     size += part[count][0]._array.size
                     count += 1
                 if count == 1:
@@ -350,7 +353,9 @@ class Optimizer:
         """Update a large parameter piece by piece."""
         array, state = p._array.reshape(-1), self.state[p]
         g = g.reshape(-1)
-        before = {name: t._array.reshape(-1) if t._array.ndim else t._array for name, t in state.items()}
+        before = {
+            name: t._array.reshape(-1) if t._array.ndim else t._array.copy() for name, t in state.items()
+        }
         for start in range(0, array.size, BLOCK):
             cut = slice(start, start + BLOCK)
             piece = {name: wrap(x[cut] if x.ndim else x.copy()) for name, x in before.items()}
@@ -563,10 +568,12 @@ class Watch:
 
         def arrives(_: Tensor) -> None:
             watch = me()
-            if watch is not None:
+            if watch is None:
+                handle.remove()
+            else:
                 watch._added = watch._used_still()
 
-        self._handle: Any = p.register_hook(arrives)
+        handle = self._handle = p.register_hook(arrives)
 
     def _used_still(self) -> bool:
         """Whether the gradient of the parameter is what was used, unchanged."""
@@ -574,19 +581,19 @@ class Watch:
         grad = None if p is None else p.grad
         return grad is not None and grad is self._used() and grad.version == self._version
 
-    def look(self, name: str) -> None:
-        """Warn if the gradients of this step contain those of the last; at the second step only."""
+    def look(self, name: str) -> bool:
+        """Warn if the gradients of this step contain those of the last; whether that is settled now."""
         p = self._parameter()
-        if self._handle is None or p is None or p.grad is None or self._used_still():
-            return
+        if p is not None and (p.grad is None or self._used_still()):
+            return False
         self._handle.remove()
-        self._handle = None
         if self._added:
             warnings.warn(
                 f"{name}.step: the gradients contain those that the step before has used already; call "
                 "optimizer.zero_grad() before backward()",
                 stacklevel=3,
             )
+        return True
 
 
 def clear_grad(p: Tensor, set_to_none: bool) -> None:

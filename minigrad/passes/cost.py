@@ -10,20 +10,16 @@ does a view.  That is a model: caches make it cheaper, bad strides dearer.
     >>> bytes_moved(graph), bytes_moved(fuse(graph)), flops(graph)
     (24008, 8008, 3000)
 
-Operations are counted from a record's formula, or as its trait `flops` says; one for each element
-that a reduction reads; none for what only moves.
+How operations are counted says `minigrad.flops`.
 """
 
 from __future__ import annotations
 
-import ast
 import math
 from collections.abc import Sequence
-from typing import Any
 
-from ..formula import Formula
+from ..flops import flops as op_flops
 from ..ir import Graph, Group, Node, Spec
-from ..record import Op
 from .fuse import stored, stored_by
 
 
@@ -49,23 +45,6 @@ def bytes_moved(graph: Graph) -> int:
     return sum(map(step_bytes, [graph] * len(steps), steps, stored_by(graph, steps)))
 
 
-def _in_formula(formula: Formula) -> int:
-    return sum(isinstance(n, (ast.BinOp, ast.Compare, ast.Call, ast.UnaryOp)) for n in ast.walk(formula.tree))
-
-
-def op_flops(op: Op, specs: Sequence[Spec], spec: Spec, attrs: Sequence[Any]) -> int:
-    """Floating point operations of a call of `op` on inputs of these specs, with this result."""
-    count = op.traits.get("flops")
-    if count is not None:
-        return int(count(*specs, spec, *attrs))
-    if op.kind == "elementwise":
-        each = 1 if op.formula is None else _in_formula(op.formula)
-        return each * math.prod(spec.shape) if spec.dtype.kind == "f" else 0
-    if op.kind in ("reduction", "scan") and specs:
-        return math.prod(specs[0].shape)
-    return 0
-
-
 def node_flops(graph: Graph, node: Node) -> int:
     """Floating point operations of a node."""
     return op_flops(node.op, [graph.spec(v) for v in node.inputs], node.spec, node.attrs)
@@ -74,6 +53,3 @@ def node_flops(graph: Graph, node: Node) -> int:
 def flops(graph: Graph) -> int:
     """Floating point operations of all nodes."""
     return sum(node_flops(graph, node) for node in graph.nodes)
-
-
-__all__ = ["bytes_moved", "flops", "node_flops", "op_flops", "step_bytes"]

@@ -90,11 +90,11 @@ def _schedule(graph: Graph) -> list[int]:
                 users[v - first].append(position)
 
     def rank(position: int) -> tuple[int, int]:
-        return (graph.nodes[position].op.kind not in ("elementwise", "reduction"), position)
+        return int(graph.nodes[position].op.kind not in ("elementwise", "reduction")), position
 
     ready = [rank(p) for p, n in enumerate(waits) if not n]
     heapq.heapify(ready)
-    order = []
+    order: list[int] = []
     while ready:
         _, position = heapq.heappop(ready)
         order.append(position)
@@ -102,7 +102,28 @@ def _schedule(graph: Graph) -> list[int]:
             waits[user] -= 1
             if not waits[user]:
                 heapq.heappush(ready, rank(user))
+        sibling = _sibling(graph, position, ready)
+        if sibling is not None:
+            ready.remove(sibling)
+            heapq.heapify(ready)
+            heapq.heappush(ready, (-1, sibling[1]))
     return order
+
+
+def _sibling(graph: Graph, position: int, ready: list[tuple[int, int]]) -> tuple[int, int] | None:
+    """What is ready and reads all that a node has read, and more: best done next, while that is at hand.
+
+    A loss and its gradient are of this kind.
+    """
+    node = graph.nodes[position]
+    if node.op.kind != "index" or not node.op.traits.get("refuses"):
+        return None
+    values = set(node.inputs)
+    for item in ready:
+        other = graph.nodes[item[1]]
+        if other.op.kind == "index" and values < set(other.inputs):
+            return item
+    return None
 
 
 # -- groups ----------------------------------------------------------------------------------------

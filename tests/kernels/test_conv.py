@@ -89,7 +89,7 @@ def check(x, w, *attrs, algorithm="direct", seed=0):
             naive_input_grad(a[2], a[1], size, *attrs),
         ),
         (
-            conv.conv2d_weight_grad(x, g, kernel, *attrs),
+            conv.conv2d_weight_grad(x, g, kernel, *attrs, algorithm=algorithm),
             naive_weight_grad(x, g, kernel, *attrs),
             naive_weight_grad(a[0], a[2], kernel, *attrs),
         ),
@@ -98,7 +98,9 @@ def check(x, w, *attrs, algorithm="direct", seed=0):
         assert result.dtype == dtype
         assert result.shape == exact.shape
         bound = (n + 16) * u * magnitude
-        if algorithm == "winograd" and direction < 2:
+        if algorithm == "winograd" and direction == 2:
+            bound = 64 * u * (steps[2] + 20) ** 0.5 * a[0].max(initial=0) * a[2].max(initial=0)
+        elif algorithm == "winograd":
             channels = w.shape[1] if direction == 0 else w.shape[0]
             bound = (
                 2304
@@ -201,6 +203,11 @@ def test_winograd_on_normal_numbers(isa):
     y = naive(x, w, *attrs)
     assert abs(conv.conv2d(x, w, *attrs, algorithm="winograd") - y).max() < 1.5e-5 * abs(y).max()
     assert abs(conv.conv2d(x, w, *attrs, algorithm="direct") - y).max() < 2e-6 * abs(y).max()
+    g = arrays(y.shape, (1,), np.float32, 1)[0]
+    dw = naive_weight_grad(x, g, (3, 3), *attrs)
+    for algorithm, error in (("winograd", 1.5e-5), ("direct", 2e-6)):
+        result = conv.conv2d_weight_grad(x, g, (3, 3), *attrs, algorithm=algorithm)
+        assert abs(result - dw).max() < error * abs(dw).max()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -233,8 +240,11 @@ def test_memory_that_the_caller_brings(name, isa):
     x, w, *attrs = NAMED.get(name, ((6, 40, 20, 20), (40, 40, 3, 3), ONE, (1, 1, 1, 1), ONE, 1))
     x, w = arrays((4 * x[0], *x[1:]), w, np.float32)
     y = conv.conv2d(x, w, *attrs)
-    gx = conv.conv2d_input_grad(y, w, x.shape[2:], *attrs)
-    wanted = y, gx, conv.conv2d_weight_grad(x, y, w.shape[2:], *attrs)
+    wanted = (
+        y,
+        conv.conv2d_input_grad(y, w, x.shape[2:], *attrs),
+        conv.conv2d_weight_grad(x, y, w.shape[2:], *attrs),
+    )
     g = conv._geometry(x.shape, w.shape, y.shape, x.dtype, *attrs, None)
     kernels = c.lib.mg_conv2d, c.lib.mg_conv2d_input_grad, c.lib.mg_conv2d_weight_grad
     before = c.num_threads()

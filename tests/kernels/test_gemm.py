@@ -74,7 +74,7 @@ def test_edges_of_a_tile(isa: str, dtype: type) -> None:
     mr, nr, kc = (block(dtype, b) for b in ("mr", "nr", "kc"))
     for m in (1, 2, mr - 1, mr, mr + 1, 3 * mr + 1):
         for n in (1, nr // 2 - 1, nr // 2 + 1, nr - 1, nr, nr + 1, 4 * nr + 3):
-            for k in (1, 2, 31):
+            for k in (0, 1, 2, 31):
                 x, y = rng.standard_normal((m, k)).astype(dtype), rng.standard_normal((k, n)).astype(dtype)
                 assert_product(c.matmul(x, y), x, y)
     for k in (kc - 1, kc, kc + 1, 2 * kc + 1):
@@ -105,6 +105,9 @@ def test_long_rows_take_the_packed_path(isa: str) -> None:
     x, y = np.ascontiguousarray(x.T).T, np.ascontiguousarray(y.T).T
     assert_product(c.matmul(x, y), x, y)
     assert_product(c.matmul(y, x), y, x)
+    x = rng.standard_normal((70, 1100)).astype(np.float32).T  # several groups of packed tiles, and a rest
+    y = rng.standard_normal((70, 130)).astype(np.float32)
+    assert_product(c.matmul(x, y), x, y)
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -179,7 +182,7 @@ def descriptor(
 ) -> tuple[object, list[object]]:
     """A `struct mg_gemm` for two matrices, and what must stay alive with it."""
     g = c.ffi.new("struct mg_gemm *")
-    size, keep = x.itemsize, [c.ffi.from_buffer(v) for v in (x, y, out)]
+    size, keep = x.itemsize, [c._pointer(v) for v in (x, y, out)]
     g.type, g.m, g.n, g.k, g.alpha = int(x.dtype == np.float64), x.shape[0], y.shape[1], x.shape[1], 1
     g.a, g.b, g.c = keep
     g.rsa, g.csa = (s // size for s in x.strides)
@@ -208,6 +211,80 @@ def test_epilogue(isa: str, dtype: type, m: int, n: int, k: int) -> None:
             alpha * (x.astype(float) @ y) + (beta * start.astype(float) if beta else 0) + bias, 0
         )
         np.testing.assert_allclose(out, want, rtol=tolerance, atol=tolerance)
+
+
+def packed(y: np.ndarray) -> np.ndarray:
+    """`y` as mg_gemm_pack_b lays it out."""
+    kind, size = int(y.dtype == np.float64), y.itemsize
+    k, n = y.shape
+    room = np.full(c.lib.mg_gemm_pack_bytes(kind, k, n), 255, np.uint8)
+    status = c.lib.mg_gemm_pack_b(
+        kind, k, n, c._pointer(y), y.strides[0] // size, y.strides[1] // size, c.ffi.from_buffer(room)
+    )
+    assert status == 0
+    return room
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_packed_operand(isa: str, dtype: type) -> None:
+    rng = np.random.default_rng(12)
+    mr, nr, kc = (block(dtype, b) for b in ("mr", "nr", "kc"))
+    tolerance = 200 * np.finfo(dtype).eps
+    for m in (1, mr, 2 * mr + 1):
+        for n in (1, nr - 1, nr + 1, 9 * nr + 3):
+            for k in (0, 1, 7, kc, kc + 1):
+                x, bias = rng.standard_normal((m, k)).astype(dtype), rng.standard_normal(n).astype(dtype)
+                for name in ("rows", "columns", "strided"):
+                    y = layouts(rng, k, n, dtype)[name]
+                    out = np.full((m, n), np.nan, dtype)
+                    g, keep = descriptor(x, y, out, b=packed(y), packed_b=1, rsb=-77, csb=-77)
+                    assert c.lib.mg_gemm(g) == 0
+                    assert_product(out, x, y)
+                    g.beta, g.alpha, g.act = 1.0, -0.5, c.lib.MG_RELU
+                    keep.append(at := c.ffi.from_buffer(bias))
+                    g.bias, want = at, np.maximum(out - 0.5 * (x.astype(float) @ y) + bias, 0)
+                    assert c.lib.mg_gemm(g) == 0
+                    np.testing.assert_allclose(out, want, rtol=tolerance, atol=tolerance * (1 + k**0.5))
+
+
+def test_packed_operand_on_any_number_of_threads(isa: str) -> None:
+    rng = np.random.default_rng(13)
+    y = rng.standard_normal((600, 2100)).astype(np.float32)
+    for m in (1, 3, 40):
+        x, results = rng.standard_normal((m, 600)).astype(np.float32), set()
+        for threads in (1, 2, 5):
+            c.set_num_threads(threads)
+            out = np.empty((m, 2100), np.float32)
+            g, keep = descriptor(x, y, out, b=packed(y), packed_b=1)
+            assert c.lib.mg_gemm(g) == 0
+            del keep
+            results.add(out.tobytes())
+        assert len(results) == 1
+        assert_product(out, x, y)
+
+
+def test_packed_operand_that_does_not_fit() -> None:
+    x, y, out = (np.ones((40, 40), np.float32) for _ in range(3))
+    lib, room = c.lib, packed(y)
+    for fields in ({"k": 39}, {"n": 39}, {"type": 1}, {"csc": 40, "rsc": 1}, {"b": np.zeros(9999, np.uint8)}):
+        g, keep = descriptor(x, y, out, **({"b": room, "packed_b": 1} | fields))
+        assert lib.mg_gemm(g) == lib.MG_EARG, fields
+        del keep
+    g, keep = descriptor(x, y, out, b=room, packed_b=1, batch_rank=1)
+    g.batch[0], g.batch_b[0] = 2, 1600
+    assert lib.mg_gemm(g) == lib.MG_EARG
+    del keep
+    before = c.isa()
+    for name in c.isas():  # the layout is that of the table which packed it
+        c.set_isa(name)
+        g, keep = descriptor(x, y, out, b=room, packed_b=1)
+        assert (lib.mg_gemm(g) == 0) == (name == before)
+        del keep
+    c.set_isa(before)
+    assert lib.mg_gemm_pack_bytes(0, 2**40, 2**40) == lib.mg_gemm_pack_bytes(0, -1, 5) == 0
+    assert lib.mg_gemm_pack_bytes(5, 3, 3) == 0
+    assert lib.mg_gemm_pack_b(0, 2**40, 2**40, c.ffi.NULL, 1, 1, c.ffi.NULL) == lib.MG_ESIZE
+    assert lib.mg_gemm_pack_b(9, 4, 4, c.ffi.NULL, 1, 1, c.ffi.NULL) == lib.MG_EARG
 
 
 def test_output_by_columns(isa: str) -> None:

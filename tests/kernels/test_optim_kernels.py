@@ -198,3 +198,29 @@ def test_what_is_refused():
     with pytest.raises(ValueError, match="arguments that it does not support"):
         update.adam([p], [g], [p.copy()], [p.copy()], 0)
     update.sgd([], [], lr=0.1)
+
+
+@pytest.mark.parametrize("amsgrad", [False, True])
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_bits_do_not_depend_on_where_the_arrays_lie(isa, decay, amsgrad):
+    rng = np.random.default_rng(6)
+    values = rng.normal(size=(5, 77)).astype(np.float32)
+    values[3:] **= 2
+    found = []
+    for shift in range(16):
+        memory = np.zeros((5, 77 + 32), np.float32)
+        p, g, m, v, top = (row[shift : shift + 77] for row in memory)
+        for row, value in zip((p, g, m, v, top), values, strict=True):
+            row[...] = value
+        update.adam([p], [g], [m], [v], 3, [top] if amsgrad else None, lr=0.1, weight_decay=decay)
+        results = [p.copy(), m.copy(), v.copy()]
+        for nesterov in (False, True):
+            for first in (False, True):
+                update.sgd(
+                    [p], [g], [m], lr=0.1, momentum=0.9, weight_decay=decay, nesterov=nesterov, first=first
+                )
+                results += [p.copy(), m.copy()]
+        found.append(results)
+    for other in found[1:]:
+        for a, b in zip(found[0], other, strict=True):
+            np.testing.assert_array_equal(a, b)

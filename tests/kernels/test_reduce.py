@@ -337,3 +337,66 @@ def test_same_bits_for_any_number_of_threads(threads):
     threads(2)
     for a, b in zip(one, everything(), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("shape", [(5, 7), (9, 130), (6, 3000)])
+def test_a_nan_or_an_infinity_spoils_its_row_and_no_other(isa, dtype, shape):
+    rng = np.random.default_rng(3)
+    for bad in (np.nan, np.inf, -np.inf):
+        x, g = rng.normal(size=(2, *shape)).astype(dtype)
+        w = rng.normal(size=shape[1]).astype(dtype)
+        x[2, shape[1] // 2] = bad
+        t = np.arange(shape[0])
+        rest = t != 2
+        with np.errstate(all="ignore"):
+            y, mean, rstd = reduce.standardize(x, (1,), 1e-5, w, w)
+            gx, gw, _ = reduce.standardize_grad(g, x, mean, rstd, (1,), w)
+            want = reduce._numpy_standardize(x, (1,), 1e-5, True, w, w)[0]
+            p, lp = reduce.softmax(x, 1), reduce.log_softmax(x, 1)
+            others = [reduce.softmax_grad(g, p, 1), reduce.log_softmax_grad(g, lp, 1)]
+            loss, gl = reduce.cross_entropy_both(x, t, 1.0)
+            ge = reduce.cross_entropy_grad(g[:, 0].copy(), x, t)
+            np.testing.assert_array_equal(np.isnan(y), np.isnan(want))
+            np.testing.assert_array_equal(np.isnan(p), np.isnan(reduce._numpy_softmax(x, 1)))
+            np.testing.assert_array_equal(np.isnan(lp), np.isnan(reduce._numpy_log_softmax(x, 1)))
+        assert np.isnan(y[2]).all()
+        assert np.isnan(gx[2]).all()
+        assert np.isnan(gw).all()
+        for array in (y, gx, p, lp, *others, gl, ge, loss[:, None]):
+            assert np.isfinite(array[rest]).all()
+        if bad != -np.inf:
+            for array in (others[0], others[1], gl, ge, loss[:, None]):
+                assert np.isnan(array[2]).any()
+        ignored = reduce.cross_entropy_grad(g[:, 0].copy(), x, np.where(rest, t, -100))
+        assert (ignored[2] == 0).all()
+
+
+def test_what_is_written_past_the_caches_is_the_same(isa):
+    """From 24 MB on results are streamed: rows must not differ from those of a small call."""
+    rng = np.random.default_rng(4)
+    x, g = rng.normal(size=(2, 2100, 1600)).astype(np.float32)
+    w = rng.normal(size=1600).astype(np.float32)
+    y, mean, rstd = reduce.standardize(x, (1,), 1e-5, w, w)
+    gx = reduce.standardize_grad(g, x, mean, rstd, (1,), w)[0]
+    for rows in (slice(0, 8), slice(2088, 2100)):
+        part, m, r = reduce.standardize(x[rows], (1,), 1e-5, w, w)
+        np.testing.assert_array_equal(y[rows], part)
+        np.testing.assert_array_equal(gx[rows], reduce.standardize_grad(g[rows], x[rows], m, r, (1,), w)[0])
+
+
+def test_bits_do_not_depend_on_where_a_result_lies(isa):
+    rng = np.random.default_rng(5)
+    for n in (3, 61, 200):
+        x, g = rng.normal(size=(2, 9, n)).astype(np.float32)
+        w = rng.normal(size=n).astype(np.float32)
+        for weight in (w, None):
+            found = []
+            for shift in range(16):
+                memory = np.empty((2, x.size + 32), np.float32)
+                out, out_grad = (m[shift : shift + x.size].reshape(x.shape) for m in memory)
+                y, m, r = reduce.standardize(x, (1,), 1e-5, weight, weight, out=out)
+                found.append((y, *reduce.standardize_grad(g, x, m, r, (1,), weight, out=out_grad)))
+            for other in found[1:]:
+                for a, b in zip(found[0], other, strict=True):
+                    np.testing.assert_array_equal(a, b)

@@ -1,0 +1,149 @@
+/* A whole program of every kind of instruction that has its kernel in program/: lanes, mixed types, copies; a product and a
+ * loop between them; the instruction that fails; the times. */
+#include "check.h"
+
+enum { ARENA, A, B, Y, P0, P1, G0, G1, RATE, LABELS, OUT, BASES };
+#define AT(base, offset) {base, offset}
+
+/* p -= rate g, for two tensors, over what g was: a patched immediate, and an output that is an input. */
+static void lanes(int type) {
+    static const int64_t sizes[] = {37, 3 * MG_LANE_CHUNK + 5}, first[] = {0, 1, 5};
+    static const struct mg_step code[] = {{MG_OP_FMA_K, 2, 1, 0, 0, 0, 0}};
+    static const struct mg_patch patch[] = {{0, 0, 0, -1}};
+    const struct mg_program program = {.type = type, .inputs = 2, .outputs = 1, .values = 3, .steps = 1, .code = code};
+    const struct mg_lanes l = {&program, 2, 1, 1, patch, sizes, first};
+    static const struct mg_operand operand[] = {AT(P0, 0), AT(G0, 0), AT(P0, 0), AT(RATE, 0), AT(P1, 0), AT(G1, 0), AT(P1, 0), AT(RATE, 0)};
+    const struct mg_instruction i = {.kernel = MG_DO_LANES, .operands = 8, .operand = operand, .attributes = &l};
+    const struct mg_code c = {&i, 1};
+    void *memory[BASES] = {0};
+    void *g[2], *p[2];
+    int failed = -1;
+    int64_t ns = 0;
+    for (int t = 0; t < 2; t++) {
+        memory[P0 + t] = p[t] = fresh(type, sizes[t]);
+        memory[G0 + t] = g[t] = fresh(type, sizes[t]);
+    }
+    void *before[2] = {copy_of(type, sizes[0], p[0]), copy_of(type, sizes[1], p[1])};
+    memory[RATE] = numbers(type, 1);
+    put(type, memory[RATE], 0, 0.25);
+    CHECK(mg_program_run(&c, 0, 1, memory, &failed, &ns) == MG_OK && failed == -1 && ns > 0, "status");
+    for (int t = 0; t < 2; t++)
+        for (int64_t e = 0; e < sizes[t]; e++) {
+            const double y = get(type, before[t], e) - 0.25 * get(type, g[t], e);
+            CHECK(near(type, get(type, p[t], e), y, 2 * epsilon(type)), "lane %d [%ld]", t, (long)e);
+        }
+    for (int t = 0; t < 2; t++) drop(p[t]), drop(g[t]), drop(before[t]);
+    drop(memory[RATE]);
+}
+
+/* ok = labels != -1; labels = ok ? labels : 0 (several lanes, whole arrays), and pow(k, (double)n + 1) of single numbers. */
+static void mixed(void) {
+    enum { N = 300 };
+    static const struct mg_mixed_step mask[] = {
+        {MG_OP_CONST, MG_T_I64, 3, 0, 0, 0, 0, -1}, {MG_OP_CONST, MG_T_I64, 4, 0, 0, 0, 0, 0},
+        {MG_OP_NE, MG_T_BOOL, 1, 0, 3, 0, 0, 0}, {MG_OP_WHERE, MG_T_I64, 2, 1, 0, 4, 0, 0}};
+    static const int32_t types[] = {MG_T_I64, MG_T_BOOL, MG_T_I64, MG_T_I64, MG_T_I64}, apart[] = {1};
+    const struct mg_mixed m = {1, 1, 2, 5, 4, mask, types, apart, N};
+    static const struct mg_operand operand[] = {AT(LABELS, 0), AT(Y, 0), AT(OUT, 0)};
+    static const struct mg_mixed_step correct[] = {
+        {MG_OP_COPY, MG_T_F64, 3, 1, 0, 0, 0, 0}, {MG_OP_CONST, MG_T_F64, 4, 0, 0, 0, 1, 0}, {MG_OP_ADD, MG_T_F64, 5, 3, 4, 0, 0, 0},
+        {MG_OP_POW, MG_T_F64, 6, 0, 5, 0, 0, 0}, {MG_OP_COPY, MG_T_F32, 2, 6, 0, 0, 0, 0}};
+    static const int32_t kinds[] = {MG_T_F64, MG_T_I32, MG_T_F32, MG_T_F64, MG_T_F64, MG_T_F64, MG_T_F64};
+    const struct mg_mixed s = {2, 2, 1, 7, 5, correct, kinds, apart, 1};
+    static const struct mg_operand single[] = {AT(A, 0), AT(B, 0), AT(P0, 0), AT(A, 8), AT(B, 4), AT(P0, 4)};
+    const struct mg_instruction i[] = {{.kernel = MG_DO_MIXED, .operands = 3, .operand = operand, .attributes = &m},
+                                       {.kernel = MG_DO_MIXED, .operands = 6, .operand = single, .attributes = &s}};
+    const struct mg_code c = {i, 2};
+    void *memory[BASES] = {0};
+    int64_t *labels = memory[LABELS] = space(N * 8), *out = memory[OUT] = space(N * 8);
+    uint8_t *ok = memory[Y] = space(N);
+    double *k = memory[A] = space(16);
+    int32_t *n = memory[B] = space(8);
+    float *y = memory[P0] = space(8);
+    int failed;
+    for (int e = 0; e < N; e++) labels[e] = e % 7 - 1;
+    k[0] = 0.5, k[1] = 3, n[0] = 2, n[1] = -1;
+    CHECK(mg_program_run(&c, 0, 2, memory, &failed, NULL) == MG_OK, "status");
+    for (int e = 0; e < N; e++) {
+        const int good = e % 7 != 0, label = good ? e % 7 - 1 : 0;
+        CHECK(ok[e] == good && out[e] == label, "[%d]: %d %ld", e, ok[e], (long)out[e]);
+    }
+    CHECK(near(MG_F32, y[0], 0.125, 1e-6) && near(MG_F32, y[1], 1, 1e-6), "%g %g", (double)y[0], (double)y[1]);
+    for (int b = 0; b < BASES; b++) if (memory[b]) drop(memory[b]);
+}
+
+/* A transpose into the arena, a product with its bias from there, an update that reads the product: then a bad label. */
+static void chain(int type) {
+    enum { M = 5, N = 7, K = 3 };
+    const int size = (int)size_of(type);
+    const struct mg_copy turn = {.size = size, .rank = 2, .shape = {K, M}, .from = {1, K}, .to = {M, 1}};
+    const struct mg_gemm g = {.type = type, .act = MG_RELU, .m = M, .n = N, .k = K, .rsa = 1, .csa = M, .rsb = N, .csb = 1,
+                              .rsc = N, .csc = 1, .alpha = 1};
+    static const struct mg_operand at[] = {AT(A, 0), AT(ARENA, 64), AT(ARENA, 64), AT(B, 0), AT(Y, 0), AT(P0, 0),
+                                           AT(Y, 0), AT(LABELS, 0), AT(OUT, 0), AT(A, 0), AT(Y, 0), AT(LABELS, 0), AT(G0, 0),
+                                           AT(A, 0), AT(Y, 0), AT(LABELS, 0), AT(RATE, 0), AT(G1, 0)};
+    const struct mg_instruction i[] = {
+        {.kernel = MG_DO_COPY, .operands = 2, .operand = at, .attributes = &turn},
+        {.kernel = MG_DO_GEMM, .operands = 4, .operand = at + 2, .attributes = &g},
+        {.kernel = MG_DO_CROSS_ENTROPY, .operands = 3, .operand = at + 6, .type = type, .n = {M, N}}, {.kernel = -1},
+        {.kernel = MG_DO_CROSS_ENTROPY_GRAD, .operands = 4, .operand = at + 9, .type = type, .n = {M, N}},
+        {.kernel = MG_DO_CROSS_ENTROPY_BOTH, .operands = 5, .operand = at + 13, .type = type, .n = {M, N}}};
+    const struct mg_code c = {i, 6};
+    void *memory[BASES] = {0};
+    memory[ARENA] = space((size_t)(64 + M * K * size));
+    memory[A] = fresh(type, M * K), memory[B] = fresh(type, K * N), memory[P0] = fresh(type, N);
+    memory[Y] = numbers(type, M * N), memory[OUT] = numbers(type, M);
+    int64_t *labels = memory[LABELS] = space(M * 8), ns[4] = {0};
+    for (int e = 0; e < M; e++) labels[e] = e;
+    int failed = -1;
+    CHECK(mg_program_run(&c, 0, 3, memory, &failed, ns) == MG_OK, "status");
+    for (int m = 0; m < M; m++)
+        for (int n = 0; n < N; n++) {
+            double y = get(type, memory[P0], n);
+            for (int k = 0; k < K; k++) y += get(type, memory[A], m * K + k) * get(type, memory[B], k * N + n);
+            CHECK(near(type, get(type, memory[Y], m * N + n), y > 0 ? y : 0, 20 * epsilon(type)), "[%d, %d]", m, n);
+        }
+    for (int b = G0; b <= G1; b++) memory[b] = numbers(type, M * N);
+    memory[RATE] = numbers(type, M);
+    CHECK(mg_program_run(&c, 4, 6, memory, &failed, NULL) == MG_OK, "status");
+    for (int e = 0; e < M * N; e++)
+        CHECK(near(type, get(type, memory[G1], e), get(type, memory[G0], e), 4 * epsilon(type)), "gradient [%d]", e);
+    for (int e = 0; e < M; e++)
+        CHECK(near(type, get(type, memory[RATE], e), get(type, memory[OUT], e), 8 * epsilon(type)), "loss [%d]", e);
+    labels[2] = N;
+    CHECK(mg_program_run(&c, 5, 6, memory, &failed, NULL) == MG_EARG && failed == 5, "a bad label, with the gradient");
+    CHECK(mg_program_run(&c, 0, 3, memory, &failed, NULL) == MG_EARG && failed == 2, "a bad label");
+    CHECK(mg_program_run(&c, 3, 4, memory, &failed, NULL) == MG_EARG && failed == 3, "no such instruction");
+    for (int b = 0; b < BASES; b++) if (memory[b]) drop(memory[b]);
+}
+
+static void large_copy(void) {
+    enum { R = 300, C = 700 };
+    const struct mg_copy turn = {.size = 4, .rank = 2, .shape = {C, R}, .from = {1, C}, .to = {R, 1}};
+    const struct mg_copy fill = {.size = 8, .rank = 1, .shape = {R}, .from = {0}, .to = {2}};
+    static const struct mg_operand at[] = {AT(A, 0), AT(B, 0), AT(P0, 0), AT(Y, 0)};
+    const struct mg_instruction i[] = {{.kernel = MG_DO_COPY, .operands = 2, .operand = at, .attributes = &turn},
+                                       {.kernel = MG_DO_COPY, .operands = 2, .operand = at + 2, .attributes = &fill}};
+    const struct mg_code c = {i, 2};
+    void *memory[BASES] = {0};
+    float *x = memory[A] = fresh(MG_F32, R * C), *y = memory[B] = numbers(MG_F32, R * C);
+    double *one = memory[P0] = fresh(MG_F64, 1), *many = memory[Y] = fresh(MG_F64, 2 * R - 1), between = many[1];
+    int failed;
+    CHECK(mg_program_run(&c, 0, 2, memory, &failed, NULL) == MG_OK, "status");
+    for (int r = 0; r < R; r++)
+        for (int k = 0; k < C; k++) CHECK(y[k * R + r] == x[r * C + k], "[%d, %d]", r, k);
+    for (int r = 0; r < R; r++) CHECK(many[2 * r] == *one, "[%d]", r);
+    CHECK(many[1] == between, "a gap is written");
+    drop(x), drop(y), drop(one), drop(many);
+}
+
+void check_program(void) {
+    FOR_EACH_SETTING {
+        for (int type = MG_F32; type <= MG_F64; type++) {
+            lanes(type);
+            chain(type);
+        }
+        mixed();
+        large_copy();
+    }
+}
