@@ -52,7 +52,7 @@ from ...tensor import Tensor, wrap
 from .. import functional as F
 from .. import init
 from ..containers import ModuleList
-from ..layers import Linear, _positive
+from ..layers import Linear, positive
 from ..module import Module, Parameter
 from .edges import Edges, edges, features, gcn_norm, made_once, mean_matrix, sizes
 from .message import MessagePassing, aggregation
@@ -115,7 +115,7 @@ class GCNConv(Module):
         bias: bool = True,
     ) -> None:
         super().__init__()
-        _positive("GCNConv", in_channels=in_channels, out_channels=out_channels)
+        positive("GCNConv", in_channels=in_channels, out_channels=out_channels)
         loops = normalize if add_self_loops is None else add_self_loops
         if loops and not normalize:
             raise ArgumentError(
@@ -205,7 +205,7 @@ class SAGEConv(_Neighbours):
     ) -> None:
         super().__init__()
         source, target = _pair("SAGEConv", in_channels)
-        _positive("SAGEConv", out_channels=out_channels)
+        positive("SAGEConv", out_channels=out_channels)
         self.aggr = aggregation("SAGEConv", aggr)
         self.in_channels, self.out_channels = in_channels, out_channels
         self.normalize, self.root_weight, self.project = normalize, root_weight, project
@@ -252,7 +252,7 @@ class GraphConv(_Neighbours):
     ) -> None:
         super().__init__()
         source, target = _pair("GraphConv", in_channels)
-        _positive("GraphConv", out_channels=out_channels)
+        positive("GraphConv", out_channels=out_channels)
         self.aggr = aggregation("GraphConv", aggr)
         self.in_channels, self.out_channels = in_channels, out_channels
         self.lin_rel = Linear(source, out_channels, bias)
@@ -279,8 +279,8 @@ def _pair(op: str, channels: Any) -> tuple[int, int]:
     pair = tuple(channels) if isinstance(channels, (tuple, list)) else (channels, channels)
     if len(pair) != 2:
         raise ArgumentError(op, f"in_channels is {channels!r}", fix="pass a number, or (sources, targets)")
-    _positive(op, in_channels=pair[0])
-    _positive(op, in_channels=pair[1])
+    positive(op, in_channels=pair[0])
+    positive(op, in_channels=pair[1])
     return int(pair[0]), int(pair[1])
 
 
@@ -325,7 +325,7 @@ class _Attention(Module):
         fill_value: Any,
         bias: bool,
     ) -> None:
-        _positive(name, out_channels=out_channels, heads=heads)
+        positive(name, out_channels=out_channels, heads=heads)
         if not 0.0 <= dropout <= 1.0:
             raise ArgumentError(name, f"dropout is {dropout}", fix="choose it between 0 and 1")
         if fill_value not in ("mean", "add", "sum") and not isinstance(fill_value, (int, float)):
@@ -666,7 +666,7 @@ class ChebConv(Module):
         bias: bool = True,
     ) -> None:
         super().__init__()
-        _positive("ChebConv", in_channels=in_channels, out_channels=out_channels, K=K)
+        positive("ChebConv", in_channels=in_channels, out_channels=out_channels, K=K)
         if normalization not in ("sym", "rw", None):
             raise ArgumentError(
                 "ChebConv", f"normalization is {normalization!r}", fix="use 'sym', 'rw' or None"
@@ -758,7 +758,7 @@ class APPNP(Module):
         normalize: bool = True,
     ) -> None:
         super().__init__()
-        _positive("APPNP", K=K)
+        positive("APPNP", K=K)
         self.K, self.alpha, self.dropout, self.cached = K, alpha, dropout, cached
         self.add_self_loops, self.normalize = add_self_loops, normalize
 
@@ -797,7 +797,7 @@ class SGConv(Module):
         bias: bool = True,
     ) -> None:
         super().__init__()
-        _positive("SGConv", in_channels=in_channels, out_channels=out_channels, K=K)
+        positive("SGConv", in_channels=in_channels, out_channels=out_channels, K=K)
         self.in_channels, self.out_channels, self.K = in_channels, out_channels, K
         self.cached, self.add_self_loops = cached, add_self_loops
         self.lin = Linear(in_channels, out_channels, bias)
