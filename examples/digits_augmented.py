@@ -92,12 +92,13 @@ def run(ingredients: tuple[str, ...], seed: int, epochs: int) -> float:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(description="Digits: what each ingredient adds.")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--epochs", type=int, default=80)
     parser.add_argument("--only", choices=list(ROWS), help="one row")
     args = parser.parse_args()
-    print(f"{'':22}{'mean':>8}{'least':>8}{'most':>8}   seconds a run ({args.seeds} seeds, {args.epochs} epochs)")
+    print(f"{args.seeds} seeds, {args.epochs} epochs: share of 359 test images read right")
+    print(f"{'':22}{'mean':>8}{'least':>8}{'most':>8}   seconds a run")
     for name, ingredients in ROWS.items():
         if args.only in (None, name):
             start = time.perf_counter()
