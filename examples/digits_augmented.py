@@ -1,6 +1,6 @@
 """Handwritten digits with a small CNN: what augmentation, a schedule and averaged weights each add.
 
-    python examples/digits_augmented.py [--seeds 5] [--epochs 80] [--only all]
+    python examples/digits_augmented.py [--seeds 5] [--epochs 40] [--only all]
 
 Trains on the 1,259 images of the package's train part and reads the 359 of its test part.  The network and
 all settings are the same in every row; only the three ingredients differ:
@@ -94,7 +94,7 @@ def run(ingredients: tuple[str, ...], seed: int, epochs: int) -> float:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Digits: what each ingredient adds.")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--epochs", type=int, default=80)
+    parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--only", choices=list(ROWS), help="one row")
     args = parser.parse_args()
     print(f"{args.seeds} seeds, {args.epochs} epochs: share of 359 test images read right")
