@@ -34,6 +34,8 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
+import numpy as np
+
 from .autograd import no_grad
 from .checkpoint import CheckpointError, Checkpoints
 from .compiled import compile
@@ -138,14 +140,25 @@ class Trainer:
         value = float(loss)
         self.step += 1
         if not math.isfinite(value):
-            raise AnomalyError(
-                "Trainer",
-                f"the loss became {value} in epoch {self.epoch + 1}, step {self.step}",
-                fix="lower the learning rate, clip gradients, and look for NaN in the data",
-            )
+            raise self._not_finite(value, parts)
         if self.scheduler is not None and self.schedule_every == "step":
             self.scheduler.step()
         return {"loss": value, **self._measured(output, parts)}
+
+    def _not_finite(self, loss: float, parts: tuple[Any, ...]) -> AnomalyError:
+        where = f"the loss became {loss} in epoch {self.epoch + 1}, step {self.step}"
+        for i, part in enumerate(parts):
+            array = part._array if isinstance(part, Tensor) else np.zeros(0)
+            if array.dtype.kind == "f" and not np.isfinite(array).all():
+                at = np.argwhere(~np.isfinite(array))[0].tolist()
+                return AnomalyError(
+                    "Trainer",
+                    f"{where}: part {i} of the batch has {array[tuple(at)]} at {at}",
+                    fix="remove such examples, or fill them in with data.preprocessing.SimpleImputer",
+                )
+        return AnomalyError(
+            "Trainer", where, fix="lower the learning rate, clip gradients, and scale the inputs to about 1"
+        )
 
     def _measured(self, output: Any, parts: tuple[Any, ...]) -> dict[str, float]:
         with no_grad():

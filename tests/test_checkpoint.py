@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import minigrad as mg
 from minigrad import checkpoint, data, nn
 from minigrad.checkpoint import CheckpointError, Checkpoints
-from minigrad.errors import ArgumentError, DTypeError
+from minigrad.errors import AnomalyError, ArgumentError, DTypeError
 from minigrad.training import Trainer
 
 PROGRAM = Path(__file__).parent / "programs" / "killed_run.py"
@@ -336,6 +336,13 @@ def test_trainer_says_what_is_wrong(tmp_path: Path) -> None:
     trainer.optimizer.param_groups[0]["lr"] = 1e30
     with pytest.raises(mg.Error, match="lower the learning rate"):
         trainer.fit(loader, 5, verbose=0)
+    x = mg.randn(8, 3).numpy()
+    x[5, 1] = np.nan
+    holes = data.DataLoader(data.TensorDataset(x, mg.zeros(8, 1)), 8)
+    with pytest.raises(AnomalyError, match=r"part 0 of the batch has nan at \[5, 1\].*SimpleImputer"):
+        regression()[0].fit(holes, 1, verbose=0)
+    with pytest.raises(ArgumentError, match="no batches"):
+        regression()[0].fit(data.DataLoader(mg.zeros(0, 3), 2, shuffle=True), 1)
     for options, text in (
         ({"save_every": 1}, "a directory"),
         ({"schedule_every": "batch"}, "schedule_every"),
