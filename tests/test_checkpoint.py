@@ -172,6 +172,16 @@ def test_files_that_lie(tmp_path: Path) -> None:
 
 
 @BOTH
+def test_a_file_is_replaced_and_never_written_over(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    checkpoint.save(path, {"w": np.zeros(1000)})
+    old = path.read_bytes()
+    with path.open("rb") as reader:
+        checkpoint.save(path, {"w": np.ones(1000)})
+        assert reader.read() == old  # whoever has it open keeps the whole old one
+
+
+@BOTH
 def test_a_full_disk_keeps_the_last_good_one(name: str, tmp_path: Path) -> None:
     resource = pytest.importorskip("resource")
     path = tmp_path / name

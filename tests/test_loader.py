@@ -87,6 +87,25 @@ def test_the_same_bits_whatever_the_number_of_workers() -> None:
     assert len({x for x, *_ in runs[0][:-1]}) == 12
 
 
+def test_each_pass_draws_anew_and_leaves_the_generator_alone() -> None:
+    loader = data.DataLoader(Noisy(), 23)
+    mg.manual_seed(5)
+    first, second = bits(loader), bits(loader)
+    assert first != second
+    assert mg.get_rng_state() == (5, 0)
+    shuffled = data.DataLoader(Noisy(), 4, shuffle=True)
+    batches = iter(shuffled)
+    next(batches)
+    state, drawn = shuffled.state_dict(), mg.rand(3).tolist()
+    after = mg.get_rng_state()
+    again = data.DataLoader(Noisy(), 4, shuffle=True)
+    again.load_state_dict(state)
+    rest = bits(again)
+    assert mg.get_rng_state() == after
+    assert rest == bits(batches)
+    assert len(drawn) == 3
+
+
 @forks
 def test_arrays_go_through_shared_memory_of_any_size() -> None:
     sets = data.TensorDataset(np.arange(40.0).reshape(20, 2), mg.arange(20), mg.ones(20, 300) > 0)
