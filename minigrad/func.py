@@ -42,7 +42,11 @@ def _fresh(tree: Any, op: str) -> tuple[Any, list[Tensor]]:
             raise DTypeError(
                 op, f"an argument to differentiate by is a {type(x).__name__}", fix="pass tensors"
             )
-        new = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
+        inside_vmap = getattr(current().trace, "point", None)
+        if x.requires_grad:
+            new = x.view_as(x)
+        else:
+            new = (inside_vmap(x) if inside_vmap else x.detach()).requires_grad_()
         points.append(new)
         return new
 
