@@ -88,7 +88,8 @@ int64_t mg_conv2d_workspace(const struct mg_conv *c, int direction);
 /* --- pooling in two dimensions ------------------------------------------------------------------------------- */
 /* n planes of h x w (batch times channels), and of oh x ow. Every window must begin inside the image or its first border;
  * what it covers beyond does not count (maximum) or counts as zero (mean). Of mg_max_pool2d's results, y and index (places
- * in the flattened plane), either may be NULL. divisor 0: by the size of the window. See conv/pool2d.h. */
+ * in the flattened plane), either may be NULL. divisor 0: by the size of the window. Borders are narrower than the window. See
+ * conv/pool2d.h. */
 struct mg_pool2d {
     int type, count_include_pad;
     int64_t n, h, w, kh, kw, oh, ow, divisor;
