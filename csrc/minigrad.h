@@ -88,7 +88,8 @@ int64_t mg_conv2d_workspace(const struct mg_conv *c, int direction);
 /* --- pooling in two dimensions ------------------------------------------------------------------------------- */
 /* n planes of h x w (batch times channels), and of oh x ow. Every window must begin inside the image or its first border;
  * what it covers beyond does not count (maximum) or counts as zero (mean). Of mg_max_pool2d's results, y and index (places
- * in the flattened plane), either may be NULL. divisor 0: by the size of the window. See conv/pool2d.h. */
+ * in the flattened plane), either may be NULL. divisor 0: by the size of the window. Borders are narrower than the window. See
+ * conv/pool2d.h. */
 struct mg_pool2d {
     int type, count_include_pad;
     int64_t n, h, w, kh, kw, oh, ow, divisor;
@@ -223,6 +224,8 @@ int mg_sddmm(int type, int64_t rows, int64_t heads, int64_t features, const int3
 int mg_segment_max(int type, int64_t rows, int64_t features, const int32_t *starts, const int32_t *columns, const void *x, void *y);
 /* y[e] = the softmax of x over the places e = places[k] of row r; each place belongs to one row. */
 int mg_segment_softmax(int type, int64_t rows, int64_t width, const int32_t *starts, const int32_t *places, const void *x, void *y);
+/* y[i] = x[index[i]], rows of `bytes` bytes. */
+int mg_take_rows(int64_t n, int64_t bytes, const int32_t *index, const void *x, void *y);
 /* Group 0 .. n-1 by keys in 0 .. bound-1: group b is order[starts[b]] .. order[starts[b+1]-1], in rising order. MG_EARG for
  * a key out of range. */
 int mg_group(int64_t n, int64_t bound, const int32_t *keys, int32_t *starts, int32_t *order);
@@ -247,7 +250,8 @@ enum {
     MG_DO_GEMM, MG_DO_LOOP, MG_DO_LANES, MG_DO_MIXED, MG_DO_COPY, MG_DO_CONV, MG_DO_CONV_INPUT_GRAD, MG_DO_CONV_WEIGHT_GRAD,
     MG_DO_MAX_POOL, MG_DO_MAX_POOL_GRAD, MG_DO_AVG_POOL, MG_DO_AVG_POOL_GRAD, MG_DO_REDUCE, MG_DO_ARG, MG_DO_SOFTMAX,
     MG_DO_LOGSUMEXP, MG_DO_SOFTMAX_GRAD, MG_DO_CROSS_ENTROPY, MG_DO_CROSS_ENTROPY_GRAD, MG_DO_CROSS_ENTROPY_BOTH,
-    MG_DO_STANDARDIZE
+    MG_DO_STANDARDIZE, MG_DO_SQUARES, MG_DO_FINITE,
+    MG_DO_SPMM, MG_DO_SPMM_HEADS, MG_DO_SDDMM, MG_DO_SEGMENT_MAX, MG_DO_SEGMENT_SOFTMAX, MG_DO_TAKE_ROWS
 };
 /* Where an operand lies: `offset` bytes behind memory[base]. */
 struct mg_operand {
@@ -304,6 +308,11 @@ struct mg_mixed {
     const struct mg_mixed_step *code;
     const int32_t *type, *apart;      /* types of all values; apart: of inputs */
     int64_t n;
+};
+/* Attributes of instructions on edges: the pattern of a sparse matrix. */
+struct mg_pattern {
+    int64_t rows;
+    const int32_t *starts, *index;
 };
 /* Attributes of MG_DO_COPY: elements of `size` bytes, both sides strided (in elements). Operands: from, to. */
 struct mg_copy {

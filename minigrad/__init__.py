@@ -276,6 +276,7 @@ if TYPE_CHECKING:
         tan,
         xlogy,
     )
+    from .profiling import profile
 
 __all__ = [
     "Error",
@@ -475,6 +476,7 @@ __all__ = [
     "positive",
     "pow",
     "prod",
+    "profile",
     "quantile",
     "rand",
     "rand_like",
@@ -562,7 +564,7 @@ long = int64
 
 _LAZY = ("cli", "data", "keras", "linalg", "nn", "optim", "sparse")
 #: Functions of modules that are loaded when first used.
-_LAZY_FUNCTIONS = {"compile": "compiled", "draw": "drawing", "explain": "explaining"}
+_LAZY_FUNCTIONS = {"compile": "compiled", "draw": "drawing", "explain": "explaining", "profile": "profiling"}
 
 #: Modules whose operations are functions here, but are not imported until one is asked for.
 _LATER = ("transcendental", "arranging", "statistics")

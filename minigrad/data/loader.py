@@ -86,6 +86,8 @@ def collate(examples: Sequence[Any]) -> Any:
     first = examples[0]
     if isinstance(first, Tensor):
         return stack(list(examples))
+    if hasattr(first, "collate"):  # it knows itself, as a Graph does
+        return first.collate(examples)
     if isinstance(first, dict):
         return {key: collate([example[key] for example in examples]) for key in first}
     if isinstance(first, (tuple, list)):

@@ -27,7 +27,15 @@ __all__ = [
 ]
 
 #: Modules of operations that are not imported with the package.
-LATER: tuple[str, ...] = ("arranging", "linalg", "statistics", "transcendental")
+LATER: tuple[str, ...] = (
+    "activation",
+    "arranging",
+    "ctc",
+    "linalg",
+    "recurrent",
+    "statistics",
+    "transcendental",
+)
 
 
 def load() -> bool:
