@@ -179,6 +179,7 @@ from .trace import trace
 
 if TYPE_CHECKING:
     from . import data, keras, linalg, nn, optim, sparse
+    from .batching import vmap
     from .compiled import compile
     from .drawing import draw
     from .explaining import explain
@@ -277,6 +278,7 @@ if TYPE_CHECKING:
         xlogy,
     )
     from .profiling import profile
+    from .recompute import checkpoint
 
 __all__ = [
     "Error",
@@ -335,6 +337,7 @@ __all__ = [
     "cat",
     "cdist",
     "ceil",
+    "checkpoint",
     "chunk",
     "clamp",
     "clamp_max",
@@ -549,6 +552,7 @@ __all__ = [
     "var",
     "var_mean",
     "vector_norm",
+    "vmap",
     "vstack",
     "where",
     "xlogy",
@@ -564,7 +568,14 @@ long = int64
 
 _LAZY = ("cli", "data", "keras", "linalg", "nn", "optim", "sparse")
 #: Functions of modules that are loaded when first used.
-_LAZY_FUNCTIONS = {"compile": "compiled", "draw": "drawing", "explain": "explaining", "profile": "profiling"}
+_LAZY_FUNCTIONS = {
+    "checkpoint": "recompute",
+    "vmap": "batching",
+    "compile": "compiled",
+    "draw": "drawing",
+    "explain": "explaining",
+    "profile": "profiling",
+}
 
 #: Modules whose operations are functions here, but are not imported until one is asked for.
 _LATER = ("transcendental", "arranging", "statistics")

@@ -80,8 +80,9 @@ class Batch:
         if not isinstance(array, Symbol) or array.trace is not self:
             return t, False
         self.refresh(t)
-        array = t._array
-        return self._values[array.number]
+        now: Any = t._array
+        value, batched = self._values[now.number]
+        return value, batched
 
     def batch(self, t: Tensor) -> Tensor:
         """The same as a batch, whatever it is."""

@@ -339,12 +339,13 @@ def sweep(
     *,
     retain_graph: bool,
     create_graph: bool,
+    stop: bool = False,
 ) -> dict[Node, Tensor]:
     """Walk the tape backwards from `roots`, given with the cotangents of their outputs.
 
     targets None: accumulate into the `.grad` of every leaf that is reached.
     targets given: return the cotangents of these nodes, visit only what lies between, and
-    accumulate nothing.
+    accumulate nothing; with `stop`, not beyond any of them either.
 
     Raises GradientError if something needed was freed or changed in place.
     """
@@ -380,6 +381,8 @@ def sweep(
                 g = _run_hooks(node, g)
             if targets is not None and node in targets:
                 found[node] = g
+                if stop:
+                    continue
             nodes = node.inputs
             if not nodes:
                 if targets is None:
