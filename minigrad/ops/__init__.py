@@ -27,7 +27,7 @@ __all__ = [
 ]
 
 #: Modules of operations that are not imported with the package.
-LATER: tuple[str, ...] = ("arranging", "linalg", "statistics", "transcendental")
+LATER: tuple[str, ...] = ("arranging", "collective", "linalg", "statistics", "transcendental")
 
 
 def load() -> bool:
