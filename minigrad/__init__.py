@@ -566,7 +566,7 @@ double = float64
 int = int32
 long = int64
 
-_LAZY = ("cli", "data", "keras", "linalg", "nn", "optim", "sparse")
+_LAZY = ("cli", "data", "distributed", "keras", "linalg", "nn", "optim", "sparse")
 #: Functions of modules that are loaded when first used.
 _LAZY_FUNCTIONS = {
     "checkpoint": "recompute",
