@@ -178,7 +178,7 @@ from .tensor import Tensor
 from .trace import trace
 
 if TYPE_CHECKING:
-    from . import data, keras, linalg, nn, optim, sparse
+    from . import checkpoint, data, distributed, keras, linalg, nn, optim, recompute, sparse, training
     from .batching import vmap
     from .compiled import compile
     from .drawing import draw
@@ -278,7 +278,6 @@ if TYPE_CHECKING:
         xlogy,
     )
     from .profiling import profile
-    from .recompute import checkpoint
 
 __all__ = [
     "Error",
@@ -362,6 +361,7 @@ __all__ = [
     "diagonal",
     "diff",
     "digamma",
+    "distributed",
     "div",
     "divide",
     "dot",
@@ -489,6 +489,7 @@ __all__ = [
     "randperm",
     "ravel",
     "reciprocal",
+    "recompute",
     "register_kernel",
     "relu",
     "remainder",
@@ -538,6 +539,7 @@ __all__ = [
     "tile",
     "topk",
     "trace",
+    "training",
     "transpose",
     "tril",
     "triu",
@@ -566,10 +568,21 @@ double = float64
 int = int32
 long = int64
 
-_LAZY = ("cli", "data", "distributed", "keras", "linalg", "nn", "optim", "sparse")
+_LAZY = (
+    "checkpoint",
+    "cli",
+    "data",
+    "distributed",
+    "keras",
+    "linalg",
+    "nn",
+    "optim",
+    "recompute",
+    "sparse",
+    "training",
+)
 #: Functions of modules that are loaded when first used.
 _LAZY_FUNCTIONS = {
-    "checkpoint": "recompute",
     "vmap": "batching",
     "compile": "compiled",
     "draw": "drawing",

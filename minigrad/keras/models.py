@@ -37,6 +37,7 @@ from typing import Any
 
 import numpy as np
 
+from .. import checkpoint
 from ..autograd import no_grad
 from ..errors import AnomalyError, ArgumentError, DTypeError, ShapeError
 from ..ir import Shape
@@ -46,7 +47,7 @@ from ..ops.creation import randperm
 from ..ops.elementwise import finite, where
 from ..tensor import Tensor, wrap
 from . import activations, losses, metrics, optimizers
-from .callbacks import Callback, History
+from .callbacks import Callback, History, TerminateOnNaN
 from .capturing import WARM, WARM_TESTS, Step
 from .layers import InputLayer, Layer
 from .losses import Array, Loss, array_of, as_float, class_indices
@@ -456,7 +457,13 @@ class Sequential(Layer):
                         callback.on_train_batch_begin(step, {})
                     loss = self._train_step(compiled, rule, batch, meters)
                     if not math.isfinite(loss):
-                        raise self._not_finite(loss, data, epoch, step)
+                        enders = [c for c in each_batch if isinstance(c, TerminateOnNaN)]
+                        for callback in enders:
+                            callback.on_train_batch_end(step, {"loss": loss})
+                        if not enders:
+                            raise self._not_finite(loss, data, epoch, step)
+                        total = loss
+                        break
                     total += loss * len(batch)
                     if each_batch or bar.due():
                         seen = min((step + 1) * size, len(data))
@@ -679,6 +686,23 @@ class Sequential(Layer):
         """Parameters and other state, layer by layer."""
         return [w for layer in self.layers for w in layer.weights]
 
+    def save(self, filepath: Any) -> None:
+        """Write layers, weights, and optimizer with its state to one file, atomically (see `saving`)."""
+        from .saving import save_model
+
+        self._require_built("save")
+        save_model(self, filepath, self._compiled)
+
+    def save_weights(self, filepath: Any) -> None:
+        """Write the weights alone: `.safetensors`, or `.npz`."""
+        self._require_built("save_weights")
+        checkpoint.save(filepath, dict(self.state_dict()))
+
+    def load_weights(self, filepath: Any) -> None:
+        """Read weights; raises an error that lists keys and shapes if they are not those of this model."""
+        self._require_built("load_weights")
+        self.load_state_dict(checkpoint.load(filepath))
+
     @property
     def trainable_weights(self) -> list[Tensor]:
         """The weights that `fit` changes."""
@@ -724,6 +748,13 @@ class Sequential(Layer):
         ):
             total = sum(w.numel() for w in group)
             emit(f"{label} params: {total:,} ({_bytes(sum(w.nbytes for w in group))})")
+
+
+def load_model(filepath: Any) -> Any:
+    """The model that `Sequential.save` wrote (see `saving`)."""
+    from .saving import load_model
+
+    return load_model(filepath)
 
 
 class _Compiled:
