@@ -6,11 +6,13 @@ How it measures, and why:
   one spin on the cores that the other one needs. Here each engine lives in a worker process,
   prepares all of a case, and then the parent lets them run in turn, round after round. Whatever the
   neighbours or the clock of the machine do, they do it to all.
-- **Medians of interleaved rounds.** A run repeats the call often enough to last a few milliseconds,
-  and every round runs each engine once. A run that had to share its cores with another process is
-  repeated, up to `PATIENCE` times: without that, a median says how unlucky an engine was. The figure
-  of an engine is the median over the rounds, the ratio is the ratio of two medians; `--json` also
-  has the best run and every round.
+- **Medians of interleaved rounds.** A run repeats the call often enough to last RUN seconds, and
+  every round runs each engine once. What the others left in the caches, and threads that have gone
+  to sleep, cost the first calls after a pause several times what they cost in a training loop: so
+  each run begins with WARM seconds that are not counted. A run that had to share its cores with
+  another process is repeated, up to `PATIENCE` times: without that, a median says how unlucky an
+  engine was. The figure of an engine is the median over the rounds, the ratio is the ratio of two
+  medians; `--json` also has the best run and every round.
 - **Right before fast.** Before a case is timed, the engines' results must agree with the first
   one's (two fixed random projections in float64). An engine that gives something else is an error,
   not a row in the table.
@@ -58,7 +60,8 @@ Call = Callable[[], Any]
 SETTLE = 0.02  # seconds between turns: other engines' threads spin for a while after their work
 LONGEST_WAIT = 0.5  # seconds to wait for neighbours on the machine to be quiet
 PATIENCE = 5  # times that a run is repeated if another process took a core away from it
-RUN = 0.003  # seconds that one run should last
+RUN = 0.02  # seconds that one run should last
+WARM = 0.006  # seconds of calls before it
 
 
 def c_backend() -> Any:
@@ -189,7 +192,10 @@ def serve(engine: Engine, threads: int) -> None:
             count = max(1, min(100_000, int(count * RUN / max(time.perf_counter() - begin, 1e-7))))
             print(json.dumps({"fingerprint": proof}), file=answers)
         elif order["do"] == "run":
-            call()  # the first call after a pause wakes threads
+            begin = time.perf_counter()
+            call()
+            while time.perf_counter() - begin < WARM:
+                call()
             preempted = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw
             begin = time.perf_counter()
             for _ in range(count):
@@ -328,8 +334,11 @@ def main(
         "--threads", type=int, nargs="+", default=None, help="thread counts to measure (default: 1 2)"
     )
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--only", default="", help="cases whose label contains this")
+    parser.add_argument("--only", nargs="+", default=[""], help="cases whose label contains one of these")
+    parser.add_argument("--part", metavar="I/N", default="1/1", help="every N-th case, from the I-th on")
     parser.add_argument("--json", metavar="FILE", help="write all figures to FILE")
+    parser.add_argument("--append", action="store_true", help="add them to those that FILE has already")
+    parser.add_argument("--show", metavar="FILE", help="print the table of a file of --json, run nothing")
     parser.add_argument("--plot", metavar="FILE", help="draw the ratios into FILE, an SVG picture")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -339,15 +348,30 @@ def main(
         serve(next(e for e in engines if e.name == options.worker), options.threads[0])
         return
 
-    chosen = [c for c in cases if options.only in c["label"]]
+    if options.show:
+        show(json.loads(Path(options.show).read_text())["runs"])
+        return
+    try:
+        first, step = map(int, options.part.split("/"))
+        chosen = [c for c in cases if any(words in c["label"] for words in options.only)][first - 1 :: step]
+    except ValueError:
+        parser.error(f"--part {options.part}: write two numbers, as in 1/3")
     report: dict[str, Any] = {"machine": platform.processor() or platform.machine(), "runs": []}
+    if options.append and Path(options.json or "").is_file():
+        report = json.loads(Path(options.json).read_text())
     for threads in options.threads or [1, 2]:
         workers = [Worker(script, e, threads) for e in engines]
         for worker in workers:
             if worker.missing:
                 print(f"# {worker.engine.name} is left out: {worker.missing}")
         workers = [w for w in workers if not w.missing]
-        report["runs"].append(_table(workers, chosen, threads, options.rounds, tolerance, flops, moved))
+        made = _table(workers, chosen, threads, options.rounds, tolerance, flops, moved)
+        same = next((run for run in report["runs"] if run["threads"] == threads), None)
+        if same is None:
+            report["runs"].append(made)
+        else:
+            again = [row["case"]["label"] for row in made["rows"]]
+            same["rows"] = [r for r in same["rows"] if r["case"]["label"] not in again] + made["rows"]
         for worker in workers:
             worker.close()
     if options.json:
@@ -373,7 +397,7 @@ def _table(
             f"{limits['fma_f64'] / 1e9:.0f} float64; copy {limits['copy'] / 1e9:.1f} GB/s"
         )
     names = [w.engine.name for w in workers]
-    print(f"{'':<26}" + "".join(f"{n:>14}" for n in names) + f"{'ratio':>8}{'of peak':>9}")
+    _print_head(names)
     rows = []
     for case in cases:
         runs = compare(workers, case, rounds, tolerance)
@@ -394,12 +418,6 @@ def _table(
             if moved
             else math.nan
         )
-        print(
-            f"{case['label']:<26}"
-            + "".join(f"{seconds[n] * 1e6:>12.2f}us" if n in seconds else f"{'-':>14}" for n in names)
-            + f"{best / mine:>8.2f}{share:>9.0%}",
-            flush=True,
-        )
         rows.append(
             {
                 "case": case,
@@ -410,14 +428,44 @@ def _table(
                 "share": share,
             }
         )
-    known = [r["ratio"] for r in rows if r["ratio"] == r["ratio"]]
+        _print_row(rows[-1], names)
+    _print_summary(rows)
+    return {"threads": threads, "limits": limits, "rows": rows}
+
+
+def _print_head(names: list[str]) -> None:
+    print(f"{'':<26}" + "".join(f"{n:>14}" for n in names) + f"{'ratio':>8}{'of peak':>9}")
+
+
+def _print_row(row: dict[str, Any], names: list[str]) -> None:
+    seconds = row["seconds"]
+    print(
+        f"{row['case']['label']:<26}"
+        + "".join(f"{seconds[n] * 1e6:>12.2f}us" if n in seconds else f"{'-':>14}" for n in names)
+        + f"{row['ratio']:>8.2f}{row['share']:>9.0%}",
+        flush=True,
+    )
+
+
+def _print_summary(rows: list[dict[str, Any]]) -> None:
+    known = [r for r in rows if r["ratio"] == r["ratio"]]
     if known:
-        worst = min((r for r in rows if r["ratio"] == r["ratio"]), key=lambda r: r["ratio"])
+        worst = min(known, key=lambda r: float(r["ratio"]))
         print(
-            f"geometric mean of best peer / minigrad: {geometric_mean(known):.2f}x; "
+            f"geometric mean of best peer / minigrad: {geometric_mean(r['ratio'] for r in known):.2f}x; "
             f"worst {worst['ratio']:.2f}x at {worst['case']['label']}"
         )
-    return {"threads": threads, "limits": limits, "rows": rows}
+
+
+def show(runs: list[dict[str, Any]]) -> None:
+    """Print the tables of figures that were kept, of several runs put together with `--append`."""
+    for run in runs:
+        print(f"\n{run['threads']} thread(s)")
+        names = list(dict.fromkeys(name for row in run["rows"] for name in row["seconds"]))
+        _print_head(names)
+        for row in run["rows"]:
+            _print_row(row, names)
+        _print_summary(run["rows"])
 
 
 # --- a picture ------------------------------------------------------------------------------------

@@ -294,7 +294,7 @@ def main() -> None:
             sys.argv += ["--json", str(Path(folder) / "report.json")]
         report = Path(sys.argv[sys.argv.index("--json") + 1])
         harness.main(__file__, engines, all_cases(), parser=parser, tolerance=1e-4, flops=flops)
-        if "--worker" in sys.argv:
+        if "--worker" in sys.argv or "--show" in sys.argv:
             return
         for run in json.loads(report.read_text())["runs"]:
             ratios = [

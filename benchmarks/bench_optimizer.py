@@ -97,12 +97,14 @@ class Minigrad(harness.Minigrad):
         sys.path.insert(0, str(Path(__file__).parent.parent))
         self.c = importlib.import_module("minigrad.backends.c")
         self.update = importlib.import_module("minigrad.backends.update")
+        self.zeros_together = importlib.import_module("minigrad.optim.base").zeros_together
         self.c.set_num_threads(threads)
 
     def prepare(self, case: harness.Case) -> harness.Call:
         params, grads = operands()
         kind = case["kind"]
-        m, v = ([np.zeros_like(p) for p in params] for _ in range(2))
+        state = [t.numpy() for t in self.zeros_together(params + params)]  # as optimizers make it
+        m, v = state[: len(params)], state[len(params) :]
         update = self.update.Update(
             params, grads, None if kind == "sgd" else m, v if kind.startswith("adam") else None
         )

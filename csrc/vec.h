@@ -48,9 +48,15 @@ ALWAYS_INLINE void FN(store_first)(REAL *p, FN(vec) v, int n) {
 /* Sum of the lanes, as a balanced tree: the same order at every call. */
 ALWAYS_INLINE REAL FN(sum_lanes)(FN(vec) v) {
     UNROLL for (int half = VL / 2; half > 0; half /= 2) {
+#if defined(__clang__)
+        FN(vec) other = v;
+        UNROLL for (int i = 0; i < half; i++) other[i] = v[i + half];   /* what is above does not reach v[0] */
+        v += other;
+#else
         FN(bits) other;
         UNROLL for (int i = 0; i < VL; i++) other[i] = (i + half) % VL;
         v += __builtin_shuffle(v, other);
+#endif
     }
     return v[0];
 }

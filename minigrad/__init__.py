@@ -178,7 +178,8 @@ from .tensor import Tensor
 from .trace import trace
 
 if TYPE_CHECKING:
-    from . import checkpoint, data, keras, linalg, nn, optim, sparse, training
+    from . import checkpoint, data, distributed, keras, linalg, nn, optim, recompute, sparse, training
+    from .batching import vmap
     from .compiled import compile
     from .drawing import draw
     from .explaining import explain
@@ -360,6 +361,7 @@ __all__ = [
     "diagonal",
     "diff",
     "digamma",
+    "distributed",
     "div",
     "divide",
     "dot",
@@ -487,6 +489,7 @@ __all__ = [
     "randperm",
     "ravel",
     "reciprocal",
+    "recompute",
     "register_kernel",
     "relu",
     "remainder",
@@ -551,6 +554,7 @@ __all__ = [
     "var",
     "var_mean",
     "vector_norm",
+    "vmap",
     "vstack",
     "where",
     "xlogy",
@@ -564,9 +568,27 @@ double = float64
 int = int32
 long = int64
 
-_LAZY = ("checkpoint", "cli", "data", "keras", "linalg", "nn", "optim", "sparse", "training")
+_LAZY = (
+    "checkpoint",
+    "cli",
+    "data",
+    "distributed",
+    "keras",
+    "linalg",
+    "nn",
+    "optim",
+    "recompute",
+    "sparse",
+    "training",
+)
 #: Functions of modules that are loaded when first used.
-_LAZY_FUNCTIONS = {"compile": "compiled", "draw": "drawing", "explain": "explaining", "profile": "profiling"}
+_LAZY_FUNCTIONS = {
+    "vmap": "batching",
+    "compile": "compiled",
+    "draw": "drawing",
+    "explain": "explaining",
+    "profile": "profiling",
+}
 
 #: Modules whose operations are functions here, but are not imported until one is asked for.
 _LATER = ("transcendental", "arranging", "statistics")

@@ -23,7 +23,10 @@ LAYERS: list[tuple[str, list[str]]] = [
     ("engine", ["tape", "tensor", "bind", "random"]),
     ("compiler", ["trace", "passes", "plan", "execute", "backends"]),
     ("vocabulary", ["ops"]),
-    ("gradients", ["autograd", "func", "compiled", "profiling", "explaining", "drawing"]),
+    (
+        "gradients",
+        ["autograd", "batching", "func", "recompute", "compiled", "profiling", "explaining", "drawing"],
+    ),
     (
         "library",
         [

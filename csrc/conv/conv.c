@@ -447,8 +447,7 @@ static int forward(const struct mg_conv *c, const void *x, const void *w, const 
     if (status != MG_OK) return status;
     if (c->n == 0 || c->co == 0 || c->oh == 0 || c->ow == 0) return MG_OK;
     const int64_t ci = c->ci / c->groups, co = c->co / c->groups, pixels = c->oh * c->ow;
-    if (is_product(c) && bias == NULL && ci > 0) {
-        if (need) return MG_OK;
+    if (is_product(c) && bias == NULL && ci > 0 && need == NULL) {   /* what is needed is enough for a bias as well */
         const struct mg_gemm g = {
             .type = c->type, .act = c->act, .m = co, .n = pixels, .k = ci, .a = w, .rsa = ci, .csa = 1, .b = x, .rsb = pixels,
             .csb = 1, .c = y, .rsc = pixels, .csc = 1, .alpha = 1, .batch_rank = 2, .batch = {c->n, c->groups},

@@ -121,8 +121,8 @@ static int64_t first_extreme(const struct job *j, const char *x) {   /* the best
                 const REAL a = x[i * stride + c];                                                                   \
                 const int wins = (op == MG_MAX ? a > best[c] : a < best[c]) | ((a != a) & (best[c] == best[c]));    \
                 const int keeps = best[c] != best[c];                                                               \
-                best[c] = wins & !keeps ? a : best[c];                                                              \
-                y[c] = wins & !keeps ? i : y[c];                                                                    \
+                best[c] = (wins & !keeps) ? a : best[c];                                                            \
+                y[c] = (wins & !keeps) ? i : y[c];                                                                  \
             }                                                                                                       \
     }
 FIRST_EXTREMES(float)

@@ -14,8 +14,10 @@ import numpy as np
 from ..backends import c as _c
 from ..backends.pattern import Pattern
 from ..backends.tile import Unsupported
-from ..ir import Node
-from .lower import Assembler, rule
+from ..ir import Graph, Node
+from ..plan import size_of
+from .lower import WORKSPACE, Assembler, rule
+from .places import Place, row_major
 
 _TYPE = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}
 
@@ -41,12 +43,27 @@ def _type(node: Node) -> int:
 @rule("spmm")
 def _spmm(asm: Assembler, node: Node, value: int, *_: Any) -> None:
     (pattern,) = node.attrs
-    values, x, y = asm.dense(node.inputs[0]), asm.dense(node.inputs[2]), asm.place(value)
+    values, x, y = asm.dense(node.inputs[0]), asm.place(node.inputs[2]), asm.place(value)
+    if not x.dense:  # a transposed weight, beside sparse features
+        if not _room(asm.graph, node):
+            raise Unsupported("a factor with gaps")
+        laid = Place(asm.arena, asm.workspace(asm.nodes.start), x.shape, row_major(x.shape), x.dtype)
+        asm.copy(x, laid)
+        x = laid
     if len(y.shape) == 3:
         n = y.shape[1:]
         asm.add("spmm_heads", x, y, values, attributes=_pattern(asm, pattern), type=_type(node), n=n)
     else:
         asm.add("spmm", x, y, values, attributes=_pattern(asm, pattern), type=_type(node), n=(y.shape[1],))
+
+
+def _room(graph: Graph, node: Node) -> int:
+    """Space for a copy of the dense factor, if it is a view, which may have gaps."""
+    maker = node.inputs[2] - graph.first_node
+    return size_of(graph, node.inputs[2]) if maker >= 0 and graph.nodes[maker].op.view else 0
+
+
+WORKSPACE["spmm"] = _room
 
 
 @rule("sddmm")

@@ -30,6 +30,7 @@ __all__ = [
 LATER: tuple[str, ...] = (
     "activation",
     "arranging",
+    "collective",
     "ctc",
     "linalg",
     "recurrent",

@@ -395,7 +395,7 @@ _conv2d = primitive(
     inputs=("input", "weight"),
     attrs=("stride", "padding", "dilation", "groups"),
     kernel=_conv2d_kernel,
-    traits={"flops": lambda a, b, y, *_: 2 * math.prod(y.shape) * math.prod(b.shape[1:])},
+    traits={"batched": "input", "flops": lambda a, b, y, *_: 2 * math.prod(y.shape) * math.prod(b.shape[1:])},
     shape=_conv2d_shape,
     vjp=(
         lambda g, weight, x_shape, stride, padding, dilation, groups: _conv2d_input_grad(
@@ -416,7 +416,7 @@ _conv2d_input_grad: Callable[..., Tensor] = primitive(
     inputs=("input", "weight"),
     attrs=("size", "stride", "padding", "dilation", "groups"),
     kernel=_input_grad_kernel,
-    traits={"flops": lambda a, b, y, *_: 2 * math.prod(a.shape) * math.prod(b.shape[1:])},
+    traits={"batched": "input", "flops": lambda a, b, y, *_: 2 * math.prod(a.shape) * math.prod(b.shape[1:])},
     shape=_input_grad_shape,
     vjp=(
         lambda g, weight, stride, padding, dilation, groups: _conv2d(
@@ -733,6 +733,7 @@ _max_pool2d_index = primitive(
     kernel=_max_index_kernel,
     shape=_max_index_shape,
     vjp=(None,),
+    traits={"batched": "input"},
     samples=_pool_samples,
     reference=_max_index_reference,
     error=0.0,
@@ -955,6 +956,7 @@ _avg_pool2d = primitive(
             g, x_shape[2:], kernel, stride, padding, ceil_mode, count_include_pad, divisor
         ),
     ),
+    traits={"batched": "input"},
     samples=lambda rng: [((rng.normal(size=shape),), attrs) for shape, attrs in _AVG_CASES],
     reference=_avg_reference,
     doc="the mean of every window",
@@ -971,6 +973,7 @@ _avg_pool2d_grad: Callable[..., Tensor] = primitive(
             g, kernel, stride, padding, ceil_mode, count_include_pad, divisor
         ),
     ),
+    traits={"batched": "input"},
     samples=lambda rng: [
         ((rng.normal(size=_avg_shape(Spec(shape, np.dtype(float)), *attrs).shape),), (shape[2:], *attrs))
         for shape, attrs in _AVG_CASES

@@ -50,6 +50,7 @@ from .base import (
     counter,
     number,
     zeros_for,
+    zeros_together,
 )
 
 
@@ -94,13 +95,20 @@ class Adam(Optimizer):
         """What is added to sqrt(v)."""
         return eps * c2
 
+    def begin(self, params: list[Tensor], group: Group) -> None:
+        """The moments of all parameters, side by side."""
+        new = [p for p in params if not self.state[p]]
+        moments = zeros_together(new + new)
+        for p, m, v in zip(new, moments[: len(new)], moments[len(new) :], strict=True):
+            self.state[p].update(step=counter(), exp_avg=m, exp_avg_sq=v)
+
     def together(self, kernels: Kernels, pairs: list[Pair], group: Group) -> list[Pair]:
         """Parameters that have come equally far, in one call."""
         amsgrad, parts = group["amsgrad"], dict[Any, list[Any]]()
         for p, g in pairs:
             array, state = p._array, self.state[p]
             if not state:
-                _begin(array, state)
+                self.begin([p for p, _ in pairs], group)
             if amsgrad and "max_exp_avg_sq" not in state:
                 state["max_exp_avg_sq"] = zeros_for(array)
             taken = state["step"]._array

@@ -31,6 +31,8 @@ follows the former, and is traced anew when one of the latter is another.
 
 from __future__ import annotations
 
+import itertools
+import math
 import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
@@ -119,6 +121,8 @@ class Optimizer:
             cls.elementwise = cls.__dict__.get("elementwise", False)
             if "together" not in cls.__dict__:
                 cls.together = Optimizer.together  # type: ignore[method-assign]
+            if "begin" not in cls.__dict__:
+                cls.begin = Optimizer.begin  # type: ignore[method-assign]
 
     def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
         self.defaults = defaults
@@ -155,6 +159,9 @@ class Optimizer:
         raise ArgumentError(
             self._name, "update is not defined", fix="define update(self, p, g, state, group)"
         )
+
+    def begin(self, params: list[Tensor], group: Group) -> None:
+        """Make the state of parameters that have none yet; what it leaves, `update` makes for each."""
 
     def together(self, kernels: Kernels, pairs: list[Pair], group: Group) -> list[Pair]:
         """Update parameters of a group with the kernels of the backend; returns those that are left."""
@@ -407,6 +414,8 @@ class Optimizer:
         )
         with no_grad():
             for group in self.param_groups:
+                nodes = [(p, p._node) for p in group["params"]]
+                self.begin([p for p, node in nodes if node is not None and node.grad is not None], group)
                 for p in group["params"]:
                     node = p._node
                     if node is None or node.grad is None:
@@ -685,6 +694,24 @@ def average_square(v: Array, x: Array, beta: Any, s: Array) -> None:
     np.add(v, s, out=v)
 
 
+def zeros_together(params: Iterable[Array | Tensor]) -> list[Tensor]:
+    """State of several parameters, starting from zero, in one piece of memory: each begins on a cache line.
+
+    `np.empty` asks for huge pages from 4 MB on, which many small arrays would never be given: a step
+    that reads all of the state then needs far fewer entries of the table of pages.
+    """
+    params = list(params)
+    sizes = [math.prod(p.shape) * p.dtype.itemsize for p in params]
+    starts = [0, *itertools.accumulate(-(-size // 64) * 64 for size in sizes)]
+    memory = np.empty(starts[-1] + 64, np.uint8)
+    memory.fill(0)
+    first = -memory.__array_interface__["data"][0] % 64
+    return [
+        wrap(memory[first + start : first + start + size].view(p.dtype).reshape(p.shape))
+        for p, start, size in zip(params, starts, sizes, strict=False)
+    ]
+
+
 def zeros_for(p: Array) -> Tensor:
     """State of a parameter's shape and dtype, starting from zero."""
     return wrap(np.zeros(p.shape, p.dtype))  # under a trace, too: it is state from now on
@@ -708,4 +735,5 @@ __all__ = [
     "counter",
     "number",
     "zeros_for",
+    "zeros_together",
 ]

@@ -28,7 +28,7 @@ import numpy as np
 
 from ..errors import ArgumentError
 from ..tensor import Tensor
-from .base import Array, Group, Kernels, Optimizer, Pair, number, zeros_for
+from .base import Array, Group, Kernels, Optimizer, Pair, number, zeros_for, zeros_together
 
 
 class SGD(Optimizer):
@@ -72,6 +72,14 @@ class SGD(Optimizer):
                 fix="it needs a momentum above 0 and no dampening",
             )
 
+    def begin(self, params: list[Tensor], group: Group) -> None:
+        """The momentum of all parameters, side by side; with dampening it begins as the gradient instead."""
+        if not group["momentum"] or group["dampening"]:
+            return
+        new = [p for p in params if "momentum_buffer" not in self.state[p]]
+        for p, buffer in zip(new, zeros_together(new), strict=True):
+            self.state[p]["momentum_buffer"] = buffer
+
     def together(self, kernels: Kernels, pairs: list[Pair], group: Group) -> list[Pair]:
         """All parameters of a dtype in one call, but those whose momentum begins with dampening."""
         momentum, dampening = float(group["momentum"]), float(group["dampening"])
@@ -85,7 +93,7 @@ class SGD(Optimizer):
                     if dampening:  # which the first gradient is spared
                         left.append((p, g))
                         continue
-                    state["momentum_buffer"] = zeros_for(array)
+                    self.begin([p for p, _ in pairs], group)
                 buffer = (state["momentum_buffer"]._array,)
             parts.setdefault(array.dtype, []).append((p, g, array, *buffer))
         for i, part in enumerate(parts.values()):
