@@ -1,14 +1,11 @@
-"""Readers of files, synthetic sets and downloads (from memory, never from the network)."""
+"""Readers of files, and synthetic sets."""
 
 from __future__ import annotations
 
 import gzip
-import hashlib
-import os
 import struct
 import sys
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -152,36 +149,6 @@ def test_cifar10(tmp_path: Path) -> None:
             data.cifar10(tmp_path, "test")
     with pytest.raises(DataError, match="data_batch_1"):
         data.cifar10(tmp_path)
-
-
-def test_downloads_are_checked_and_kept(tmp_path: Path) -> None:
-    content, asked = b"the data", []
-    good = hashlib.sha256(content).hexdigest()
-
-    def fetch(url: str) -> bytes:
-        asked.append(url)
-        return content
-
-    def get(sha: str = good, fetch: Any = fetch) -> str:
-        return data.download("https://example.org/set.bin?v=1", sha, tmp_path / "cache", fetch=fetch)
-
-    path = get()
-    assert Path(path).name == "set.bin"
-    assert get() == path
-    assert len(asked) == 1
-    Path(path).write_bytes(b"damaged")
-    assert Path(get()).read_bytes() == content
-    assert len(asked) == 2
-    os.unlink(path)
-    with pytest.raises(DataError, match="do not use it"):
-        get("0" * 64)
-    assert not os.listdir(tmp_path / "cache")
-
-    def offline(url: str) -> bytes:
-        raise OSError("no route to host")
-
-    with pytest.raises(DataError, match=r"no route to host.*put it at"):
-        get(fetch=offline)
 
 
 def test_synthetic_sets() -> None:

@@ -5,7 +5,6 @@
     ImageFolder         one directory a class (Pillow)
     read_idx            the format of MNIST (LeCun et al. 1998), gzipped or not;  mnist(directory)
     read_cifar10        the binary version of CIFAR-10 (Krizhevsky 2009);  cifar10(directory)
-    download            a file from the network, kept, and checked by its SHA-256
 
     >>> import tempfile, os
     >>> path = os.path.join(tempfile.mkdtemp(), "iris.csv")
@@ -16,14 +15,14 @@
     >>> features(table, ["width", "length"]).shape
     (2, 2)
 
-Nothing here reads pickles; CIFAR-10's other version is one.  Left out: parquet, archives of images.
+Files from the network come through `download.fetch`, which keeps and checks them.  Nothing here reads
+pickles; CIFAR-10's other version is one.  Left out: parquet, archives of images.
 """
 
 from __future__ import annotations
 
 import csv
 import gzip
-import hashlib
 import os
 import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,7 +31,6 @@ from typing import Any
 
 import numpy as np
 
-from ..checkpoint import CheckpointError, atomic
 from ..errors import ArgumentError, DTypeError, Error, MissingExtraError, OutOfRangeError, ShapeError
 from .sets import Dataset, TensorDataset
 
@@ -318,57 +316,3 @@ def _found(op: str, directory: Path, name: str) -> str:
         if os.path.exists(path):
             return path
     raise DataError(op, f"there is no {name} in {os.fspath(directory)}", fix="download the set there first")
-
-
-# -- downloads ---------------------------------------------------------------------------------------------
-
-
-def cache_directory() -> str:
-    """Where downloads are kept: MINIGRAD_DATA, or minigrad in the user's cache directory."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return os.environ.get("MINIGRAD_DATA") or os.path.join(base, "minigrad")
-
-
-def download(url: str, sha256: str, directory: Path | None = None, *, fetch: Any = None) -> str:
-    """The path of a file from `url`, taken from the cache if it is there, with the SHA-256 that is expected.
-
-    fetch: a function from a url to bytes, by default urllib's.  Raises DataError if it cannot be had or
-    its hash is another; a damaged file in the cache is fetched again.
-    """
-    folder = cache_directory() if directory is None else os.fspath(directory)
-    path = os.path.join(folder, os.path.basename(url.partition("?")[0]) or "download")
-    if os.path.exists(path) and _hash(path) == sha256.lower():
-        return path
-    try:
-        os.makedirs(folder, exist_ok=True)
-        content = (_fetch if fetch is None else fetch)(url)
-    except OSError as error:
-        raise DataError(
-            "download", f"{url}: {error}", fix=f"get it by other means and put it at {path}"
-        ) from error
-    found = hashlib.sha256(content).hexdigest()
-    if found != sha256.lower():
-        raise DataError(
-            "download",
-            f"{url} has the SHA-256 {found}, not {sha256}",
-            fix="it was changed or cut off: do not use it",
-        )
-    try:
-        with atomic(path) as file:
-            file.write(content)
-    except CheckpointError as error:
-        raise DataError("download", error.problem, fix="make room, or set MINIGRAD_DATA") from error
-    return path
-
-
-def _hash(path: str) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _fetch(url: str) -> bytes:
-    from urllib.request import urlopen
-
-    with urlopen(url, timeout=60) as answer:
-        content: bytes = answer.read()
-    return content
