@@ -1,5 +1,6 @@
 # make demo      train a real model on real data, from nothing
 # make test      the whole suite, kernels built and installed first
+# make test-long the tests that take minutes: a training run killed fifty times
 # make sanitize  the C kernels under AddressSanitizer, UBSan and ThreadSanitizer
 # make bench     benchmarks against whatever peers are installed
 # make lint      ruff and mypy
@@ -16,7 +17,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CSRC      := $(shell find csrc -name '*.[ch]' 2>/dev/null)
 PACKAGING := pyproject.toml setup.py MANIFEST.in
 
-.PHONY: demo test sanitize bench lint clean
+.PHONY: demo test test-long sanitize bench lint clean
 .DELETE_ON_ERROR:
 
 $(STAMPS)/venv:
@@ -38,6 +39,9 @@ demo: $(STAMPS)/install
 
 test: $(STAMPS)/test-deps
 	$(BIN)/python -m pytest
+
+test-long: $(STAMPS)/test-deps
+	MINIGRAD_LONG=1 $(BIN)/python -m pytest -s tests/test_checkpoint.py
 
 lint: $(STAMPS)/test-deps
 	$(BIN)/python -m ruff check .

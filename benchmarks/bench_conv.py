@@ -86,7 +86,7 @@ def all_cases() -> list[harness.Case]:
 
 
 def pair(x: Any) -> tuple[int, int]:
-    return x if isinstance(x, tuple) else (x, x)
+    return (x[0], x[1]) if isinstance(x, tuple | list) else (x, x)  # a list, once it went through JSON
 
 
 def geometry(shape: Any) -> tuple[Any, Any, Any, Any]:

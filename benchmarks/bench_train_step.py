@@ -23,8 +23,10 @@ import contextlib
 import importlib
 import itertools
 import json
+import math
 import os
 import platform
+import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -587,8 +589,9 @@ def measure(
 ) -> dict[str, Any]:
     """Times of a case, printed as a table."""
     with workers_of(script, [e for e in engines if not e.skips(case)], threads) as workers:
-        seconds = harness.compare(workers, case, rounds, tolerance)
+        runs = harness.compare(workers, case, rounds, tolerance)
         facts = {w.engine.name: w.ask("facts") for w in workers}
+    seconds = {name: statistics.median(times) for name, times in runs.items()}
     ours = seconds.get("minigrad")
     peers = {n: s for n, s in seconds.items() if not n.startswith("minigrad")}
     how = f", {case['optimizer']}" if "optimizer" in case else ""
@@ -612,27 +615,15 @@ def measure(
             f"by side ({plan['arena'] / max(plan['side by side'], 1):.0%})"
         )
     sys.stdout.flush()
-    return {"case": case, "threads": threads, "seconds": seconds, "facts": facts}
-
-
-def plot(rows: list[dict[str, Any]], path: str) -> None:
-    """Bars: how many times minigrad's time each engine takes."""
-    pyplot = importlib.import_module("matplotlib.pyplot")
-    figure, axes = pyplot.subplots(len(rows), 1, figsize=(8, 2.2 * len(rows)), squeeze=False)
-    for axis, row in zip(axes[:, 0], rows, strict=True):
-        seconds = dict(sorted(row["seconds"].items(), key=lambda item: item[1]))
-        colours = ["#2a7" if n == "minigrad" else "#8bd" for n in seconds]
-        bars = axis.barh(list(seconds), [1e6 * s for s in seconds.values()], color=colours)
-        ours = row["seconds"].get("minigrad", min(seconds.values()))
-        axis.bar_label(bars, [f" {1e6 * s:.0f} us ({s / ours:.1f}x)" for s in seconds.values()], fontsize=7)
-        axis.invert_yaxis()
-        axis.tick_params(labelsize=7)
-        axis.set_title(
-            f"{row['case']['label']}, batch {row['case']['batch']}, {row['threads']} thread(s)", fontsize=9
-        )
-        axis.margins(x=0.2)
-    figure.tight_layout()
-    figure.savefig(path)
+    ratio = min(peers.values()) / ours if peers and ours else math.nan
+    return {
+        "case": case,
+        "threads": threads,
+        "seconds": seconds,
+        "rounds": runs,
+        "facts": facts,
+        "ratio": ratio,
+    }
 
 
 def main(
@@ -650,7 +641,7 @@ def main(
     parser.add_argument("--check", type=int, default=BATCHES, help="losses that are compared (20)")
     parser.add_argument("--tensorflow", metavar="PYTHON", help="an interpreter that has TensorFlow")
     parser.add_argument("--json", metavar="FILE", help="write all figures to FILE")
-    parser.add_argument("--plot", metavar="FILE", help="draw them into FILE (needs matplotlib)")
+    parser.add_argument("--plot", metavar="FILE", help="draw ratios to the best peer into FILE (SVG)")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.tensorflow:
@@ -672,7 +663,8 @@ def main(
         machine = platform.processor() or platform.machine()
         Path(options.json).write_text(json.dumps({"machine": machine, "runs": rows}, indent=1))
     if options.plot:
-        plot(rows, options.plot)
+        runs = [{"threads": n, "rows": [r for r in rows if r["threads"] == n]} for n in options.threads]
+        Path(options.plot).write_text(harness.picture(Path(script).stem, runs))
 
 
 if __name__ == "__main__":

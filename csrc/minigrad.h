@@ -14,7 +14,10 @@ enum {
     MG_ENOMEM = 1,    /* scratch memory could not be had; the output is undefined */
     MG_ESIZE = 2,     /* a size is negative, or a byte count does not fit in an address */
     MG_EARG = 3,      /* an unknown type or activation, or an output layout that is not supported */
-    MG_EISA = 4       /* this processor has no such table */
+    MG_EISA = 4,      /* this processor has no such table */
+    MG_ETIME = 5,     /* a process that was waited for did not come in time */
+    MG_EPEER = 6,     /* a process that was waited for has left, or one of the group has failed */
+    MG_EDIFFER = 7    /* the processes of a group do different things */
 };
 
 enum { MG_F32 = 0, MG_F64 = 1 };              /* element types */
@@ -88,7 +91,8 @@ int64_t mg_conv2d_workspace(const struct mg_conv *c, int direction);
 /* --- pooling in two dimensions ------------------------------------------------------------------------------- */
 /* n planes of h x w (batch times channels), and of oh x ow. Every window must begin inside the image or its first border;
  * what it covers beyond does not count (maximum) or counts as zero (mean). Of mg_max_pool2d's results, y and index (places
- * in the flattened plane), either may be NULL. divisor 0: by the size of the window. See conv/pool2d.h. */
+ * in the flattened plane), either may be NULL. divisor 0: by the size of the window. Borders are narrower than the window. See
+ * conv/pool2d.h. */
 struct mg_pool2d {
     int type, count_include_pad;
     int64_t n, h, w, kh, kw, oh, ow, divisor;
@@ -223,6 +227,8 @@ int mg_sddmm(int type, int64_t rows, int64_t heads, int64_t features, const int3
 int mg_segment_max(int type, int64_t rows, int64_t features, const int32_t *starts, const int32_t *columns, const void *x, void *y);
 /* y[e] = the softmax of x over the places e = places[k] of row r; each place belongs to one row. */
 int mg_segment_softmax(int type, int64_t rows, int64_t width, const int32_t *starts, const int32_t *places, const void *x, void *y);
+/* y[i] = x[index[i]], rows of `bytes` bytes. */
+int mg_take_rows(int64_t n, int64_t bytes, const int32_t *index, const void *x, void *y);
 /* Group 0 .. n-1 by keys in 0 .. bound-1: group b is order[starts[b]] .. order[starts[b+1]-1], in rising order. MG_EARG for
  * a key out of range. */
 int mg_group(int64_t n, int64_t bound, const int32_t *keys, int32_t *starts, int32_t *order);
@@ -247,7 +253,8 @@ enum {
     MG_DO_GEMM, MG_DO_LOOP, MG_DO_LANES, MG_DO_MIXED, MG_DO_COPY, MG_DO_CONV, MG_DO_CONV_INPUT_GRAD, MG_DO_CONV_WEIGHT_GRAD,
     MG_DO_MAX_POOL, MG_DO_MAX_POOL_GRAD, MG_DO_AVG_POOL, MG_DO_AVG_POOL_GRAD, MG_DO_REDUCE, MG_DO_ARG, MG_DO_SOFTMAX,
     MG_DO_LOGSUMEXP, MG_DO_SOFTMAX_GRAD, MG_DO_CROSS_ENTROPY, MG_DO_CROSS_ENTROPY_GRAD, MG_DO_CROSS_ENTROPY_BOTH,
-    MG_DO_STANDARDIZE
+    MG_DO_STANDARDIZE, MG_DO_SQUARES, MG_DO_FINITE,
+    MG_DO_SPMM, MG_DO_SPMM_HEADS, MG_DO_SDDMM, MG_DO_SEGMENT_MAX, MG_DO_SEGMENT_SOFTMAX, MG_DO_TAKE_ROWS
 };
 /* Where an operand lies: `offset` bytes behind memory[base]. */
 struct mg_operand {
@@ -305,11 +312,53 @@ struct mg_mixed {
     const int32_t *type, *apart;      /* types of all values; apart: of inputs */
     int64_t n;
 };
+/* Attributes of instructions on edges: the pattern of a sparse matrix. */
+struct mg_pattern {
+    int64_t rows;
+    const int32_t *starts, *index;
+};
 /* Attributes of MG_DO_COPY: elements of `size` bytes, both sides strided (in elements). Operands: from, to. */
 struct mg_copy {
     int size, rank;
     int64_t shape[8], from[8], to[8];
 };
+
+/* --- groups of processes that share memory: see distributed/group.c -------------------------------------------------- */
+enum { MG_GROUP_SUM, MG_GROUP_MEAN, MG_GROUP_PROD, MG_GROUP_MAX, MG_GROUP_MIN };
+enum {
+    MG_GROUP_BARRIER = 1, MG_GROUP_ALL_REDUCE, MG_GROUP_REDUCE, MG_GROUP_REDUCE_SCATTER, MG_GROUP_BROADCAST, MG_GROUP_ALL_GATHER
+};
+struct mg_member {                 /* one rank's side of a group, its own; mg_group_join fills it in */
+    void *memory;
+    int rank, size, half, other, spins;
+    uint32_t turn;
+    double timeout;                /* seconds that a wait may take */
+    int64_t waited, sent;          /* nanoseconds of waiting so far; bytes of the last message */
+};
+struct mg_watch {                  /* how a rank is, seconds, and its last two collectives */
+    int joined, left, kind[2], type[2], op[2], root[2];
+    uint32_t turn;
+    double silent, waiting;
+    int64_t n[2];
+};
+/* The segment of a group, zeroed: two buffers of `slot` bytes a rank, `mail` bytes a pair of ranks. */
+int64_t mg_group_bytes(int size, int64_t slot, int64_t mail);
+int mg_group_create(void *memory, int size, int64_t slot, int64_t mail);
+int mg_group_join(struct mg_member *m, void *memory, int rank);
+void mg_group_leave(struct mg_member *m);
+void mg_group_beat(struct mg_member *m);
+void mg_group_abort(void *memory, int rank);
+void mg_group_watch(void *memory, int rank, struct mg_watch *w);
+/* Types are MG_T_; the weights are for MG_GROUP_MEAN, which is for floating point. x may be y. tag >= 0: a number that all
+ * ranks must give alike, so that two reductions of one size are not taken for each other. */
+int mg_group_barrier(struct mg_member *m);
+int mg_group_all_reduce(struct mg_member *m, int type, int op, int64_t n, const void *x, void *y, double weight, int tag);
+int mg_group_reduce(struct mg_member *m, int type, int op, int root, int64_t n, const void *x, void *y);
+int mg_group_reduce_scatter(struct mg_member *m, int type, int op, int64_t n, const void *x, void *y);
+int mg_group_broadcast(struct mg_member *m, int root, int64_t bytes, void *x);
+int mg_group_all_gather(struct mg_member *m, int64_t bytes, const void *x, void *y);
+int mg_group_send(struct mg_member *m, int to, int64_t bytes, const void *x);
+int mg_group_recv(struct mg_member *m, int from, int64_t bytes, void *x);
 
 /* --- what this machine can do, for the benchmarks ------------------------------------------------------------ */
 double mg_probe_fma(int type, double seconds);                           /* FLOP/s on all threads, registers only */

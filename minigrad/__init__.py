@@ -178,7 +178,8 @@ from .tensor import Tensor
 from .trace import trace
 
 if TYPE_CHECKING:
-    from . import data, keras, linalg, nn, optim, sparse
+    from . import checkpoint, data, distributed, keras, linalg, nn, optim, recompute, sparse, training
+    from .batching import vmap
     from .compiled import compile
     from .drawing import draw
     from .explaining import explain
@@ -276,6 +277,7 @@ if TYPE_CHECKING:
         tan,
         xlogy,
     )
+    from .profiling import profile
 
 __all__ = [
     "Error",
@@ -334,6 +336,7 @@ __all__ = [
     "cat",
     "cdist",
     "ceil",
+    "checkpoint",
     "chunk",
     "clamp",
     "clamp_max",
@@ -358,6 +361,7 @@ __all__ = [
     "diagonal",
     "diff",
     "digamma",
+    "distributed",
     "div",
     "divide",
     "dot",
@@ -475,6 +479,7 @@ __all__ = [
     "positive",
     "pow",
     "prod",
+    "profile",
     "quantile",
     "rand",
     "rand_like",
@@ -484,6 +489,7 @@ __all__ = [
     "randperm",
     "ravel",
     "reciprocal",
+    "recompute",
     "register_kernel",
     "relu",
     "remainder",
@@ -533,6 +539,7 @@ __all__ = [
     "tile",
     "topk",
     "trace",
+    "training",
     "transpose",
     "tril",
     "triu",
@@ -547,6 +554,7 @@ __all__ = [
     "var",
     "var_mean",
     "vector_norm",
+    "vmap",
     "vstack",
     "where",
     "xlogy",
@@ -560,9 +568,27 @@ double = float64
 int = int32
 long = int64
 
-_LAZY = ("cli", "data", "keras", "linalg", "nn", "optim", "sparse")
+_LAZY = (
+    "checkpoint",
+    "cli",
+    "data",
+    "distributed",
+    "keras",
+    "linalg",
+    "nn",
+    "optim",
+    "recompute",
+    "sparse",
+    "training",
+)
 #: Functions of modules that are loaded when first used.
-_LAZY_FUNCTIONS = {"compile": "compiled", "draw": "drawing", "explain": "explaining"}
+_LAZY_FUNCTIONS = {
+    "vmap": "batching",
+    "compile": "compiled",
+    "draw": "drawing",
+    "explain": "explaining",
+    "profile": "profiling",
+}
 
 #: Modules whose operations are functions here, but are not imported until one is asked for.
 _LATER = ("transcendental", "arranging", "statistics")

@@ -1,4 +1,4 @@
-"""The command line: `minigrad demo`, `minigrad info`.
+"""The command line: `minigrad demo`, `train`, `eval`, `bench`, `info`.
 
 `demo` trains a small network on real handwriting, within a second or two, and shows what came of
 it.  Its program is the one that a Keras user would write:
@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from ._version import __version__
+from .errors import Error
 
 #: Below this test accuracy `minigrad demo` fails.
 WANTED = 0.95
@@ -114,10 +115,107 @@ def _info(args: argparse.Namespace) -> int:
     return 0
 
 
+def _train(args: argparse.Namespace) -> int:
+    from . import recipe
+
+    _, found = recipe.train(recipe.read(args.recipe), 0 if args.quiet else "auto")
+    print(_figures(found))
+    return 0
+
+
+def _eval(args: argparse.Namespace) -> int:
+    from . import recipe
+
+    print(_figures(recipe.evaluate(recipe.read(args.recipe))))
+    return 0
+
+
+def _figures(found: dict[str, float]) -> str:
+    return "\n".join(f"test {name:14} {value:.4f}" for name, value in found.items())
+
+
+def _bench(args: argparse.Namespace) -> int:
+    """A few kernels beside numpy, in turns; whole benchmarks are the scripts of the repository."""
+    import statistics
+
+    from . import nn, no_grad, randn
+
+    a, b, v = randn(512, 512), randn(512, 512), randn(1_000_000)
+    image, layer = randn(16, 32, 28, 28), nn.Conv2d(32, 32, 3, padding=1)
+    x, y, w = a.numpy(), b.numpy(), v.numpy()
+    cases: list[tuple[str, Any, Any, float]] = [
+        ("matmul 512 x 512", lambda: a @ b, lambda: x @ y, 2 * 512**3),
+        ("tanh(v) * v + 1, 1M", lambda: v.tanh() * v + 1.0, lambda: np.tanh(w) * w + 1.0, 0),
+        ("softmax 1000 x 1000", lambda: v.reshape(1000, 1000).softmax(1), lambda: _softmax(w), 0),
+        ("conv 32 x 3 x 3, 16 images", lambda: layer(image), None, 2 * 16 * 32 * 32 * 9 * 28 * 28),
+    ]
+    print(_used())
+    print(f"{'':28}{'minigrad':>12}{'numpy':>12}")
+    with no_grad():
+        for name, mine, theirs, work in cases:
+            times: list[list[float]] = [[], []]
+            for i in range(args.rounds + 1):
+                for which, run in enumerate((mine, theirs)):
+                    if run is not None:
+                        start = time.perf_counter()
+                        run()
+                        if i:
+                            times[which].append(time.perf_counter() - start)
+            medians = [statistics.median(t) if t else None for t in times]
+            cells = "".join(f"{'':>12}" if m is None else f"{m * 1e3:>9.3f} ms" for m in medians)
+            rate = f"   {work / medians[0] / 1e9:.0f} Gflop/s" if work and medians[0] else ""
+            print(f"{name:28}{cells}{rate}")
+    return 0
+
+
+def _softmax(w: Any) -> Any:
+    rows = w.reshape(1000, 1000)
+    e = np.exp(rows - rows.max(1, keepdims=True))
+    return e / e.sum(1, keepdims=True)
+
+
+#: What `minigrad train --help` shows.
+_RECIPE = """\
+a recipe is a TOML file; every key has a default except the layers:
+
+  [data]
+  source = "digits"         digits, csv, npz, images, mnist or cifar10
+  path = ""                 the file or directory, for all but digits
+  target = "label"          csv: the column to predict
+  scale = "standard"        standard, minmax, robust or none
+
+  [augment]                 degrees, translate, scale, shear, flip, noise, cutout
+  degrees = 10
+
+  [model]
+  layers = [
+      { type = "Conv2D", filters = 16, kernel_size = 3, activation = "relu" },
+      { type = "Flatten" },
+      { type = "Dense", units = 10, activation = "softmax" },
+  ]
+
+  [train]                   also: loss, metrics, patience, class_weight, seed
+  epochs = 10
+  batch_size = 32
+  optimizer = "adam"
+  learning_rate = 0.001
+
+  [output]
+  directory = "run"         model.safetensors, prepare.safetensors and log.csv go there
+"""
+
+
 def _count(text: str) -> int:
     value = int(text)
     if value < 0:
         raise argparse.ArgumentTypeError(f"{value} is negative")
+    return value
+
+
+def _positive(text: str) -> int:
+    value = _count(text)
+    if not value:
+        raise argparse.ArgumentTypeError("it must be at least 1")
     return value
 
 
@@ -145,6 +243,29 @@ def parser() -> argparse.ArgumentParser:
     )
     demo.add_argument("--quiet", action="store_true", help="print nothing but the test accuracy")
     demo.set_defaults(run=_demo)
+    for name, run, what in (
+        ("train", _train, "train a model described by a TOML file, save it and test it"),
+        ("eval", _eval, "test the model that `train` saved"),
+    ):
+        command = commands.add_parser(
+            name,
+            help=what,
+            description=what[0].upper() + what[1:] + ".",
+            epilog=_RECIPE,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_argument("recipe", help="the TOML file")
+        if name == "train":
+            command.add_argument("--quiet", action="store_true", help="print the test figures only")
+        command.set_defaults(run=run)
+    bench = commands.add_parser(
+        "bench",
+        help="time a few kernels beside numpy on this machine",
+        description="Time a few kernels beside numpy, in turns: medians of some rounds after a warm-up.",
+        epilog="The benchmarks/ directory of the repository has whole benchmarks against other libraries.",
+    )
+    bench.add_argument("--rounds", type=_positive, default=15, metavar="N", help="default: 15")
+    bench.set_defaults(run=_bench)
     info = commands.add_parser(
         "info",
         help="show version, backend, instruction set and threads, and why",
@@ -160,6 +281,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
         code: int = args.run(args)
+    except Error as error:  # of what the user wrote: a sentence, not a traceback
+        print(
+            f"minigrad: {error.op}: {error.problem}" + (f"; {error.fix}" if error.fix else ""),
+            file=sys.stderr,
+        )
+        return 2
     except KeyboardInterrupt:
         print("\nminigrad: interrupted", file=sys.stderr)
         return 130

@@ -214,6 +214,7 @@ class Replay:
         "_checks",
         "_distinct",
         "_entry",
+        "_generation",
         "_grads",
         "_guards",
         "_live",
@@ -232,6 +233,7 @@ class Replay:
         program: Any = entry.execute
         captured = entry.captured
         self._entry, self._mode, self._program = entry, mode, program
+        self._generation = mode.backend.generation
         self._arguments = [(t._array.shape, t._array.dtype, k) for k, t in enumerate(arguments)]
         self._checks = [
             (s.tensor, array, None if t is None else t._node)
@@ -241,7 +243,7 @@ class Replay:
         self._cells = [t._cell() for k in entry.updated_state if (t := tensors[k]) is not None]
         self._changed = entry._changed
         self._guards = [(g.read, g.expected) for g in captured.guards]
-        self._live = list(zip(entry._numbers, entry._readers, strict=True))
+        self._live = [[n, r, None] for n, r in zip(entry._numbers, entry._readers, strict=True)]
         self._grads = [leaf for leaf, _ in captured.grads]
         self._outputs = [
             (k, program.first_output + k, spec.shape, spec.dtype)
@@ -270,25 +272,25 @@ class Replay:
     def __call__(self, args: tuple[Any, ...], mode: Mode) -> Any:
         """The result of the call, or `self` if it has to go the long way (then nothing has happened)."""
         program = self._program
-        if (
-            mode is not self._mode
-            or program.owner is not self
-            or len(args) != len(self._arguments)
-            or REPLACED
-        ):
+        if mode is not self._mode or mode.backend.generation != self._generation or REPLACED:
+            return self
+        if program.owner is not self or len(args) != len(self._arguments):
             return self
         memory, changed = program.memory, self._changed
-        arrays = []
         try:
-            for x, (shape, dtype, k) in zip(args, self._arguments, strict=True):
+            for x, (shape, dtype, k) in zip(args, self._arguments):  # noqa: B905 - as many: strict costs
                 if type(x) is not Tensor or x._node is not None:
                     return self
                 array = x._array
-                if array.shape != shape or array.dtype is not dtype or (changed and _base(array) in changed):
+                if array.shape != shape or array.dtype is not dtype:
+                    return self
+                if changed and (id(array) if array.base is None else _base(array)) in changed:
                     return self
                 memory[k] = from_buffer(array)
-                arrays.append(array)
-            if len(args) > 1 and len({*map(id, args)}) < len(args):
+            if len(args) == 2:
+                if args[0] is args[1]:
+                    return self
+            elif len({*map(id, args)}) < len(args):
                 return self
             for ref, array, node in self._checks:
                 t = ref()
@@ -299,8 +301,10 @@ class Replay:
         for read, expected in self._guards:
             if read() != expected:
                 return self
-        for number, read in self._live:
-            number[()] = read()
+        for live in self._live:
+            value = live[1]()
+            if value != live[2]:
+                live[0][()] = live[2] = value
         outputs = []
         for _, at, shape, dtype in self._outputs:
             y = empty(shape, dtype)
@@ -312,7 +316,8 @@ class Replay:
             cell[0] += 1
             cell[1] = where
         for leaf in self._grads:
-            leaf.grad = None
+            if leaf.grad is not None:
+                leaf.grad = None
         if self._structure is None:
             is_value, value = self._result[0]
             return value if is_value else wrap(outputs[value])
@@ -448,7 +453,17 @@ class Compiled:
 
     def graph(self, *args: Any, **kwargs: Any) -> Graph:
         """The rewritten graph that a call with these arguments runs."""
-        return run(self.captured(*args, **kwargs).graph, self.passes)
+        return self.rewrite(self.captured(*args, **kwargs).graph)
+
+    def rewrite(self, graph: Graph) -> Graph:
+        """A graph after this function's passes."""
+        return run(graph, self.passes)
+
+    def profile(self, *args: Any, repeats: int = 20, **kwargs: Any) -> Any:
+        """Where a call with these arguments spends its time, see `minigrad.profile`; nothing changes."""
+        from .profiling import profile_compiled
+
+        return profile_compiled(self, args, kwargs, repeats)
 
     def cache_clear(self) -> None:
         """Forget all programs; the next call traces."""
@@ -484,7 +499,7 @@ def _key(leaves: list[Any], mode: Mode) -> tuple[Any, list[Tensor]]:
     """What a program depends on besides the structure of the arguments; and `trace.arguments_of`."""
     arguments: list[Tensor] = []
     grads: list[Tensor] = []
-    parts: list[Any] = [mode.grad, mode.inference, mode.backend.name]
+    parts: list[Any] = [mode.grad, mode.inference, mode.backend.name, mode.backend.generation]
     for leaf in leaves:
         if isinstance(leaf, Tensor):
             array = leaf._array
@@ -551,6 +566,10 @@ def _after_fork() -> None:
     """In a child, no other thread holds a lock any more."""
     for c in list(_ALL):
         c._lock = threading.RLock()
+        for entries in c._cache.values():
+            for entry in entries:
+                if hasattr(entry.execute, "after_fork"):
+                    entry.execute.after_fork()
 
 
 if hasattr(os, "register_at_fork"):

@@ -94,6 +94,18 @@ class Error(Exception):
         return _rebuild, (type(self), self.op, self.problem, self.fix, str(self))
 
 
+def notice(op: str, problem: str, fix: str) -> None:
+    """Warn of what is legal and hardly meant, in the form of an error; Python shows it once a line."""
+    import warnings
+
+    frame = user_frame(sys._getframe(1))
+    where = None if frame is None else (frame.f_code, frame.f_lasti)
+    name, number = line_of(where)
+    place = f" (at {describe(where)})" if where else ""
+    seen = None if frame is None else frame.f_globals.setdefault("__warningregistry__", {})
+    warnings.warn_explicit(f"{op}: {problem}{place}; {fix}", UserWarning, name, number, registry=seen)
+
+
 def _rebuild(cls: type[Error], op: str, problem: str, fix: str, message: str) -> Error:
     """An error that crossed a process boundary: a place in a program does not, its text does."""
     error = cls.__new__(cls, message)

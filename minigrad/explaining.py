@@ -36,8 +36,7 @@ from .ir import Graph
 from .passes import run
 from .passes.cost import bytes_moved, flops
 from .plan import Plan, plan, size_text
-from .trace import arguments_of
-from .tree import flatten
+from .profiling import operands, ready
 
 
 class Stage(NamedTuple):
@@ -120,15 +119,23 @@ class Report:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        cells = "".join(f"<th>{html.escape(h)}</th>" for h in self.HEAD)
+        def line(tag: str, texts: Sequence[str]) -> str:
+            """Words at the left, numbers at the right."""
+            sides = ["left" if k in (0, len(texts) - 1) else "right" for k in range(len(texts))]
+            return "".join(
+                f'<{tag} style="text-align:{side};white-space:nowrap">{html.escape(text)}</{tag}>'
+                for side, text in zip(sides, texts, strict=True)
+            )
+
+        cells = line("th", self.HEAD)
         rows = []
         for row in self.rows():
-            inner = "".join(f"<td>{html.escape(c)}</td>" for c in row)
+            inner = line("td", row)
             idle = ' style="color:#888"' if row[-1] == "gained nothing" else ""
             rows.append(f"<tr{idle}>{inner}</tr>")
         parts = [
             f"<h2>{html.escape(self.name)}</h2>",
-            f'<table style="border-collapse:collapse;font-family:monospace;text-align:right" cellpadding="5">'
+            f'<table style="border-collapse:collapse;font:12px monospace" cellpadding="5">'
             f'<tr style="border-bottom:1px solid #888">{cells}</tr>{"".join(rows)}</table>',
             f"<p>{html.escape(str(self.stages[-1].plan))}; runs are measured with the executor "
             f"<code>{html.escape(self.executor)}</code></p>",
@@ -179,11 +186,7 @@ def explain(f: Any, *args: Any, repeats: int = 20, **kwargs: Any) -> Report:
     """
     compiled = f if isinstance(f, Compiled) else compile_(f)
     captured = compiled.captured(*args, **kwargs)
-    arrays = [t._array for t in arguments_of(flatten((args, kwargs))[0])]
-    for state in captured.state:
-        t = None if state.tensor is None else state.tensor()
-        arrays.append(state.array if t is None else t._array)
-    arrays += [np.array(number.read(), np.float64) for number in captured.live]
+    arrays = operands(captured, args, kwargs)
     execute = compiled._executor
     stages: list[Stage] = []
     clock = [time.perf_counter()]
@@ -208,10 +211,11 @@ def explain(f: Any, *args: Any, repeats: int = 20, **kwargs: Any) -> Report:
 def _measure(run_: Any, arrays: list[Any], repeats: int) -> float | None:
     times = []
     try:
-        run_(*arrays)
+        call = ready(run_, arrays)
+        call()
         for _ in range(max(1, repeats)):
             start = time.perf_counter()
-            run_(*arrays)
+            call()
             times.append(time.perf_counter() - start)
     except Error:
         return None

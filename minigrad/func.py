@@ -3,6 +3,11 @@
     grad(f)(x)                 the gradient of a scalar function
     value_and_grad(f)(x)       both, for the price of one
     vjp(f, x)                  f(x), and the function u -> u^T J
+    jvp(f, (x,), (v,))         f(x) and J v, by two reverse sweeps: u -> u^T J is linear, so its own
+                               gradient by u is v -> J v, whatever u is
+    jacobian(f)(x)             J, a sweep for all rows at once (`vmap`); jacfwd: for all columns
+    hessian(f)(x)              the jacobian of the gradient; hvp(f, (x,), (v,)): its product with v
+    vmap(f)                    f for every example of a batch; see `minigrad.batching`
 
     >>> import minigrad as mg
     >>> grad(lambda x: (x ** 3).sum())(mg.tensor([1.0, 2.0]))
@@ -12,6 +17,16 @@
 
 They nest: what one of them returns can be differentiated by the next.  Arguments may be tensors or
 nests of tensors (see `minigrad.tree`); gradients have the same structure.
+
+    >>> x = mg.tensor([1.0, 2.0])
+    >>> hessian(lambda x: (x ** 3).sum())(x)
+    tensor([[ 6.,  0.],
+            [ 0., 12.]])
+    >>> jvp(lambda x: x * x, (x,), (mg.ones(2),))[1]
+    tensor([2., 4.])
+
+Reference for J v by two reverse sweeps: Townsend 2017, "A new trick for calculating Jacobian vector
+products".  Left out: a forward mode of its own, which would save the first sweep's memory.
 """
 
 from __future__ import annotations
@@ -20,14 +35,28 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from . import autograd
+from .batching import vmap
 from .errors import ArgumentError, DTypeError, GradientError
 from .mode import current, enable_grad
 from .tape import Leaf, reachable
-from .tensor import Tensor
+from .tensor import Tensor, wrap
 from .tree import tree_leaves, tree_map
 
-__all__ = ["grad", "value_and_grad", "vjp"]
+__all__ = [
+    "grad",
+    "hessian",
+    "hvp",
+    "jacfwd",
+    "jacobian",
+    "jacrev",
+    "jvp",
+    "value_and_grad",
+    "vjp",
+    "vmap",
+]
 
 
 def _fresh(tree: Any, op: str) -> tuple[Any, list[Tensor]]:
@@ -42,7 +71,11 @@ def _fresh(tree: Any, op: str) -> tuple[Any, list[Tensor]]:
             raise DTypeError(
                 op, f"an argument to differentiate by is a {type(x).__name__}", fix="pass tensors"
             )
-        new = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
+        inside_vmap = getattr(current().trace, "point", None)
+        if x.requires_grad:
+            new = x.view_as(x)
+        else:
+            new = (inside_vmap(x) if inside_vmap else x.detach()).requires_grad_()
         points.append(new)
         return new
 
@@ -180,3 +213,174 @@ def vjp(func: Callable[..., Any], *primals: Any, has_aux: bool = False) -> tuple
 
     shown = output if outer else tree_map(lambda y: y.detach() if isinstance(y, Tensor) else y, output)
     return (shown, pull, aux) if has_aux else (shown, pull)
+
+
+def jvp(
+    func: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ...], *, has_aux: bool = False
+) -> tuple[Any, ...]:
+    """(func(*primals), J v): the derivative of the output in the direction of the tangents.
+
+    The tangents have the structure and the shapes of the primals.  With has_aux, (output, J v, aux).
+    Raises ArgumentError if they do not fit.
+    """
+    if not isinstance(primals, tuple) or not isinstance(tangents, tuple):
+        raise ArgumentError("jvp", "primals and tangents must be tuples", fix="write jvp(f, (x,), (v,))")
+    recording = current().grad
+    with enable_grad():
+        trees, points = _fresh(primals, "jvp")
+        directions = [v for v in tree_leaves(tangents) if isinstance(v, Tensor)]
+        shapes = [p.shape for p in points], [v.shape for v in directions]
+        if shapes[0] != shapes[1]:
+            raise ArgumentError(
+                "jvp",
+                f"tangents of shapes {shapes[1]} for primals of {shapes[0]}",
+                fix="give each its own shape",
+            )
+        result = func(*trees)
+        output, aux = result if has_aux else (result, None)
+        outputs = [y for y in tree_leaves(output) if isinstance(y, Tensor)]
+        outer = recording and (_has_outer(outputs, points) or any(v.requires_grad for v in directions))
+        us = [y.detach().zeros_like().requires_grad_() for y in outputs]
+        pulled = _pull(outputs, us, points, create_graph=True)
+        pushed = _pull(list(pulled), directions, us, create_graph=outer)
+    remaining = iter(pushed)
+    tangent = tree_map(lambda y: next(remaining) if isinstance(y, Tensor) else y, output)
+    shown = output if outer else tree_map(lambda y: y.detach() if isinstance(y, Tensor) else y, output)
+    return (shown, tangent, aux) if has_aux else (shown, tangent)
+
+
+def _basis(t: Tensor) -> Tensor:
+    """One unit vector for each element, in the shape of the tensor: (n, *shape)."""
+    return wrap(np.eye(t.numel(), dtype=t.dtype).reshape(t.numel(), *t.shape))
+
+
+def _floats(op: str, output: Any) -> list[Tensor]:
+    tensors = tree_leaves(output)
+    for y in tensors:
+        if not isinstance(y, Tensor):
+            raise DTypeError(op, f"the function returned a {type(y).__name__}", fix="return tensors")
+    return tensors
+
+
+def jacrev(
+    func: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: bool = False
+) -> Callable[..., Any]:
+    """A function that returns the Jacobian by the arguments `argnums`: shape (*output.shape, *input.shape).
+
+    Nests of outputs and inputs give a nest of outputs, each a nest of inputs.  One reverse sweep computes
+    all rows: best where the outputs are fewer than the inputs.  With has_aux it returns (jacobian, aux).
+    """
+
+    @functools.wraps(func)
+    def wrapped(*args: Any) -> Any:
+        numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+        chosen = tuple(args[i] for i in numbers)
+
+        def of_chosen(*given: Any) -> Any:
+            full = list(args)
+            for i, x in zip(numbers, given, strict=True):
+                full[i] = x
+            return func(*full)
+
+        output, pull, *aux = vjp(of_chosen, *chosen, has_aux=has_aux)
+        ys = _floats("jacobian", output)
+        rows: list[Any] = []
+        for k, y in enumerate(ys):
+            zeros = [other.zeros_like() for other in ys]
+
+            def row(u: Tensor, k: int = k, zeros: list[Tensor] = zeros) -> Any:
+                cotangents = [u if i == k else zero for i, zero in enumerate(zeros)]
+                remaining = iter(cotangents)
+                return pull(tree_map(lambda _: next(remaining), output))
+
+            rows.append(_unfolded(vmap(row)(_basis(y)), y, isinstance(argnums, int)))
+        if not any(y.requires_grad for y in ys):  # the sweep is connected to the point that vjp made
+            rows = tree_map(lambda row: row.detach(), rows)
+        remaining = iter(rows)
+        jacobian = tree_map(lambda _: next(remaining), output)
+        return (jacobian, aux[0]) if has_aux else jacobian
+
+    return wrapped
+
+
+def _unfolded(grads: tuple[Any, ...], y: Tensor, single: bool) -> Any:
+    """Gradients of all elements of y, whose first dimension becomes those of y."""
+    shaped = tree_map(lambda g: g.reshape(*y.shape, *g.shape[1:]), grads)
+    return shaped[0] if single else shaped
+
+
+def jacfwd(
+    func: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: bool = False
+) -> Callable[..., Any]:
+    """`jacrev` by columns, J times each unit vector: best where the inputs are fewer than the outputs."""
+
+    @functools.wraps(func)
+    def wrapped(*args: Any) -> Any:
+        numbers = (argnums,) if isinstance(argnums, int) else tuple(argnums)
+        chosen = tuple(args[i] for i in numbers)
+        xs = _floats("jacobian", chosen)
+        aux: list[Any] = []
+
+        def of_chosen(*given: Any) -> Any:
+            full = list(args)
+            for i, x in zip(numbers, given, strict=True):
+                full[i] = x
+            result = func(*full)
+            if has_aux:
+                aux[:] = [result[1]]
+                return result[0]
+            return result
+
+        columns: list[list[Tensor]] = []  # by input, by output
+        output: Any = None
+        for k, x in enumerate(xs):
+
+            def column(v: Tensor, k: int = k) -> Any:
+                directions = iter([v if i == k else other.zeros_like() for i, other in enumerate(xs)])
+                return jvp(of_chosen, chosen, tree_map(lambda _: next(directions), chosen))[1]
+
+            output = vmap(column, out_dims=-1)(_basis(x))
+            columns.append([c.reshape(*c.shape[:-1], *x.shape) for c in _floats("jacobian", output)])
+
+        def of_output(j: int) -> Any:
+            own = iter([parts[j] for parts in columns])
+            nest: Any = tree_map(lambda _: next(own), chosen)
+            return nest[0] if isinstance(argnums, int) else nest
+
+        counter = iter(range(len(columns[0])))
+        jacobian = tree_map(lambda _: of_output(next(counter)), output)
+        if not has_aux:
+            return jacobian
+        with_values = func(*args)  # those seen inside vmap belong to examples that are over
+        return jacobian, with_values[1]
+
+    return wrapped
+
+
+jacobian = jacrev
+
+
+def hessian(func: Callable[..., Any], argnums: int | tuple[int, ...] = 0) -> Callable[..., Any]:
+    """A function that returns the second derivatives of a scalar function: (*input.shape, *input.shape)."""
+    return jacfwd(jacrev(func, argnums), argnums)
+
+
+def hvp(func: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+    """(func(*primals), H v) for a scalar function, at the price of about four evaluations, without H.
+
+    H v has the structure of the primals.  Reference: Pearlmutter 1994, "Fast exact multiplication by the
+    Hessian"; here as the gradient of <gradient, v>.
+    """
+    numbers = tuple(range(len(primals)))
+
+    def along(*xs: Any) -> Tensor:
+        gradient = grad(func, numbers)(*xs)
+        pairs = zip(tree_leaves(gradient), tree_leaves(tangents), strict=True)
+        total: Any = 0.0
+        for g, v in pairs:
+            total = total + (g * v).sum()
+        return total  # type: ignore[no-any-return]
+
+    product = grad(along, numbers)(*primals)
+    value = func(*primals)
+    return (value.detach() if not current().grad else value), product

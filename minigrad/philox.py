@@ -27,10 +27,16 @@ def philox(seed: int, offset: int, count: int) -> Any:
     """`count` random 32-bit words (uint32) of the stream `seed` from block `offset` on."""
     blocks = -(-count // 4)
     index = np.arange(blocks, dtype=np.uint64) + np.uint64(offset & 0xFFFFFFFFFFFFFFFF)
-    c0, c1 = index & _MASK, index >> _32
-    c2 = np.zeros_like(c0)
-    c3 = np.zeros_like(c0)
-    k0, k1 = seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF
+    zero = np.zeros_like(index)
+    words = rounds(index & _MASK, index >> _32, zero, zero, seed & 0xFFFFFFFF, (seed >> 32) & 0xFFFFFFFF)
+    return words.astype(np.uint32).reshape(-1)[:count]
+
+
+def rounds(c0: Any, c1: Any, c2: Any, c3: Any, k0: int, k1: int) -> Any:
+    """The four words of each counter (c0, c1, c2, c3) under one key, (..., 4) uint64.
+
+    Counters are uint64 arrays of one shape that hold 32-bit words.
+    """
     for _ in range(10):
         p0, p1 = c0 * _M0, c2 * _M1
         c0, c1, c2, c3 = (
@@ -40,5 +46,4 @@ def philox(seed: int, offset: int, count: int) -> Any:
             p0 & _MASK,
         )
         k0, k1 = (k0 + _W0) & 0xFFFFFFFF, (k1 + _W1) & 0xFFFFFFFF
-    words = np.stack([c0, c1, c2, c3], axis=1).astype(np.uint32)
-    return words.reshape(-1)[:count]
+    return np.stack([c0, c1, c2, c3], axis=-1)

@@ -36,8 +36,8 @@ from .passes.fuse import stored_by
 #: Offsets are multiples of this: a cache line.
 ALIGN = 64
 #: Kinds of records whose kernels may refuse what they are given, because of its values (others have
-#: the trait `refuses`).
-FALLIBLE = ("index", "opaque", "creation")
+#: the trait `refuses`), or find no memory to work in.
+FALLIBLE = ("index", "opaque", "creation", "contraction")
 
 
 class Block(NamedTuple):

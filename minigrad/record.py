@@ -72,7 +72,8 @@ class Op:
               contraction are transposed first), transposed ((*attrs) -> order of inputs, attrs
               that give the transposed result), flops ((*specs of inputs, spec, *attrs) ->
               floating point operations), refuses (the kernel refuses some values), may_copy (of a
-              view op: whether memory is shared depends on its layout)
+              view op: whether memory is shared depends on its layout), batched (how `vmap` carries it
+              out on batches; see `minigrad.batching`)
     samples   (rng) -> [(inputs, attrs), ...]: arguments for tests, benchmarks and documentation
     reference an independent, slow and obvious computation of the same values, for tests
     error     how far from numpy a kernel may be, in units in the last place

@@ -43,17 +43,19 @@ import numpy as np
 from .bind import floating
 from .errors import ArgumentError, DTypeError, MissingExtraError, OutOfRangeError, ShapeError, TraceError
 from .ir import DEFAULT_FLOAT, Shape, is_float
-from .mode import current, no_grad
+from .mode import Switch, current, no_grad
 from .ops import sparse as ops
 from .ops.elementwise import cast, where
 from .ops.elementwise import pow as pow_
 from .ops.movement import _reshape
+from .ops.nn import dropout as ops_dropout
 from .ops.sparse import Pattern
 from .tensor import Symbol, Tensor, as_array, as_dtype, wrap
 
 __all__ = [
     "CSR",
     "Pattern",
+    "dropout",
     "eye",
     "from_coo",
     "from_dense",
@@ -89,15 +91,7 @@ def integers(op: str, name: str, index: Any) -> Array:
                 f"{name} belongs to the traced function, and the structure of a graph must be known before",
                 fix="close over it, or pass a minigrad.data.Graph or sparse.CSR as the argument",
             )
-        trace = current().trace
-        if trace is not None:
-            ref, version = weakref.ref(index), index.version
-
-            def same() -> bool:
-                t = ref()
-                return t is not None and t._array is array and t.version == version
-
-            trace.guard(("index", id(array)), same, True, f"{name} that was changed")
+        watch(index, f"{name} that was changed")
     else:
         array = as_array(index)
     if array.dtype.kind not in "iu":
@@ -107,6 +101,30 @@ def integers(op: str, name: str, index: Any) -> Array:
     return array
 
 
+def constant(t: Tensor) -> bool:
+    """Whether a tensor has values, now and as long as a trace lasts, that no gradient is wanted of."""
+    if t.requires_grad or isinstance(t._array, Symbol):
+        return False
+    trace = current().trace
+    state = None if trace is None else trace.states.get(id(t._array))
+    return state is None or not state.updated
+
+
+def watch(t: Tensor, text: str) -> None:
+    """Inside a trace: what is computed from the values of `t` now is a constant of the program, which is
+    traced anew when they were changed."""
+    trace = current().trace
+    if trace is None:
+        return
+    ref, array, version = weakref.ref(t), t._array, t.version
+
+    def same() -> bool:
+        now = ref()
+        return now is not None and now._array is array and now.version == version
+
+    trace.guard(("watched", id(t)), same, True, text)
+
+
 class _Known:
     """What was made of an index tensor, as long as that exists and is not changed."""
 
@@ -114,7 +132,8 @@ class _Known:
         self._made: dict[int, tuple[Any, Any, int, dict[Any, Any]]] = {}
 
     def get(self, index: Any, key: Any, make: Callable[[], Any]) -> Any:
-        """`make()`, remembered for this tensor and key.  Arrays and lists may change unseen: they are not."""
+        """`make()`, run outside of any trace and remembered for this tensor and key.  What is made of
+        arrays and lists, which may change unseen, is not remembered."""
         if not isinstance(index, Tensor):
             return make()
         number, version = id(index), index.version
@@ -124,12 +143,21 @@ class _Known:
             ref = weakref.ref(index, lambda _: made.pop(number, None))
             entry = made[number] = (ref, index._array, version, {})
         if key not in entry[3]:
-            entry[3][key] = make()
+            with Switch(trace=None, grad=False):
+                entry[3][key] = make()
         return entry[3][key]
 
 
 #: Patterns of index tensors; layers keep theirs here too.
 known = _Known()
+
+
+def grouped(edge_index: Any, array: Array, shape: tuple[int, int]) -> tuple[Pattern, Array]:
+    """Edges by target: a (targets x sources) pattern, and which edge each of its nonzeros is."""
+    made: tuple[Pattern, Array] = known.get(
+        edge_index, ("grouped", shape), lambda: Pattern.of_places(array[1], array[0], shape)
+    )
+    return made
 
 
 def _refused(op: str, error: ValueError) -> Exception:
@@ -296,25 +324,13 @@ class CSR:
         """Values in the order of the transposed matrix, made once if they are constant."""
         values = self.values
         assert values is not None
-        if isinstance(values._array, Symbol) or values.requires_grad:
+        if not constant(values):
             return ops.turned(values, self.pattern)
         # what is remembered must not outlive a change of the values
         if self._turned is None or self._version != values.version:
-            with no_grad():
-                self._turned = wrap(values._array.take(self.pattern.order, 0))
+            self._turned = wrap(values._array.take(self.pattern.order, 0))
             self._version = values.version
-        trace = current().trace
-        if trace is not None:
-            state = trace.states.get(id(values._array))
-            if state is not None and state.updated:
-                return ops.turned(values, self.pattern)
-            me, version = weakref.ref(values), values.version
-
-            def same() -> bool:
-                t = me()
-                return t is not None and t.version == version
-
-            trace.guard(("values", id(values)), same, True, "values of a sparse matrix that were changed")
+        watch(values, "values of a sparse matrix that were changed")
         return self._turned
 
     @property
@@ -366,7 +382,7 @@ class CSR:
     def add_self_loops(self, fill_value: float = 1.0) -> CSR:
         """A value on the diagonal for every node that has none; those that are there stay."""
         n = self._square("add_self_loops")
-        pattern, lift = with_diagonal(self.pattern, keep=True)
+        pattern, lift = with_diagonal(self.pattern)
         values = ops.spsum(self.full_values(), lift)
         missing = np.diff(lift.starts) == 0
         if missing.any():
@@ -384,7 +400,7 @@ class CSR:
 
     def normalize_rows(self) -> CSR:
         """D^-1 A, D being the sums of rows: the mean over neighbours.  A row of sum 0 stays 0."""
-        return self.scale(_power(self.sum(1), -1.0), None)
+        return self.scale(power(self.sum(1), -1.0), None)
 
     def normalize_symmetric(self) -> CSR:
         """D^-1/2 A D^-1/2, D being the sums of rows.  Where that is 0, rows and columns become 0.
@@ -399,7 +415,7 @@ class CSR:
                 f"a row has the sum {degree._array.min():g}, and no root",
                 fix="use weights that are not negative, or normalize_rows",
             )
-        root = _power(degree, -0.5)
+        root = power(degree, -0.5)
         return self.scale(root, root)
 
     def scale(self, left: Tensor | None, right: Tensor | None) -> CSR:
@@ -495,8 +511,8 @@ class CSR:
         )
 
 
-def _power(degree: Tensor, exponent: float) -> Tensor:
-    """degree ** exponent, and 0 where it is 0; the gradient is 0 there too."""
+def power(degree: Tensor, exponent: float) -> Tensor:
+    """degree ** exponent, and 0 where the degree is 0; the gradient is 0 there too."""
     empty = degree == 0.0
     return where(empty, 0.0, pow_(where(empty, 1.0, degree), exponent))
 
@@ -506,28 +522,31 @@ def _chosen(a: CSR, rows: Array, kept: Array) -> CSR:
     return CSR.of(pattern, a._picked(kept))
 
 
-def with_diagonal(pattern: Pattern, *, keep: bool) -> tuple[Pattern, Pattern]:
+def with_diagonal(pattern: Pattern) -> tuple[Pattern, Pattern]:
     """A square pattern with each place of the diagonal once, and how its values come from those of the old.
 
-    The second pattern is (new nonzeros x old nonzeros): the row of a diagonal place is empty, or names the
-    last of those that were there before if `keep`.  Diagonal places come last in their rows.
+    The second pattern is (new nonzeros x old nonzeros): the row of a diagonal place names the last of
+    those that were there before, or is empty.  Diagonal places come last in their rows.
     """
+    if "diagonal" in pattern.made:
+        found: tuple[Pattern, Pattern] = pattern.made["diagonal"]
+        return found
     n = pattern.shape[0]
     rows, index = pattern.rows, pattern.index
-    other = np.flatnonzero(rows != index)
+    other, there = np.flatnonzero(rows != index), np.flatnonzero(rows == index)
     loops = np.arange(n)
     new, order = Pattern.of_places(
         np.concatenate([rows[other], loops]), np.concatenate([index[other], loops]), (n, n)
     )
     source = np.full(len(other) + n, -1, np.int64)
     source[: len(other)] = other
-    if keep:
-        there = np.flatnonzero(rows == index)
-        source[len(other) + rows[there]] = there  # of several, the last
+    source[len(other) + rows[there]] = there  # of several, the last
     source = source[order]
     counts = source >= 0
     starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
-    return new, Pattern.trusted(starts, source[counts].astype(np.int32), pattern.nonzeros)
+    lift = Pattern.trusted(starts, source[counts].astype(np.int32), pattern.nonzeros)
+    pattern.made["diagonal"] = new, lift
+    return new, lift
 
 
 # -- making one ----------------------------------------------------------------------------------------
@@ -627,7 +646,8 @@ def spmm(a: CSR, x: Any) -> Tensor:
         )
     if a.values is None:
         return ops.spsum(t, a.pattern)
-    values, turned = a.values, a.turned
+    values = a.values
+    turned = a.turned if t.requires_grad else values  # only the gradient of t looks at it
     if values.dtype != t.dtype:  # the wider one, as everywhere
         wide = np.promote_types(values.dtype, t.dtype)
         values, turned, t = cast(values, wide), cast(turned, wide), cast(t, wide)
@@ -644,6 +664,15 @@ def sddmm(a: CSR, left: Tensor, right: Tensor) -> CSR:
     left: (rows, features), right: (columns, features); or both with heads in between.
     """
     return a.with_values(ops.sddmm(left, right, a.pattern))
+
+
+def dropout(x: Any, p: float = 0.5, training: bool = True) -> Any:
+    """Dropout of a tensor, or of the nonzeros of a CSR: its zeros stay zeros either way."""
+    if isinstance(x, CSR):
+        if not training or p == 0:
+            return x
+        return x.with_values(ops_dropout(x.full_values(), p, training))
+    return ops_dropout(x, p, training)
 
 
 def gather(x: Tensor, index: Any) -> Tensor:

@@ -39,6 +39,7 @@ import itertools
 import sys
 import weakref
 from collections.abc import Callable, Iterable
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -339,12 +340,13 @@ def sweep(
     *,
     retain_graph: bool,
     create_graph: bool,
+    stop: bool = False,
 ) -> dict[Node, Tensor]:
     """Walk the tape backwards from `roots`, given with the cotangents of their outputs.
 
     targets None: accumulate into the `.grad` of every leaf that is reached.
     targets given: return the cotangents of these nodes, visit only what lies between, and
-    accumulate nothing.
+    accumulate nothing; with `stop`, not beyond any of them either.
 
     Raises GradientError if something needed was freed or changed in place.
     """
@@ -357,6 +359,14 @@ def sweep(
                     needed.add(node)
                     break
         order = [node for node in order if node in needed]
+    else:
+        for node in order:  # the leaves come first
+            if node.number:
+                break
+            if node._extra is not None and "post" in node._extra:
+                order = _leaves_early(order)
+                break
+    outer = _queued.pop(get_ident(), None) if _queued else None
     grads: dict[Node, Any] = {}
     found: dict[Node, Tensor] = {}
     add, sum_to, wrap, tensor = hooks.add, hooks.sum_to, hooks.wrap, hooks.tensor
@@ -380,6 +390,8 @@ def sweep(
                 g = _run_hooks(node, g)
             if targets is not None and node in targets:
                 found[node] = g
+                if stop:
+                    continue
             nodes = node.inputs
             if not nodes:
                 if targets is None:
@@ -442,7 +454,37 @@ def sweep(
             if not retain_graph and (saved or y is not None):
                 node.saved = FREED
                 node.y = None
+    if _queued:
+        for call in _queued.pop(get_ident(), ()):
+            call()
+    if outer is not None:
+        _queued[get_ident()] = outer
     return found
+
+
+def _leaves_early(order: list[Node]) -> list[Node]:
+    """The same order, but each leaf that somebody waits for right before the first node that uses it: so,
+    going backwards, it comes as soon as its gradient is complete."""
+    waiting = {node for node in order if not node.number and node._extra and "post" in node._extra}
+    early: list[Node] = []
+    for node in order:
+        if node in waiting:
+            continue
+        for parent in node.inputs:
+            if parent in waiting:
+                waiting.discard(parent)
+                early.append(parent)
+        early.append(node)
+    return [*waiting, *early]  # what is left is a root itself
+
+
+#: Functions to call when the running `backward` of a thread has ended.
+_queued: dict[int, list[Callable[[], None]]] = {}
+
+
+def queue_callback(call: Callable[[], None]) -> None:
+    """Call `call()` when the `backward` that is running in this thread has ended; for hooks."""
+    _queued.setdefault(get_ident(), []).append(call)
 
 
 def _run_hooks(node: Node, g: Any) -> Any:

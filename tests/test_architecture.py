@@ -19,11 +19,14 @@ ROOT = Path(minigrad.__file__).parent
 
 #: From the bottom up: (layer, its modules or packages).
 LAYERS: list[tuple[str, list[str]]] = [
-    ("data", ["_version", "errors", "ir", "special", "formula", "mode", "philox", "record", "tree"]),
+    ("data", ["_version", "errors", "ir", "special", "formula", "mode", "philox", "record", "flops", "tree"]),
     ("engine", ["tape", "tensor", "bind", "random"]),
     ("compiler", ["trace", "passes", "plan", "execute", "backends"]),
     ("vocabulary", ["ops"]),
-    ("gradients", ["autograd", "func", "compiled", "explaining", "drawing"]),
+    (
+        "gradients",
+        ["autograd", "batching", "func", "recompute", "compiled", "profiling", "explaining", "drawing"],
+    ),
     (
         "library",
         [
@@ -31,7 +34,9 @@ LAYERS: list[tuple[str, list[str]]] = [
             "sparse",
             "nn",
             "optim",
+            "checkpoint",
             "data",
+            "training",
             "quantization",
             "distillation",
             "distributed",
@@ -40,7 +45,7 @@ LAYERS: list[tuple[str, list[str]]] = [
         ],
     ),
     ("package", ["__init__"]),  # gathers the public names; loads the faces only when they are used
-    ("faces", ["keras", "cli", "__main__"]),
+    ("faces", ["keras", "recipe", "cli", "__main__"]),
 ]
 RANK = {name: rank for rank, (_, names) in enumerate(LAYERS) for name in names}
 LAYER = {name: layer for layer, names in LAYERS for name in names}

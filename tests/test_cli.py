@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -88,3 +89,107 @@ def test_it_is_a_program() -> None:
 def test_confusion() -> None:
     table = cli.confusion(np.array([3, 3, 4]), np.array([3, 5, 4])).splitlines()
     assert table[5].split() == ["3", ".", ".", ".", "1", ".", "1", ".", ".", ".", ".", "1/2"]
+
+
+# -- recipes ------------------------------------------------------------------------------------------------
+
+RECIPE = """
+[data]
+source = "{source}"
+path = "{path}"
+target = "kind"
+[augment]
+{augment}
+[model]
+layers = [
+    {{ type = "Flatten" }},
+    {{ type = "Dense", units = 16, activation = "relu" }},
+    {{ type = "Dense", units = {units}, activation = "softmax" }},
+]
+[train]
+epochs = 3
+{train}
+[output]
+directory = "{folder}"
+"""
+
+
+def recipe(folder: Path, **options: object) -> str:
+    settings = {"source": "digits", "path": "", "augment": "", "units": 10, "folder": folder / "run"}
+    settings["train"] = "learning_rate = 0.01"
+    path = folder / "recipe.toml"
+    path.write_text(RECIPE.format(**{**settings, **options}))
+    return str(path)
+
+
+def test_train_and_eval(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = recipe(tmp_path)
+    assert cli.main(["train", path, "--quiet"]) == 0
+    trained = capsys.readouterr().out
+    assert float(trained.split()[-1]) > 0.8
+    assert sorted(p.name for p in (tmp_path / "run").iterdir()) == [
+        "log.csv",
+        "model.safetensors",
+        "prepare.safetensors",
+    ]
+    assert cli.main(["eval", path]) == 0
+    assert capsys.readouterr().out == trained
+    assert cli.main(["train", path]) == 0
+    assert "Epoch 3/3" in capsys.readouterr().out
+    # varied images give other weights, and the same ones again from the same seed
+    found = set()
+    for augment in ("", "degrees = 10\ntranslate = 0.1", "degrees = 10\ntranslate = 0.1"):
+        cli.main(["train", recipe(tmp_path, augment=augment), "--quiet"])
+        found.add(capsys.readouterr().out)
+    assert len(found) == 2
+    assert trained in found
+
+
+def test_train_on_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    rows = [f"{x:.3f},{y:.3f},{'left' if x < 0 else 'right'}" for x, y in rng.normal(size=(200, 2))]
+    (tmp_path / "table.csv").write_text("\n".join(["x,y,kind", *rows]))
+    options = {"source": "csv", "path": tmp_path / "table.csv", "units": 2, "train": "learning_rate = 0.03"}
+    assert cli.main(["train", recipe(tmp_path, **options), "--quiet"]) == 0
+    assert float(capsys.readouterr().out.split()[-1]) > 0.8
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"train": "bach_size = 3"}, "there is no key 'bach_size' in [train]; did you mean 'batch_size'?"),
+        ({"train": "[trian]"}, "there is no section 'trian'; did you mean 'train'?"),
+        ({"train": 'batch_size = "3"'}, "batch_size in [train] is '3'; it must be of type int"),
+        ({"train": 'optimizer = "adamm"'}, "there is no optimizer 'adamm'"),
+        ({"source": "digit"}, "did you mean 'digits'?"),
+        ({"source": "csv"}, "has no path"),
+        ({"source": "npz", "path": "none.npz"}, "none.npz cannot be read"),
+        ({"train": "epochs = "}, "is no TOML"),
+    ],
+)
+def test_mistakes_in_a_recipe(
+    options: dict[str, str], text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["train", recipe(tmp_path, **options)]) == 2
+    error = capsys.readouterr().err
+    assert text in error
+    assert error.count("\n") == 1
+
+
+def test_more_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = Path(recipe(tmp_path))
+    for old, new, text in (
+        ('type = "Dense"', 'type = "Dens"', "did you mean 'Dense'?"),
+        ("units = 16", "unit = 16", "there is no option 'unit'"),
+    ):
+        path.write_text(Path(recipe(tmp_path)).read_text().replace(old, new))
+        assert cli.main(["train", str(path)]) == 2
+        assert text in capsys.readouterr().err
+    assert cli.main(["eval", recipe(tmp_path)]) == 2
+    assert "cannot be read" in capsys.readouterr().err
+    assert cli.main(["train", str(tmp_path / "none.toml")]) == 2
+
+
+def test_bench(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["bench", "--rounds", "1"]) == 0
+    assert "Gflop/s" in capsys.readouterr().out

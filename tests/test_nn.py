@@ -294,7 +294,7 @@ def test_repr() -> None:
     net = nn.Sequential(nn.Linear(2, 3), nn.Sequential(nn.ReLU(), nn.Dropout(0.2)))
     assert repr(net) == (
         "Sequential(\n  (0): Linear(in_features=2, out_features=3, bias=True)\n  (1): Sequential(\n"
-        "    (0): ReLU()\n    (1): Dropout(p=0.2)\n  )\n)"
+        "    (0): ReLU()\n    (1): Dropout(p=0.2, inplace=False)\n  )\n)"
     )
 
 

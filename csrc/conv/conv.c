@@ -253,10 +253,10 @@ static void fill_piece(const struct plan *p, const struct piece *e, int64_t g, i
 
 static void run_tasks(void *arg, int chunk, int chunks) {
     struct plan *p = arg;
-    const int64_t all = p->images * p->groups * p->bands;
     char *room = mg_room_of(&p->room, chunk);
     (void)chunks;
-    for (int64_t u; (u = mg_room_take(&p->room)) < all;) {
+    struct mg_share mine = {0, 0};
+    for (int64_t u; mg_room_take(&p->room, &mine, &u);) {
         const int64_t band = u % p->bands, g = u / p->bands % p->groups, n = u / p->bands / p->groups;
         const int64_t i0 = band * p->band_rows;
         copy_band(p->kernels, &p->in, p->size, p->src + (n * p->groups + g) * p->in.channels * p->in.height * p->in.width * p->size, i0, room);
@@ -447,8 +447,7 @@ static int forward(const struct mg_conv *c, const void *x, const void *w, const 
     if (status != MG_OK) return status;
     if (c->n == 0 || c->co == 0 || c->oh == 0 || c->ow == 0) return MG_OK;
     const int64_t ci = c->ci / c->groups, co = c->co / c->groups, pixels = c->oh * c->ow;
-    if (is_product(c) && bias == NULL && ci > 0) {
-        if (need) return MG_OK;
+    if (is_product(c) && bias == NULL && ci > 0 && need == NULL) {   /* what is needed is enough for a bias as well */
         const struct mg_gemm g = {
             .type = c->type, .act = c->act, .m = co, .n = pixels, .k = ci, .a = w, .rsa = ci, .csa = 1, .b = x, .rsb = pixels,
             .csb = 1, .c = y, .rsc = pixels, .csc = 1, .alpha = 1, .batch_rank = 2, .batch = {c->n, c->groups},
@@ -538,7 +537,8 @@ static int input_grad(const struct mg_conv *c, const void *g, const void *w, voi
             e->steps = e->taps * co;
         }
     if (p.taps > 0) status = execute(&p, c, need);
-    else if (need == NULL) memset(x, 0, (size_t)(c->n * c->ci * c->h * c->w) * (c->type == MG_F32 ? 4 : 8));
+    else if (need) *need = list_bytes(c) + MG_LINE;
+    else memset(x, 0, (size_t)(c->n * c->ci * c->h * c->w) * (c->type == MG_F32 ? 4 : 8));
     if (need && *need < winograd) *need = winograd;
     close_lists(c, need, piece);
     return status;
@@ -649,10 +649,11 @@ static void run_weight_task(const struct weight_plan *p, int64_t g0, int64_t g1,
 
 static void run_weight_tasks(void *arg, int chunk, int chunks) {
     struct weight_plan *p = arg;
-    const int64_t all = ceil_div(p->groups, p->block) * p->parts * p->shares, units = p->dots ? p->co : p->panels;
+    const int64_t units = p->dots ? p->co : p->panels;
     char *room = mg_room_of(&p->room, chunk);
     (void)chunks;
-    for (int64_t u; (u = mg_room_take(&p->room)) < all;) {
+    struct mg_share mine = {0, 0};
+    for (int64_t u; mg_room_take(&p->room, &mine, &u);) {
         const int64_t q = u % p->shares, part = u / p->shares % p->parts, g = u / p->shares / p->parts * p->block;
         const int64_t j0 = share(units, q, p->shares), j1 = share(units, q + 1, p->shares);
         if (j0 < j1) run_weight_task(p, g, least(g + p->block, p->groups), part, j0, j1, room);

@@ -226,7 +226,8 @@ static int choose(struct job *b, enum work what, mg_chunk_fn *fn) {
     const struct mg_pool2d *p = &b->p;
     const int64_t step = p->ow > 1 ? p->stride[1] : 1;   /* of a single window it does not matter */
     const int plain = p->pad[0] == 0 && p->pad[1] == 0;
-    if (what == MAXIMUM_GRAD || p->oh == 0 || p->ow == 0) {
+    if (p->oh == 0 || p->ow == 0) b->p.oh = b->p.ow = 0;   /* no rows of nothing */
+    if (what == MAXIMUM_GRAD || p->oh == 0) {
         *fn = what == MAXIMUM ? max_planes : what == MEAN ? mean_planes : what == MEAN_GRAD ? repeat_planes : max_grad_planes;
         return MG_OK;
     }

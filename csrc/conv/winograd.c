@@ -135,12 +135,12 @@ static void products(const struct work *k, int64_t g, int64_t tiles, const char 
 static void run(void *arg, int chunk, int chunks) {
     struct work *k = arg;
     const struct mg_winograd *p = k->p;
-    const int64_t all = p->groups * k->image_tasks * k->row_tasks;
     char *in = mg_room_of(&k->room, chunk);
     (void)chunks;
     char *out = in + k->in_bytes, *v = out + k->out_bytes, *m = v + k->v_bytes;
     memset(in, 0, k->in_bytes);   /* its borders stay zero */
-    for (int64_t u; (u = mg_room_take(&k->room)) < all;) {
+    struct mg_share mine = {0, 0};
+    for (int64_t u; mg_room_take(&k->room, &mine, &u);) {
         if (atomic_load_explicit(&k->status, memory_order_relaxed) != MG_OK) return;
         const int64_t r0 = u % k->row_tasks * k->rows, rows = least(k->rows, k->down - r0);
         const int64_t n0 = u / k->row_tasks % k->image_tasks * k->images, n1 = least(n0 + k->images, p->images);
@@ -230,7 +230,8 @@ static void weight_transform(void *arg, int chunk, int chunks) {
     const int64_t x_width = 4 * k->across + 2, g_width = 4 * k->across;
     const struct work t = {.kernels = k->kernels, .size = k->size, .vl = k->vl};
     (void)chunks;
-    for (int64_t u; (u = mg_room_take(&k->room)) < (k->run1 - k->run0) * k->blocks;) {
+    struct mg_share mine = {0, 0};
+    for (int64_t u; mg_room_take(&k->room, &mine, &u);) {
         const int64_t run = k->run0 + u / k->blocks, block = u % k->blocks, n = run / k->runs, r0 = run % k->runs * k->rows;
         const int64_t rows = least(k->rows, k->down - r0), tile = (run - k->run0) * k->run_tiles;
         const int is_x = block < k->x_blocks;
@@ -265,7 +266,8 @@ static void weight_products(void *arg, int chunk, int chunks) {
     const int size = k->size;
     const int64_t o = k->p->out_channels, wide = ceil_div(k->p->channels, k->vl) * k->vl, nr = 2 * k->vl, blocks = ceil_div(o, kn->mr);
     (void)chunk, (void)chunks;
-    for (int64_t e; (e = mg_room_take(&k->room)) < ELEMENTS;) {
+    struct mg_share mine = {0, 0};
+    for (int64_t e; mg_room_take(&k->room, &mine, &e);) {
         struct mg_tile t = {.k = (k->run1 - k->run0) * k->run_tiles, .rsa = 1, .csa = k->os, .rsb = k->cs, .rsc = wide, .alpha = 1,
                             .beta = k->run0 > 0};
         for (int64_t j = 0; j < wide; j += nr) {

@@ -1,4 +1,4 @@
-/* Copies between strided places: what makes a view a value, concatenates, pads, repeats, fills.
+/* Copies between strided places: what makes a view a value, concatenates, pads, repeats, fills. And a copy that refuses.
  *
  * Contract.   As struct mg_copy in minigrad.h. The places do not overlap; a stride of the source may be zero or negative.
  * Budget.     Bound by memory. Runs that lie side by side on both ends are one memcpy. */
@@ -52,5 +52,15 @@ int mg_do_copy(const struct mg_copy *c, const void *from, void *to) {
     struct job j = {c, from, to};
     if (c->rank == 0 || bytes < PARALLEL_BYTES) box(c, 0, from, to);
     else mg_parallel(chunk, &j, c->shape[0] < CHUNKS ? (int)c->shape[0] : CHUNKS);
+    return MG_OK;
+}
+
+/* n numbers side by side, MG_EARG if any is NaN or infinite: x - x is zero for all others. */
+int mg_do_finite(int type, int64_t n, const void *from, void *to) {
+    int all = 1;
+    if (type == MG_F32) for (int64_t i = 0; i < n; i++) all &= ((const float *)from)[i] - ((const float *)from)[i] == 0;
+    else for (int64_t i = 0; i < n; i++) all &= ((const double *)from)[i] - ((const double *)from)[i] == 0;
+    if (!all) return MG_EARG;
+    memcpy(to, from, (size_t)n * (type == MG_F32 ? sizeof(float) : sizeof(double)));
     return MG_OK;
 }

@@ -38,6 +38,7 @@ static int loop(const struct mg_loop *l, void **p) {
 static int run(const struct mg_instruction *i, void *const *memory) {
     const int64_t *n = i->n;
     const void *a = i->attributes;
+    const struct mg_pattern *m = a;   /* of instructions on edges */
     if (i->kernel == MG_DO_LANES) return mg_do_lanes(a, i->operand, memory);   /* these have any number of operands */
     if (i->kernel == MG_DO_MIXED) return mg_do_mixed(a, i->operand, memory);
 
@@ -65,6 +66,15 @@ static int run(const struct mg_instruction *i, void *const *memory) {
     case MG_DO_STANDARDIZE:
         return mg_standardize(a, p[0], n[0] ? p[3] : NULL, n[0] ? p[4] : NULL, i->k, n[1] ? p[1] : NULL, NULL,
                               n[2] ? p[2] : NULL);
+    case MG_DO_FINITE: return mg_do_finite(i->type, n[0], p[0], p[1]);
+    case MG_DO_SQUARES: return mg_moments(a, p[0], NULL, p[1]);
+    case MG_DO_SPMM:   /* without values, of ones */
+        return mg_spmm(i->type, 0, m->rows, n[0], m->starts, m->index, i->operands > 2 ? p[2] : NULL, p[0], p[1]);
+    case MG_DO_SPMM_HEADS: return mg_spmm_heads(i->type, m->rows, n[0], n[1], m->starts, m->index, p[2], p[0], p[1]);
+    case MG_DO_SDDMM: return mg_sddmm(i->type, m->rows, n[0], n[1], m->starts, m->index, p[0], p[1], p[2]);
+    case MG_DO_SEGMENT_MAX: return mg_segment_max(i->type, m->rows, n[0], m->starts, m->index, p[0], p[1]);
+    case MG_DO_SEGMENT_SOFTMAX: return mg_segment_softmax(i->type, m->rows, n[0], m->starts, m->index, p[0], p[1]);
+    case MG_DO_TAKE_ROWS: return mg_take_rows(m->rows, n[0], m->index, p[0], p[1]);
     }
     return MG_EARG;
 }

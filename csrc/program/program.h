@@ -7,6 +7,7 @@ static inline void *mg_at(void *const *memory, const struct mg_operand *o) { ret
 
 int mg_do_lanes(const struct mg_lanes *l, const struct mg_operand *operand, void *const *memory);
 int mg_do_mixed(const struct mg_mixed *m, const struct mg_operand *operand, void *const *memory);
+int mg_do_finite(int type, int64_t n, const void *from, void *to);
 /* loss[i] = logsumexp(x[i]) - x[i][target[i]] and gx[i] = g[i] * d(loss[i])/dx[i], for rows of n; MG_EARG for a target that
  * is none. */
 int mg_do_cross_entropy(int type, int64_t rows, int64_t n, const void *g, const void *x, const int64_t *target, void *loss,

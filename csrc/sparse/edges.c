@@ -71,6 +71,30 @@ int mg_segment_softmax(int type, int64_t rows, int64_t width, const int32_t *sta
     return run(type, SOFTMAX, rows, 1, width, starts, places, x, NULL, y);
 }
 
+struct taken {
+    int64_t n, bytes;
+    const int32_t *index;
+    const char *x;
+    char *y;
+};
+
+static void take(void *arg, int c, int chunks) {
+    const struct taken *p = arg;
+    const int64_t begin = p->n * c / chunks, end = p->n * (c + 1) / chunks;
+    if (p->bytes == 4)
+        for (int64_t i = begin; i < end; i++) ((int32_t *)p->y)[i] = ((const int32_t *)p->x)[p->index[i]];
+    else
+        for (int64_t i = begin; i < end; i++) memcpy(p->y + i * p->bytes, p->x + p->index[i] * p->bytes, (size_t)p->bytes);
+}
+
+int mg_take_rows(int64_t n, int64_t bytes, const int32_t *index, const void *x, void *y) {
+    if (n < 0 || bytes < 0) return MG_ESIZE;
+    struct taken p = {n, bytes, index, x, y};
+    const int64_t work = n * (bytes + 16) / (4 * CHUNK) + 1;
+    mg_parallel(take, &p, (int)(work < MAX_CHUNKS ? work : MAX_CHUNKS));
+    return MG_OK;
+}
+
 int mg_group(int64_t n, int64_t bound, const int32_t *keys, int32_t *starts, int32_t *order) {
     if (n < 0 || bound < 0 || n > INT32_MAX || bound >= INT32_MAX) return MG_ESIZE;
     memset(starts, 0, ((size_t)bound + 1) * sizeof *starts);

@@ -22,6 +22,13 @@ static void run(const void *arg) {
     } else {
         CHECK(mg_max_pool2d(&j->p, j->x, NULL, j->index) == MG_OK && mg_max_pool2d(&j->p, j->x, j->y, NULL) == MG_OK, "status");
         CHECK(mg_max_pool2d(&j->p, j->x, j->y, j->index) == MG_OK, "status");
+        void *masked = copy_of(j->p.type, j->ny, j->g), *gx = numbers(j->p.type, j->nx);
+        for (int64_t i = 0; i < j->ny; i++)
+            if (!(get(j->p.type, j->y, i) > 0)) put(j->p.type, masked, i, 0);
+        CHECK(mg_max_pool2d_grad(&j->p, masked, j->index, gx) == MG_OK, "status");
+        CHECK(mg_max_pool2d_relu_grad(&j->p, j->g, j->y, j->index, j->gx) == MG_OK, "status");
+        CHECK(memcmp(gx, j->gx, (size_t)j->nx * size) == 0, "through a relu");
+        drop(masked), drop(gx);
         CHECK(mg_max_pool2d_grad(&j->p, j->g, j->index, j->gx) == MG_OK, "status");
     }
     same_bits(j->first_y, j->y, (size_t)j->ny * size, "forward");

@@ -51,6 +51,8 @@ class Backend(dict[Op, Kernel]):
         self.make = make
         self.stepper = stepper
         self.kernels = dict(kernels)  # by name, as records may be registered later
+        #: How often a user's kernel came or went: programs of another generation are compiled anew.
+        self.generation = 0
         #: (seed, offset, count) -> uint32 words; what all random operations draw from
         self.random_bits: Kernel = self.kernels.get("random_bits", philox)
 

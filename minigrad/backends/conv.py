@@ -258,8 +258,13 @@ def max_pool2d(
     return y, index
 
 
-def max_pool2d_grad(g: Array, index: Array, size: Pair) -> Array:
-    """Every element of g added to the position it came from, in images of `size`."""
+def max_pool2d_grad(g: Array, index: Array, size: Pair, above: Array | None = None) -> Array:
+    """Every element of g added to the position it came from, in images of `size`.
+
+    `above`, the result of the pooling, is for a relu before or behind it: g counts where above > 0.
+    """
+    if above is not None and (above.shape != g.shape or above.dtype != g.dtype):
+        raise ValueError(f"max_pool2d_grad: shapes {g.shape} and {above.shape} or their types differ")
     if g.shape != index.shape or g.ndim != 4:
         raise ValueError(
             f"max_pool2d_grad: shapes {g.shape} and {index.shape} must be the same four-dimensional one"
@@ -270,6 +275,8 @@ def max_pool2d_grad(g: Array, index: Array, size: Pair) -> Array:
     if kind is None or not available or g.size == 0 or pixels == 0:
         if index.size and not (int(index.min()) >= 0 and int(index.max()) < pixels):
             raise outside
+        if above is not None:
+            g = np.where(above > 0, g, g.dtype.type(0))
         x = np.zeros((*g.shape[:2], *size), g.dtype)
         planes = np.arange(math.prod(g.shape[:2])).reshape(*g.shape[:2], 1, 1)
         np.add.at(x.reshape(-1), index + planes * pixels, g)
@@ -284,53 +291,49 @@ def max_pool2d_grad(g: Array, index: Array, size: Pair) -> Array:
     c.pad = (max(0, c.oh - c.h), max(0, c.ow - c.w))
     g, index = _dense(g), np.ascontiguousarray(index, np.int64)
     x = np.empty((*g.shape[:2], *size), g.dtype)
-    status = lib.mg_max_pool2d_grad(
-        c, ffi.from_buffer(g), ffi.from_buffer("int64_t[]", index), ffi.from_buffer(x)
-    )
+    places, result = ffi.from_buffer("int64_t[]", index), ffi.from_buffer(x)
+    if above is None:
+        status = lib.mg_max_pool2d_grad(c, ffi.from_buffer(g), places, result)
+    else:
+        above = _dense(above)
+        status = lib.mg_max_pool2d_relu_grad(c, ffi.from_buffer(g), ffi.from_buffer(above), places, result)
     if status == lib.MG_EARG:  # the geometry is in order, so it is this
         raise outside
     _check(status)
     return x
 
 
-def avg_pool2d(
-    x: Array,
+def _averaging(
+    x: tuple[int, ...],
+    dtype: Any,
     kernel: Pair,
     stride: Pair,
     padding: Pair,
     ceil_mode: bool,
     count_include_pad: bool,
     divisor: int | None,
-) -> Array:
-    """The mean of every window."""
-    c = _pooling(x.shape, x.dtype, kernel, stride, padding, (1, 1), ceil_mode)
+) -> Any | None:
+    c = _pooling(x, dtype, kernel, stride, padding, (1, 1), ceil_mode)
+    if c is not None:
+        c.count_include_pad, c.divisor = count_include_pad, divisor or 0
+    return c
+
+
+def avg_pool2d(x: Array, *windows: Any) -> Array:
+    """The mean of every window; `windows` as in `_averaging`: kernel, stride, padding, ..."""
+    c = _averaging(x.shape, x.dtype, *windows)
     if c is None:
-        y: Array = OPS["avg_pool2d"].kernel(x, kernel, stride, padding, ceil_mode, count_include_pad, divisor)
+        y: Array = OPS["avg_pool2d"].kernel(x, *windows)
         return y
-    c.count_include_pad, c.divisor = count_include_pad, divisor or 0
     return _call(lib.mg_avg_pool2d, c, np.empty((*x.shape[:2], c.oh, c.ow), x.dtype), _dense(x))
 
 
-def avg_pool2d_grad(
-    g: Array,
-    size: Pair,
-    kernel: Pair,
-    stride: Pair,
-    padding: Pair,
-    ceil_mode: bool,
-    count_include_pad: bool,
-    divisor: int | None,
-) -> Array:
+def avg_pool2d_grad(g: Array, size: Pair, *windows: Any) -> Array:
     """The transpose of `avg_pool2d`, an image of `size`."""
-    c = None
-    if g.ndim == 4:
-        c = _pooling((*g.shape[:2], *size), g.dtype, kernel, stride, padding, (1, 1), ceil_mode)
+    c = _averaging((*g.shape[:2], *size), g.dtype, *windows) if g.ndim == 4 else None
     if c is None or (c.oh, c.ow) != g.shape[2:]:
-        y: Array = OPS["avg_pool2d_grad"].kernel(
-            g, size, kernel, stride, padding, ceil_mode, count_include_pad, divisor
-        )
+        y: Array = OPS["avg_pool2d_grad"].kernel(g, size, *windows)
         return y
-    c.count_include_pad, c.divisor = count_include_pad, divisor or 0
     return _call(lib.mg_avg_pool2d_grad, c, np.empty((*g.shape[:2], *size), g.dtype), _dense(g))
 
 

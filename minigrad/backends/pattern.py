@@ -59,6 +59,7 @@ class Pattern:
         "_turn",
         "_turned",
         "index",
+        "made",
         "shape",
         "starts",
     )
@@ -88,6 +89,8 @@ class Pattern:
         self._by_column: Pattern | None = None
         self._turn: Pattern | None = None
         self._single: bool | None = None
+        #: What others have made of this pattern and want to find again.
+        self.made: dict[Any, Any] = {}
 
     @classmethod
     def trusted(cls, starts: Array, index: Array, columns: int) -> Pattern:

@@ -126,6 +126,7 @@ class Registration:
         self.backend, self.op, self.kernel = backend, op, Checked(op, kernel)
         _stack(self).append(self)
         backend[op] = self.kernel
+        backend.generation += 1
 
     def unregister(self) -> None:
         """Give the operation back the kernel it had before; in any order, and twice is once."""
@@ -133,6 +134,7 @@ class Registration:
         if self not in stack:
             return
         stack.remove(self)
+        self.backend.generation += 1
         if stack:
             self.backend[self.op] = stack[-1].kernel
         else:

@@ -29,6 +29,7 @@ from typing import Any
 
 import numpy as np
 
+from ..backends import c as _c
 from ..backends import tile
 from ..backends.tile import Unsupported
 from ..formula import Formula
@@ -157,6 +158,7 @@ def flat(
     place = {x: program.inputs[i] for i, x in enumerate(inputs)}
     stand_in = {x: _FIRST_STAND_IN + i * _STAND_IN_STEP for i, x in enumerate(wanted)}
     results: list[int] = []
+    large = False
     for node, row in zip(nodes, table, strict=True):
         operands: list[tile.Operand] = []
         for x in row:
@@ -168,6 +170,10 @@ def flat(
                 operands.append(stand_in[x])
             else:
                 operands.append(float(number(graph, x)))
+                large = large or not abs(operands[-1]) < _FIRST_STAND_IN / 2
+        large = large or any(type(a) is float and not abs(a) < _FIRST_STAND_IN / 2 for a in node.attrs)
+        if stand_in and large:
+            raise Unsupported("a number as large as those that stand for others")
         if stand_in and all(isinstance(x, float) for x in operands):
             raise Unsupported("a number made of numbers alone")
         results.append(_append(program, node, operands))
@@ -402,7 +408,7 @@ def _numbered(program: _Typed, inputs: list[Values], outputs: list[int]) -> Mixe
     to = {v: i for i, v in enumerate(order)}
     moved = [(name, to[dst], tuple([to[a] for a in args]), constant) for name, dst, args, constant in steps]
     count = len(order)
-    if count > 64:
+    if count > _c.lib.MG_MAX_VALUES:
         raise Unsupported(f"{count} values")
     return Mixed(inputs, [types[v] for v in order], moved, [len(inputs) + i for i in range(len(ends))])
 

@@ -66,7 +66,8 @@ class Assembler:
     def place(self, v: int) -> Place:
         """Where a value is."""
         found = self.places[v]
-        assert found is not None, f"%{v} has no place"
+        if found is None:  # nobody outside of its group uses it
+            raise Unsupported("a value without a place")
         return found
 
     def add(
@@ -132,8 +133,26 @@ class Assembler:
             self.tile(piece)
         elif piece.kind == "mixed":
             self.mixed(piece)
+        elif piece.kind == "squares":
+            self.squares(group.start)
         else:
             self.node(piece)
+
+    def squares(self, start: int) -> None:
+        """The sum of squared deviations of x from its mean."""
+        nodes = self.graph.nodes
+        x, y = self.dense(nodes[start].inputs[0]), self.place(self.graph.first_node + start + 2)
+        _kind(x)
+        groups = self.groups(x, reduced_dims(nodes[start + 2], x.shape))
+        self.add("squares", x, y, attributes=groups)
+
+    def groups(self, x: Place, dims: Sequence[int]) -> Any:
+        """How the elements that are standardised together lie; Unsupported if the kernel cannot follow."""
+        found = _reduce._groups(np.broadcast_to(np.empty((), x.dtype), x.shape), tuple(dims))
+        if found is None:
+            raise Unsupported("groups that the kernel cannot follow")
+        self.keep.append(found)
+        return found
 
     def node(self, piece: Piece) -> None:
         """A node, perhaps with an epilogue."""
@@ -186,35 +205,47 @@ class Assembler:
         group = piece.group
         length = (group.stop - group.start) // group.lanes
         first = self.graph.first_node
-        pairs = set()
-        operands: list[Place] = []
-        sizes = []
+        lanes = []
         for lane in range(group.lanes):
             start = group.start + lane * length
             inputs = [self.place(v[lane]) for v in made.inputs]
             outputs = [self.place(first + start + o) for o in piece.outputs]
-            for i, x in enumerate(inputs):
-                for o, y in enumerate(outputs):
-                    if (x.base, x.offset) == (y.base, y.offset):
-                        pairs.add((i, o))
-            operands += inputs + outputs + [self.place(v[lane]) for v in made.scalars]
-            sizes.append(loops.count_of(self.graph.nodes[start].spec.shape))
+            lanes.append((inputs, outputs, [self.place(v[lane]) for v in made.scalars]))
+        pairs = {
+            (i, o)
+            for inputs, outputs, _ in lanes
+            for i, x in enumerate(inputs)
+            for o, y in enumerate(outputs)
+            if (x.base, x.offset) == (y.base, y.offset)
+        }
         made = loops.in_place_safe(made, sorted(pairs))
-        if len(made.code.code) > 64:
+        if len(made.code.code) > _c.lib.MG_MAX_PATCHED:
             raise Unsupported("too long for lanes")
         self.keep.append(made)
-        chunk = _c.lib.MG_LANE_CHUNK
+        written = {(y.base, y.offset): k for k, (_, outputs, _) in enumerate(lanes) for y in outputs}
+        mixed_up = any(
+            written.get((x.base, x.offset), k) != k for k, (inputs, _, _) in enumerate(lanes) for x in inputs
+        )
+        # Lanes run in any order; where one writes over what an earlier one reads, each is an instruction.
+        for some in [[lane] for lane in lanes] if mixed_up else [lanes]:
+            self.emit_lanes(made, some)
+
+    def emit_lanes(
+        self, made: loops.Flat, lanes: Sequence[tuple[list[Place], list[Place], list[Place]]]
+    ) -> None:
+        """One instruction for these lanes, each with its inputs, outputs and scalars."""
+        sizes = [outputs[0].size for _, outputs, _ in lanes]
         firsts = [0]
         for n in sizes:
-            firsts.append(firsts[-1] + -(-n // chunk))
+            firsts.append(firsts[-1] + -(-n // _c.lib.MG_LANE_CHUNK))
         patches = self.new("struct mg_patch[]", max(len(made.patches), 1))
         for patch, values in zip(patches, made.patches, strict=False):
             patch.step, patch.second, patch.scalar, patch.sign = values
         a = self.new("struct mg_lanes *")
-        a.program, a.lanes, a.scalars = made.code._program, group.lanes, len(made.scalars)
+        a.program, a.lanes, a.scalars = made.code._program, len(lanes), len(made.scalars)
         a.patches, a.patch = len(made.patches), patches
         a.n, a.first = self.new("int64_t[]", sizes), self.new("int64_t[]", firsts)
-        self.add("lanes", *operands, attributes=a)
+        self.add("lanes", *[place for lane in lanes for part in lane for place in part], attributes=a)
 
     def tile(self, piece: Piece) -> None:
         """An elementwise program with broadcasting, strides and sums."""
@@ -242,6 +273,16 @@ class Assembler:
         a.shape = self.new("int64_t[]", list(space) or 1)
         a.strides = self.new("int64_t[]", strides or 1)
         self.add("loop", *inputs, *outputs, attributes=a)
+
+    def scaled(self, x: Place, y: Place, factor: float) -> None:
+        """y = factor x, both dense."""
+        program = tile.Program(y.dtype, 1)
+        made = program.build(program.step("MUL", 0, factor))
+        self.keep.append(made)
+        a = self.new("struct mg_lanes *")
+        a.program, a.lanes, a.n = made._program, 1, self.new("int64_t[]", [y.size])
+        a.first = self.new("int64_t[]", [0, -(-y.size // _c.lib.MG_LANE_CHUNK)])
+        self.add("lanes", x, y, attributes=a)
 
     def mixed(self, piece: Piece) -> None:
         """An elementwise program on several types."""
@@ -389,15 +430,14 @@ def _conv2d_weight_grad(asm: Assembler, node: Node, value: int, *_: Any) -> None
 @rule("max_pool2d_index")
 def _max_pool2d_index(asm: Assembler, node: Node, value: int, picked: int | None = None) -> None:
     value = asm.graph.first_node + asm.nodes.start
-    x, index = asm.dense(node.inputs[0]), asm.place(value)
+    x, index = asm.dense(node.inputs[0]), asm.places[value]
     c = _conv._pooling(x.shape, x.dtype, *node.attrs)
     if c is None:
         raise Unsupported("a pooling that numpy has to answer")
     asm.keep.append(c)
-    if picked is None:
-        asm.add("max_pool", x, index, attributes=c, n=(0, 1))
-    else:
-        asm.add("max_pool", x, asm.place(picked), index, attributes=c, n=(1, 1))
+    values = () if picked is None else (asm.place(picked),)
+    places = () if index is None else (index,)
+    asm.add("max_pool", x, *values, *places, attributes=c, n=(len(values), len(places)))
 
 
 @rule("scatter_add")
@@ -487,16 +527,7 @@ def _reduction(asm: Assembler, node: Node, value: int) -> None:
         asm.add("reduce", x, target, type=kind, which=which, n=(outer, n, inner))
         x = target
     if mean:
-        program = tile.Program(y.dtype, 1)
-        made = program.build(program.step("MUL", 0, 1.0 / count))
-        asm.keep.append(made)
-        flat = loops.Flat(made, [()])
-        sizes = [y.size]
-        a = asm.new("struct mg_lanes *")
-        a.program, a.lanes = flat.code._program, 1
-        a.patch = asm.new("struct mg_patch[]", 1)
-        a.n, a.first = asm.new("int64_t[]", sizes), asm.new("int64_t[]", [0, -(-y.size // 8192)])
-        asm.add("lanes", x, y, attributes=a)
+        asm.scaled(x, y, 1.0 / count)
 
 
 for _name in ("sum", "mean", "sum_to", "amax", "amin"):
@@ -578,15 +609,17 @@ def _standardize(asm: Assembler, node: Node, value: int) -> None:
     _kind(x)
     dims, eps = node.attrs
     dims = tuple(d % len(x.shape) for d in dims)
-    shape = np.broadcast_to(np.empty((), x.dtype), x.shape)
-    groups = _reduce._groups(shape, dims)
-    if groups is None:
-        raise Unsupported("groups that the kernel cannot follow")
-    asm.keep.append(groups)
+    groups = asm.groups(x, dims)
     if node.op.name == "standardize":
         asm.add("standardize", x, y, attributes=groups, n=(0, 1, 0), k=eps)
     else:
         asm.add("standardize", x, y, y, attributes=groups, n=(0, 0, 1), k=eps)
+
+
+@rule("finite")
+def _finite(asm: Assembler, node: Node, value: int) -> None:
+    x = asm.dense(node.inputs[0])
+    asm.add("finite", x, asm.place(value), type=_kind(x), n=(x.size,))
 
 
 # -- movement ------------------------------------------------------------------------------------------------

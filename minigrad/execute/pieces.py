@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..backends import c as _c
 from ..backends.tile import Unsupported
 from ..ir import Graph, Group, Node, Shape, bool_
 from . import loops
@@ -127,19 +128,19 @@ class Cutter:
         if not outputs:
             return Piece(group, "dead")
         sizes = [loops.count_of(graph.nodes[r[0]].spec.shape) for r in ranges]
-        if 0 in sizes or len(outputs) > 8:
+        if 0 in sizes or len(outputs) > _c.lib.MG_MAX_OUTPUTS:
             return None
         if max(sizes) > 1:
             try:
                 made = loops.flat(graph, ranges, outputs)
-                if len(made.code.code) <= 64 and self.lies_flat(made, ranges):
+                if len(made.code.code) <= _c.lib.MG_MAX_PATCHED and self.lies_flat(made, ranges):
                     return Piece(group, "lanes", made, tuple(outputs))
             except Unsupported:
                 pass
             if len(ranges) == 1:
                 try:
                     made = loops.flat(graph, ranges, outputs, scalars=False)
-                    if len(nodes[0].spec.shape) <= 8:
+                    if len(nodes[0].spec.shape) <= _c.lib.MG_MAX_RANK:
                         return Piece(group, "tile", made, tuple(outputs))
                 except Unsupported:
                     pass
@@ -180,7 +181,7 @@ class Cutter:
                 piece = self.contraction(at, at + 1 if alone else stop)
                 pieces.append(piece)
                 at = piece.group.stop
-            elif (pair := self.pooling(at, stop) or self.loss(at, stop)) is not None:
+            elif (pair := self.pair(at, stop)) is not None:
                 pieces.append(pair)
                 at = pair.group.stop
             elif node.op.kind == "elementwise" or self.summed(at, (), ()) is not None:
@@ -194,6 +195,10 @@ class Cutter:
                 pieces.append(Piece(Group(at, at + 1), "node"))
                 at += 1
         return pieces
+
+    def pair(self, start: int, stop: int) -> Piece | None:
+        """Several nodes that one kernel of its own computes."""
+        return self.pooling(start, stop) or self.loss(start, stop) or self.squares(start, stop)
 
     def pooling(self, start: int, stop: int) -> Piece | None:
         """The places of the maxima, and the picking of the values there: the kernel has both at once."""
@@ -224,6 +229,29 @@ class Cutter:
         if other.inputs[1:] != node.inputs or self.graph.first_node + start == other.inputs[0]:
             return None
         return Piece(Group(start, start + 2), "node", (self.graph.first_node + start + 1,))
+
+    def squares(self, start: int, stop: int) -> Piece | None:
+        """The sum of squared deviations from a mean: x - mean, square, sum; one pass over x knows it."""
+        graph, first = self.graph, self.graph.first_node
+        if start + 3 > stop:
+            return None
+        minus, square, total = graph.nodes[start : start + 3]
+        if [n.op.name for n in (minus, square, total)] != ["sub", "square", "sum"]:
+            return None
+        if square.inputs != (first + start,) or total.inputs != (first + start + 1,):
+            return None
+        if self.outside(start, start, start + 2) or self.outside(start + 1, start, start + 3):
+            return None
+        x, m = minus.inputs
+        made = graph.nodes[m - first] if m >= first else None
+        shape = graph.spec(x).shape
+        if made is None or made.op.name != "mean" or made.inputs != (x,) or minus.spec.shape != shape:
+            return None
+        if reduced_dims(made, shape) != reduced_dims(total, shape) or not made.attrs[1]:
+            return None
+        if any(map(self.numpy, (minus, square, total))) or 0 in shape:
+            return None
+        return Piece(Group(start, start + 3), "squares")
 
     def loops(self, start: int, position: int) -> bool:
         """Whether a node may go on in the loop that began at `start`."""
@@ -262,7 +290,7 @@ class Cutter:
         if node.op.name not in ("sum", "mean", "sum_to") or node.spec.dtype.kind != "f" or self.numpy(node):
             return None
         shape = graph.spec(node.inputs[0]).shape
-        if 0 in shape or len(shape) > 8 or (space != () and shape != space):
+        if 0 in shape or len(shape) > _c.lib.MG_MAX_RANK or (space != () and shape != space):
             return None
         dims = reduced_dims(node, shape)
         gone = [d for d in range(len(shape)) if d in dims or shape[d] == 1]
@@ -296,7 +324,10 @@ class Cutter:
                 plain.append(p)
         if len(plain) == stop - start:
             return self.elementwise([range(start, stop)], outputs)
-        if any(self.numpy(graph.nodes[p]) for p in range(start, stop)) or len(outputs) > 8:
+        if (
+            any(self.numpy(graph.nodes[p]) for p in range(start, stop))
+            or len(outputs) > _c.lib.MG_MAX_OUTPUTS
+        ):
             return None
         if not outputs:
             return Piece(Group(start, stop), "dead")

@@ -44,6 +44,7 @@ from ..ir import Graph, Node, Spec
 from ..mode import current
 from ..passes.cost import node_flops
 from ..plan import ALIGN, Plan, plan
+from . import edges as _edges  # noqa: F401  (its rules)
 from . import failure, interpret, roots
 from .lower import WORKSPACE, Assembler, Instruction
 from .pieces import Cutter
@@ -338,6 +339,8 @@ class Program:
         back: list[tuple[Any, Any]] = []
         updated = {t for t, _ in graph.updates}
         for k, a in enumerate(arrays):
+            if type(a) is not np.ndarray:  # a scalar of numpy's, whose memory moves
+                arrays[k] = a = np.asarray(a)
             if k in updated and not a.flags.writeable:
                 raise ValueError("assignment destination is read-only")
             if not (a.flags.c_contiguous and a.flags.aligned):
@@ -369,6 +372,11 @@ class Program:
         for a, b in back:
             a[...] = b
         return outputs
+
+    def after_fork(self) -> None:
+        """In a child process: whoever was running this program is not here."""
+        self._lock = threading.RLock()
+        self._running = False
 
     def outputs(self) -> list[Any]:
         """New arrays for the outputs."""

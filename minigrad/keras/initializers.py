@@ -20,6 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..errors import ArgumentError
+from ..nn.init import orthogonal_
 from ..ops.creation import full, rand, randn
 from ..ops.elementwise import abs as magnitude
 from ..ops.elementwise import where
@@ -73,6 +74,9 @@ INITIALIZERS: dict[str, Initializer] = {
     "lecun_normal": _scaled(1.0, "in", True),
     "random_uniform": lambda shape: _uniform(shape, 0.05),
     "random_normal": lambda shape: randn(shape) * 0.05,
+    "uniform": lambda shape: _uniform(shape, 0.05),
+    "normal": lambda shape: randn(shape) * 0.05,
+    "orthogonal": lambda shape: orthogonal_(full(shape, 0.0)),
     "zeros": lambda shape: full(shape, 0.0),
     "ones": lambda shape: full(shape, 1.0),
 }

@@ -24,9 +24,11 @@ from ..errors import ArgumentError, ShapeError
 from ..ir import Shape
 from ..nn import functional as F
 from ..nn.module import Module, Parameter
-from ..ops.creation import ones, zeros
+from ..nn.recurrent import walk_gru, walk_lstm, walk_rnn
+from ..ops.creation import ones, randn, zeros
 from ..ops.elementwise import rsqrt, square
-from ..ops.movement import pad_dim
+from ..ops.movement import cat, flip, pad_dim
+from ..ops.nn import standardize
 from ..tensor import Tensor
 from . import activations, initializers
 from .options import Checked
@@ -422,18 +424,600 @@ class BatchNormalization(Layer):
         return centred * (rsqrt(variance + self.epsilon) * self.gamma) + self.beta
 
 
+class LeakyReLU(Layer):
+    """x where positive, negative_slope * x elsewhere."""
+
+    def __init__(self, negative_slope: float = 0.3, input_shape: Any = None, name: str | None = None) -> None:
+        super().__init__(name, input_shape)
+        self.negative_slope = float(negative_slope)
+
+    def pre(self, x: Tensor) -> Tensor:
+        """Apply it."""
+        return F.leaky_relu(x, self.negative_slope)
+
+
+class ELU(Layer):
+    """x where positive, alpha * (exp(x) - 1) elsewhere."""
+
+    def __init__(self, alpha: float = 1.0, input_shape: Any = None, name: str | None = None) -> None:
+        super().__init__(name, input_shape)
+        self.alpha = float(alpha)
+
+    def pre(self, x: Tensor) -> Tensor:
+        """Apply it."""
+        return F.elu(x, self.alpha)
+
+
+class PReLU(Layer):
+    """x where positive, alpha * x elsewhere, with a learned alpha for each element of an example.
+
+    shared_axes: axes (counted with the batch as 0) along which there is one alpha.
+    """
+
+    alpha: Parameter
+
+    def __init__(
+        self,
+        alpha_initializer: Any = "zeros",
+        shared_axes: Any = None,
+        input_shape: Any = None,
+        name: str | None = None,
+        trainable: bool = True,
+    ) -> None:
+        super().__init__(name, input_shape, trainable)
+        self._alpha_initializer = initializers.get(alpha_initializer)
+        self.shared_axes = sizes("PReLU", "shared_axes", shared_axes) if shared_axes is not None else ()
+
+    def build(self, shape: Shape) -> Shape:
+        """Make alpha."""
+        alphas = tuple(1 if i + 1 in self.shared_axes else n for i, n in enumerate(shape))
+        self.alpha = self._weight(self._alpha_initializer, alphas)
+        self.built = True
+        return shape
+
+    def pre(self, x: Tensor) -> Tensor:
+        """Apply it."""
+        return F.relu(x) - self.alpha * F.relu(-x)
+
+
+class Reshape(Layer):
+    """Examples in another shape; one size may be -1."""
+
+    def __init__(self, target_shape: Any, input_shape: Any = None, name: str | None = None) -> None:
+        super().__init__(name, input_shape)
+        self.target_shape = (
+            tuple(target_shape) if isinstance(target_shape, (tuple, list)) else (target_shape,)
+        )
+
+    def build(self, shape: Shape) -> Shape:
+        """No weights."""
+        self.built = True
+        return tuple(zeros(*shape).reshape(*self.target_shape).shape)
+
+    def pre(self, x: Tensor) -> Tensor:
+        """(n, ...) to (n, *target_shape)"""
+        return x.reshape(x.shape[0], *self.build(x.shape[1:]))
+
+
+class Permute(Layer):
+    """Dimensions of the examples in another order, counted from 1."""
+
+    def __init__(self, dims: Any, input_shape: Any = None, name: str | None = None) -> None:
+        super().__init__(name, input_shape)
+        self.dims = sizes("Permute", "dims", dims)
+        if sorted(self.dims) != list(range(1, len(self.dims) + 1)):
+            raise ArgumentError("Permute", f"dims is {dims!r}", fix="use each of 1, 2, ... once")
+
+    def build(self, shape: Shape) -> Shape:
+        """No weights."""
+        if len(shape) != len(self.dims):
+            raise ShapeError(
+                "Permute", f"examples of shape {shape}", fix=f"they need {len(self.dims)} dimensions"
+            )
+        self.built = True
+        return tuple(shape[d - 1] for d in self.dims)
+
+    def pre(self, x: Tensor) -> Tensor:
+        """Permute."""
+        return x.permute(0, *self.dims)
+
+
+class RepeatVector(Layer):
+    """(n, features) to (n, times, features), the same at each time."""
+
+    def __init__(self, n: int, input_shape: Any = None, name: str | None = None) -> None:
+        super().__init__(name, input_shape)
+        (self.n,) = sizes("RepeatVector", "n", (n,))
+
+    def build(self, shape: Shape) -> Shape:
+        """No weights."""
+        if len(shape) != 1:
+            raise ShapeError("RepeatVector", f"examples of shape {shape}", fix="they must be vectors")
+        self.built = True
+        return (self.n, *shape)
+
+    def pre(self, x: Tensor) -> Tensor:
+        """Repeat."""
+        return x.unsqueeze(1).expand(x.shape[0], self.n, x.shape[1])
+
+
+class Rescaling(Layer):
+    """x * scale + offset: `Rescaling(1 / 255)` for pixels."""
+
+    def __init__(
+        self, scale: float, offset: float = 0.0, input_shape: Any = None, name: str | None = None
+    ) -> None:
+        super().__init__(name, input_shape)
+        self.scale, self.offset = float(scale), float(offset)
+
+    def pre(self, x: Tensor) -> Tensor:
+        """Apply it."""
+        y: Tensor = x * self.scale + self.offset
+        return y
+
+
+class GaussianNoise(Layer):
+    """In training, add normal noise of this standard deviation."""
+
+    def __init__(self, stddev: float, input_shape: Any = None, name: str | None = None) -> None:
+        super().__init__(name, input_shape)
+        if stddev < 0:
+            raise ArgumentError("GaussianNoise", f"stddev is {stddev!r}", fix="it must not be negative")
+        self.stddev = float(stddev)
+
+    def pre(self, x: Tensor) -> Tensor:
+        """Add it."""
+        return x + randn(*x.shape, dtype=x.dtype) * self.stddev if self.training and self.stddev else x
+
+
+class SpatialDropout2D(Dropout):
+    """`Dropout` of whole channels of images, channels last."""
+
+    def pre(self, x: Tensor) -> Tensor:
+        """Drop."""
+        if not self.training or not self.rate:
+            return x
+        return F.dropout2d(x.permute(0, 3, 1, 2), self.rate, True).permute(0, 2, 3, 1)
+
+
+class Embedding(Layer):
+    """Class indices (n, ...) to vectors (n, ..., output_dim); embeddings (input_dim, output_dim)."""
+
+    embeddings: Parameter
+
+    def __init__(
+        self,
+        input_dim: int,
+        output_dim: int,
+        embeddings_initializer: Any = "uniform",
+        input_shape: Any = None,
+        name: str | None = None,
+        trainable: bool = True,
+    ) -> None:
+        super().__init__(name, input_shape, trainable)
+        (self.input_dim,) = sizes("Embedding", "input_dim", (input_dim,))
+        (self.output_dim,) = sizes("Embedding", "output_dim", (output_dim,))
+        self._initializer = initializers.get(embeddings_initializer)
+
+    def build(self, shape: Shape) -> Shape:
+        """Make the table."""
+        self.embeddings = self._weight(self._initializer, (self.input_dim, self.output_dim))
+        self.built = True
+        return (*shape, self.output_dim)
+
+    def pre(self, x: Tensor) -> Tensor:
+        """Look up.  Raises OutOfRangeError for an index that does not exist."""
+        return F.embedding(x.long(), self.embeddings)
+
+
+class LayerNormalization(Layer):
+    """gamma (x - mean) / sqrt(variance + epsilon) + beta over `axis`, of each example."""
+
+    gamma: Parameter | None
+    beta: Parameter | None
+
+    def __init__(
+        self,
+        axis: Any = -1,
+        epsilon: float = 1e-3,
+        center: bool = True,
+        scale: bool = True,
+        input_shape: Any = None,
+        name: str | None = None,
+        trainable: bool = True,
+    ) -> None:
+        super().__init__(name, input_shape, trainable)
+        self.axis = tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
+        self.epsilon = float(epsilon)
+        self.center, self.scale = bool(center), bool(scale)
+
+    def build(self, shape: Shape) -> Shape:
+        """Make gamma and beta."""
+        ndim = len(shape) + 1
+        if any(not -len(shape) <= a < ndim or a == 0 for a in self.axis):
+            raise ArgumentError(
+                "LayerNormalization", f"axis {self.axis} of examples {shape}", fix="use axes that exist"
+            )
+        at = sorted(a % ndim for a in self.axis)
+        own = tuple(shape[a - 1] for a in at)
+        self._dims = tuple(at)
+        self._wide = tuple(shape[a - 1] if a in at else 1 for a in range(1, ndim))
+        self.gamma = Parameter(ones(own), requires_grad=self._trainable) if self.scale else None
+        self.beta = Parameter(zeros(own), requires_grad=self._trainable) if self.center else None
+        self.built = True
+        return shape
+
+    def pre(self, x: Tensor) -> Tensor:
+        """Normalise."""
+        y = standardize(x, self._dims, self.epsilon)
+        if self.gamma is not None:
+            y = y * self.gamma.reshape(*self._wide)
+        return y if self.beta is None else y + self.beta.reshape(*self._wide)
+
+
+# -- more pooling and convolution -----------------------------------------------------------------------
+
+
+class _Global(Layer):
+    """One number a channel, over all of space, channels last."""
+
+    dims: int
+
+    def __init__(self, keepdims: bool = False, input_shape: Any = None, name: str | None = None) -> None:
+        super().__init__(name, input_shape)
+        self.keepdims = bool(keepdims)
+
+    def build(self, shape: Shape) -> Shape:
+        """No weights."""
+        if len(shape) != self.dims + 1:
+            raise ShapeError(
+                type(self).__name__,
+                f"examples of shape {shape}",
+                fix=f"they need {self.dims} dimensions of space and the channels",
+            )
+        self.built = True
+        return (*(1,) * self.dims, shape[-1]) if self.keepdims else (shape[-1],)
+
+    def _space(self) -> tuple[int, ...]:
+        return tuple(range(1, self.dims + 1))
+
+
+class GlobalAveragePooling1D(_Global):
+    """The mean over time: (n, time, channels) to (n, channels)."""
+
+    dims = 1
+
+    def pre(self, x: Tensor) -> Tensor:
+        """Pool."""
+        return x.mean(self._space(), self.keepdims)
+
+
+class GlobalAveragePooling2D(GlobalAveragePooling1D):
+    """The mean over an image: (n, height, width, channels) to (n, channels)."""
+
+    dims = 2
+
+
+class GlobalMaxPooling1D(_Global):
+    """The largest over time: (n, time, channels) to (n, channels)."""
+
+    dims = 1
+
+    def pre(self, x: Tensor) -> Tensor:
+        """Pool."""
+        return x.amax(self._space(), self.keepdims)
+
+
+class GlobalMaxPooling2D(GlobalMaxPooling1D):
+    """The largest over an image: (n, height, width, channels) to (n, channels)."""
+
+    dims = 2
+
+
+class Conv1D(Layer):
+    """activation(cross-correlation of x (n, time, channels) with learned kernels + bias).
+
+    kernel (k, channels, filters), bias (filters,).  padding: "valid", "same" or "causal" (zeros before only).
+    """
+
+    kernel: Parameter
+    bias: Parameter | None
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: Any,
+        strides: Any = 1,
+        padding: str = "valid",
+        dilation_rate: Any = 1,
+        activation: Any = None,
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        bias_initializer: Any = "zeros",
+        input_shape: Any = None,
+        name: str | None = None,
+        trainable: bool = True,
+    ) -> None:
+        super().__init__(name, input_shape, trainable)
+        (self.filters,) = sizes("Conv1D", "filters", (filters,))
+        (self.kernel_size,) = sizes("Conv1D", "kernel_size", kernel_size)
+        (self.strides,) = sizes("Conv1D", "strides", strides)
+        (self.dilation_rate,) = sizes("Conv1D", "dilation_rate", dilation_rate)
+        if padding != "causal":
+            _padding("Conv1D", padding)
+        if self.strides > 1 and self.dilation_rate > 1:
+            raise ArgumentError("Conv1D", "strides and dilation_rate above 1", fix="use one of them")
+        self.padding = padding
+        self.activation = activations.get(activation)
+        self.use_bias = use_bias
+        self._kernel_initializer = initializers.get(kernel_initializer)
+        self._bias_initializer = initializers.get(bias_initializer)
+
+    def _around(self, length: int) -> tuple[int, int]:
+        window = (self.kernel_size - 1) * self.dilation_rate + 1
+        if self.padding == "causal":
+            return window - 1, 0
+        return _margins(length, window, self.strides) if self.padding == "same" else (0, 0)
+
+    def build(self, shape: Shape) -> Shape:
+        """Make kernel and bias."""
+        if len(shape) != 2:
+            raise ShapeError("Conv1D", f"examples of shape {shape}", fix="pass (time, channels)")
+        length = shape[0] + sum(self._around(shape[0])) - (self.kernel_size - 1) * self.dilation_rate
+        if length < 1:
+            raise ShapeError("Conv1D", f"a window that is longer than {shape[0]}", fix="use a smaller one")
+        self.kernel = self._weight(self._kernel_initializer, (self.kernel_size, shape[1], self.filters))
+        self.bias = self._weight(self._bias_initializer, (self.filters,)) if self.use_bias else None
+        self.built = True
+        return ((length - 1) // self.strides + 1, self.filters)
+
+    def pre(self, x: Tensor) -> Tensor:
+        """Convolve, channels first inside."""
+        y = pad_dim(x.permute(0, 2, 1), 2, *self._around(x.shape[1]))
+        w = self.kernel.permute(2, 1, 0)
+        return F.conv1d(y, w, self.bias, self.strides, 0, self.dilation_rate).permute(0, 2, 1)
+
+
+class UpSampling2D(Layer):
+    """Images made larger by whole factors: each pixel repeated ("nearest"), or "bilinear"."""
+
+    def __init__(
+        self,
+        size: Pair = (2, 2),
+        interpolation: str = "nearest",
+        input_shape: Any = None,
+        name: str | None = None,
+    ) -> None:
+        super().__init__(name, input_shape)
+        self.size = _two("UpSampling2D", "size", size)
+        if interpolation not in ("nearest", "bilinear"):
+            raise ArgumentError(
+                "UpSampling2D", f"interpolation is {interpolation!r}", fix="use 'nearest' or 'bilinear'"
+            )
+        self.interpolation = interpolation
+
+    def build(self, shape: Shape) -> Shape:
+        """No weights."""
+        height, width, channels = _image("UpSampling2D", shape)
+        self.built = True
+        return (height * self.size[0], width * self.size[1], channels)
+
+    def pre(self, x: Tensor) -> Tensor:
+        """Resample, channels first inside."""
+        y = F.interpolate(x.permute(0, 3, 1, 2), scale_factor=self.size, mode=self.interpolation)
+        return y.permute(0, 2, 3, 1)
+
+
+class ZeroPadding2D(Layer):
+    """Zeros around images: n, (rows, columns) or ((top, bottom), (left, right))."""
+
+    def __init__(self, padding: Any = (1, 1), input_shape: Any = None, name: str | None = None) -> None:
+        super().__init__(name, input_shape)
+        pair = (padding, padding) if isinstance(padding, int) else tuple(padding)
+        self.padding = tuple((p, p) if isinstance(p, int) else tuple(p) for p in pair)
+        if len(self.padding) != 2 or any(len(p) != 2 or min(p) < 0 for p in self.padding):
+            raise ArgumentError(
+                "ZeroPadding2D",
+                f"padding is {padding!r}",
+                fix="pass n, (n, m) or ((top, bottom), (left, right))",
+            )
+
+    def build(self, shape: Shape) -> Shape:
+        """No weights."""
+        height, width, channels = _image("ZeroPadding2D", shape)
+        self.built = True
+        return (height + sum(self.padding[0]), width + sum(self.padding[1]), channels)
+
+    def pre(self, x: Tensor) -> Tensor:
+        """Pad."""
+        return pad_dim(pad_dim(x, 1, *self.padding[0]), 2, *self.padding[1])
+
+
+# -- recurrence -----------------------------------------------------------------------------------------
+
+
+class _Recurrent(Layer):
+    """Sequences (n, time, features) to (n, units), or to (n, time, units) with return_sequences.
+
+    kernel (features, gates units), recurrent_kernel (units, gates units), bias.  go_backwards: read from the
+    end.  The activations are Keras's defaults, tanh and sigmoid; others are not options here.
+    """
+
+    gates: int
+    kernel: Parameter
+    recurrent_kernel: Parameter
+    bias: Parameter | None
+
+    def __init__(
+        self,
+        units: int,
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        recurrent_initializer: Any = "orthogonal",
+        bias_initializer: Any = "zeros",
+        return_sequences: bool = False,
+        go_backwards: bool = False,
+        input_shape: Any = None,
+        name: str | None = None,
+        trainable: bool = True,
+    ) -> None:
+        super().__init__(name, input_shape, trainable)
+        (self.units,) = sizes(type(self).__name__, "units", (units,))
+        self.use_bias = bool(use_bias)
+        self.return_sequences = bool(return_sequences)
+        self.go_backwards = bool(go_backwards)
+        self._kernel_initializer = initializers.get(kernel_initializer)
+        self._recurrent_initializer = initializers.get(recurrent_initializer)
+        self._bias_initializer = initializers.get(bias_initializer)
+
+    def _bias_shape(self) -> Shape:
+        return (self.gates * self.units,)
+
+    def build(self, shape: Shape) -> Shape:
+        """Make kernels and bias."""
+        if len(shape) != 2:
+            raise ShapeError(
+                type(self).__name__,
+                f"examples of shape {shape}",
+                fix="pass sequences (time, features); x[..., None] adds one feature",
+            )
+        wide = self.gates * self.units
+        self.kernel = self._weight(self._kernel_initializer, (shape[1], wide))
+        self.recurrent_kernel = self._weight(self._recurrent_initializer, (self.units, wide))
+        self.bias = self._weight(self._bias_initializer, self._bias_shape()) if self.use_bias else None
+        self.built = True
+        return (shape[0], self.units) if self.return_sequences else (self.units,)
+
+    def pre(self, x: Tensor) -> Tensor:
+        """Walk through time, which comes first inside."""
+        steps = x.permute(1, 0, 2)
+        if self.go_backwards:
+            steps = flip(steps, 0)
+        h = zeros(x.shape[0], self.units, dtype=x.dtype)
+        y = self._walk(steps, h)
+        return y.permute(1, 0, 2) if self.return_sequences else y[y.shape[0] - 1]
+
+    def _walk(self, x: Tensor, h: Tensor) -> Tensor:
+        """(time, n, features) to (time, n, units)"""
+        raise ArgumentError(type(self).__name__, "_walk is not defined", fix="use SimpleRNN, LSTM or GRU")
+
+    def _into(self, x: Tensor) -> Tensor:
+        y = x @ self.kernel
+        return y if self.bias is None else y + self.bias
+
+
+class SimpleRNN(_Recurrent):
+    """h' = tanh(x kernel + h recurrent_kernel + bias)."""
+
+    gates = 1
+
+    def _walk(self, x: Tensor, h: Tensor) -> Tensor:
+        return walk_rnn(self._into(x), h, self.recurrent_kernel.T)
+
+
+class LSTM(_Recurrent):
+    """Long short-term memory; gates in the order i, f, c, o.
+
+    unit_forget_bias: the forget gate's bias starts at 1 (Jozefowicz et al. 2015).
+    """
+
+    gates = 4
+
+    def __init__(
+        self,
+        units: int,
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        recurrent_initializer: Any = "orthogonal",
+        bias_initializer: Any = "zeros",
+        unit_forget_bias: bool = True,
+        return_sequences: bool = False,
+        go_backwards: bool = False,
+        input_shape: Any = None,
+        name: str | None = None,
+        trainable: bool = True,
+    ) -> None:
+        super().__init__(
+            units,
+            use_bias,
+            kernel_initializer,
+            recurrent_initializer,
+            bias_initializer,
+            return_sequences,
+            go_backwards,
+            input_shape,
+            name,
+            trainable,
+        )
+        self.unit_forget_bias = bool(unit_forget_bias)
+
+    def build(self, shape: Shape) -> Shape:
+        """Make kernels and bias."""
+        result = super().build(shape)
+        if self.bias is not None and self.unit_forget_bias:
+            start, u = self.bias.detach(), self.units
+            self.bias.assign(cat([start[:u], ones(u), start[2 * u :]], 0))
+        return result
+
+    def _walk(self, x: Tensor, h: Tensor) -> Tensor:
+        return walk_lstm(self._into(x), h, h, self.recurrent_kernel.T)[0]
+
+
+class GRU(_Recurrent):
+    """Gated recurrent unit, with reset_after; gates in the order z, r, h; bias (2, 3 units)."""
+
+    gates = 3
+
+    def _bias_shape(self) -> Shape:
+        return (2, 3 * self.units)
+
+    def _walk(self, x: Tensor, h: Tensor) -> Tensor:
+        a = x @ self.kernel
+        if self.bias is not None:
+            a = a + self.bias[0]
+        w = self._swapped(self.recurrent_kernel)
+        b = None if self.bias is None else self._swapped(self.bias[1])
+        return walk_gru(self._swapped(a), h, w.T, b)
+
+    def _swapped(self, x: Tensor) -> Tensor:
+        """Gates z, r, h in the order r, z, h of `minigrad.nn`."""
+        u = self.units
+        return cat([x[..., u : 2 * u], x[..., :u], x[..., 2 * u :]], -1)
+
+
 __all__ = [
+    "ELU",
+    "GRU",
+    "LSTM",
     "Activation",
     "AveragePooling2D",
     "BatchNormalization",
+    "Conv1D",
     "Conv2D",
     "Dense",
     "Dropout",
+    "Embedding",
     "Flatten",
+    "GaussianNoise",
+    "GlobalAveragePooling1D",
+    "GlobalAveragePooling2D",
+    "GlobalMaxPooling1D",
+    "GlobalMaxPooling2D",
     "Input",
     "InputLayer",
     "Layer",
+    "LayerNormalization",
+    "LeakyReLU",
     "MaxPooling2D",
+    "PReLU",
+    "Permute",
     "ReLU",
+    "RepeatVector",
+    "Rescaling",
+    "Reshape",
+    "SimpleRNN",
     "Softmax",
+    "SpatialDropout2D",
+    "UpSampling2D",
+    "ZeroPadding2D",
 ]

@@ -334,6 +334,160 @@ class MeanAbsoluteError(Loss):
         return each.mean(-1) if each.ndim > 1 else each
 
 
+class _Simple(Loss):
+    """A loss of numbers whose `each` is the mean over the outputs of `error`."""
+
+    default = ""
+
+    def __init__(self, reduction: str | None = "sum_over_batch_size", name: str | None = None) -> None:
+        super().__init__(reduction, self.default if name is None else name)
+
+    def error(self, y: Tensor, p: Tensor) -> Tensor:
+        """The loss of each output."""
+        raise ArgumentError(type(self).__name__, "error is not defined", fix="define error(self, y, p)")
+
+    def each(self, y: Tensor, p: Tensor, from_logits: bool) -> Tensor:
+        """The mean over outputs"""
+        each = self.error(y, p)
+        return each.mean(-1) if each.ndim > 1 else each
+
+
+class MeanAbsolutePercentageError(_Simple):
+    """100 |y - p| / max(|y|, 1e-7)."""
+
+    default = "mean_absolute_percentage_error"
+
+    def error(self, y: Tensor, p: Tensor) -> Tensor:
+        """Of each output"""
+        return ((y - p) / clamp(y.abs(), EPSILON)).abs() * 100.0
+
+
+class MeanSquaredLogarithmicError(_Simple):
+    """(log(1 + y) - log(1 + p))^2; numbers below 1e-7 count as 1e-7."""
+
+    default = "mean_squared_logarithmic_error"
+
+    def error(self, y: Tensor, p: Tensor) -> Tensor:
+        """Of each output"""
+        return square(log(clamp(y, EPSILON) + 1.0) - log(clamp(p, EPSILON) + 1.0))
+
+
+class LogCosh(_Simple):
+    """log cosh(p - y), which is x + log(1 + exp(-2 x)) - log 2: no overflow."""
+
+    default = "log_cosh"
+
+    def error(self, y: Tensor, p: Tensor) -> Tensor:
+        """Of each output"""
+        x = p - y
+        return x + F.softplus(x * -2.0) - float(np.log(2.0))
+
+
+class Poisson(_Simple):
+    """p - y log(p + 1e-7), for counts y whose expectation is p."""
+
+    default = "poisson"
+
+    def error(self, y: Tensor, p: Tensor) -> Tensor:
+        """Of each output"""
+        return p - y * log(p + EPSILON)
+
+
+class Huber(_Simple):
+    """d^2 / 2 where d = |y - p| is at most delta, delta (d - delta / 2) elsewhere."""
+
+    default = "huber_loss"
+
+    def __init__(
+        self,
+        delta: float = 1.0,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = "huber_loss",
+    ) -> None:
+        super().__init__(reduction, name)
+        if delta <= 0:
+            raise ArgumentError("Huber", f"delta is {delta!r}", fix="it must be positive")
+        self.delta = float(delta)
+
+    def error(self, y: Tensor, p: Tensor) -> Tensor:
+        """Of each output"""
+        return F.huber_loss(p, y, reduction="none", delta=self.delta)
+
+
+class _Signed(_Simple):
+    """Losses of labels -1 and 1; labels 0 and 1 are made these."""
+
+    def labels(self, op: str, y: Array, shape: Shape) -> Array:
+        """-1 or 1 in the shape of the predictions."""
+        y = super().labels(op, y, shape)
+        known = (y == -1.0) | (y == 0.0) | (y == 1.0)
+        if not known.all():
+            raise ArgumentError(op, f"the label {y[~known].flat[0]:g}", fix="labels are -1 and 1, or 0 and 1")
+        return y if (y == -1.0).any() else 2.0 * y - 1.0
+
+
+class Hinge(_Signed):
+    """max(0, 1 - y p), for labels -1 and 1 (or 0 and 1)."""
+
+    default = "hinge"
+
+    def error(self, y: Tensor, p: Tensor) -> Tensor:
+        """Of each output"""
+        return F.relu(1.0 - y * p)
+
+
+class SquaredHinge(_Signed):
+    """max(0, 1 - y p)^2, for labels -1 and 1 (or 0 and 1)."""
+
+    default = "squared_hinge"
+
+    def error(self, y: Tensor, p: Tensor) -> Tensor:
+        """Of each output"""
+        return square(F.relu(1.0 - y * p))
+
+
+class CategoricalHinge(_Simple):
+    """max(0, 1 + the largest score of a wrong class - the score of the right one), for one-hot y."""
+
+    default = "categorical_hinge"
+
+    def each(self, y: Tensor, p: Tensor, from_logits: bool) -> Tensor:
+        """Of each example"""
+        return F.relu(((1.0 - y) * p).amax(-1) - (y * p).sum(-1) + 1.0)
+
+
+class KLDivergence(_Simple):
+    """sum y log(y / p) for probabilities, both limited to [1e-7, 1]."""
+
+    default = "kl_divergence"
+    activation = staticmethod(activations.softmax)
+
+    def each(self, y: Tensor, p: Tensor, from_logits: bool) -> Tensor:
+        """Of each example; from logits, where `fit` has them, without rounding"""
+        y = clamp(y, EPSILON, 1.0)
+        log_p = log_softmax(p, -1) if from_logits else log(clamp(p, EPSILON, 1.0))
+        return (y * (log(y) - log_p)).sum(-1)
+
+
+class CosineSimilarity(Loss):
+    """-(the cosine of the angle between y and p), along `axis`: -1 is best."""
+
+    def __init__(
+        self,
+        axis: int = -1,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = "cosine_similarity",
+    ) -> None:
+        super().__init__(reduction, name)
+        self.axis = axis
+
+    def each(self, y: Tensor, p: Tensor, from_logits: bool) -> Tensor:
+        """Of each vector"""
+        return -(F.normalize(y, dim=self.axis, eps=1e-6) * F.normalize(p, dim=self.axis, eps=1e-6)).sum(
+            self.axis
+        )
+
+
 class FunctionLoss(Loss):
     """A loss from a function `f(y_true, y_pred)` of tensors, giving one value an example or a scalar."""
 
@@ -364,6 +518,21 @@ LOSSES: dict[str, type[Loss]] = {
     "mse": MeanSquaredError,
     "mean_absolute_error": MeanAbsoluteError,
     "mae": MeanAbsoluteError,
+    "mean_absolute_percentage_error": MeanAbsolutePercentageError,
+    "mape": MeanAbsolutePercentageError,
+    "mean_squared_logarithmic_error": MeanSquaredLogarithmicError,
+    "msle": MeanSquaredLogarithmicError,
+    "huber": Huber,
+    "huber_loss": Huber,
+    "log_cosh": LogCosh,
+    "logcosh": LogCosh,
+    "poisson": Poisson,
+    "hinge": Hinge,
+    "squared_hinge": SquaredHinge,
+    "categorical_hinge": CategoricalHinge,
+    "kl_divergence": KLDivergence,
+    "kld": KLDivergence,
+    "cosine_similarity": CosineSimilarity,
 }
 
 

@@ -1,4 +1,6 @@
-"""Metrics, by Keras's names: numbers for people, averaged over the examples seen so far.
+"""Metrics, by Keras's names: numbers for people, of the examples seen so far.
+
+Each keeps counts or sums, never the examples, so a pass over any amount of data needs the same memory.
 
 "accuracy" means what the shapes say: labels and predictions with one output are compared after
 rounding, class indices with the largest of several outputs, one-hot rows by their largest.
@@ -11,12 +13,13 @@ rounding, class indices with the largest of several outputs, one-hot rows by the
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from ..errors import ShapeError
+from ..errors import ArgumentError, ShapeError
 from ..ir import Shape
 from .losses import array_of
 from .options import Checked, pick
@@ -24,8 +27,8 @@ from .options import Checked, pick
 Array = np.ndarray[Any, Any]
 
 
-class Metric(Checked):
-    """Base of metrics: a mean over examples of what `each` gives."""
+class Metric(Checked, ABC):
+    """Base of metrics: what has been seen so far, and a number of it."""
 
     #: Whether only the order of the outputs matters, so that logits do as well as probabilities.
     by_order = False
@@ -34,13 +37,17 @@ class Metric(Checked):
         self.name = name
         self.reset_state()
 
-    def each(self, y: Array, p: Array) -> Array:
-        """One value an example (or output), of labels and predictions."""
-        raise NotImplementedError
-
+    @abstractmethod
     def reset_state(self) -> None:
         """Forget all examples."""
-        self._total, self._count = 0.0, 0
+
+    @abstractmethod
+    def add(self, y: Array, p: Array) -> None:
+        """See a batch of labels and predictions, unchecked."""
+
+    @abstractmethod
+    def result(self) -> Any:
+        """The number so far; 0 of nothing."""
 
     def update_state(self, y_true: Any, y_pred: Any) -> None:
         """See a batch.  Raises ShapeError if labels and predictions are not of one length."""
@@ -50,6 +57,23 @@ class Metric(Checked):
                 self.name, f"{len(y)} labels for {len(p)} predictions", fix="give each example one label"
             )
         self.add(y, p)
+
+    def __call__(self, y_true: Any, y_pred: Any) -> Any:
+        """See a batch; the number so far."""
+        self.update_state(y_true, y_pred)
+        return self.result()
+
+
+class MeanMetric(Metric):
+    """A mean over examples of what `each` gives."""
+
+    @abstractmethod
+    def each(self, y: Array, p: Array) -> Array:
+        """One value an example (or output), of labels and predictions."""
+
+    def reset_state(self) -> None:
+        """Forget all examples."""
+        self._total, self._count = 0.0, 0
 
     def add(self, y: Array, p: Array) -> None:
         """See a batch, unchecked."""
@@ -65,7 +89,7 @@ class Metric(Checked):
         return self._total / self._count if self._count else 0.0
 
 
-class CategoricalAccuracy(Metric):
+class CategoricalAccuracy(MeanMetric):
     """How often the largest output is that of the one-hot label."""
 
     by_order = True
@@ -79,7 +103,7 @@ class CategoricalAccuracy(Metric):
         return hits
 
 
-class SparseCategoricalAccuracy(Metric):
+class SparseCategoricalAccuracy(MeanMetric):
     """How often the largest output is that of the class index."""
 
     by_order = True
@@ -93,7 +117,7 @@ class SparseCategoricalAccuracy(Metric):
         return hits
 
 
-class BinaryAccuracy(Metric):
+class BinaryAccuracy(MeanMetric):
     """How often an output is on the label's side of the threshold."""
 
     def __init__(self, name: str = "binary_accuracy", threshold: float = 0.5) -> None:
@@ -106,7 +130,7 @@ class BinaryAccuracy(Metric):
         return hits
 
 
-class MeanSquaredError(Metric):
+class MeanSquaredError(MeanMetric):
     """The mean of (y - p)^2."""
 
     def __init__(self, name: str = "mean_squared_error") -> None:
@@ -118,7 +142,7 @@ class MeanSquaredError(Metric):
         return squares
 
 
-class MeanAbsoluteError(Metric):
+class MeanAbsoluteError(MeanMetric):
     """The mean of |y - p|."""
 
     def __init__(self, name: str = "mean_absolute_error") -> None:
@@ -130,7 +154,7 @@ class MeanAbsoluteError(Metric):
         return distances
 
 
-class FunctionMetric(Metric):
+class FunctionMetric(MeanMetric):
     """A metric from a function `f(y_true, y_pred)` of arrays, giving one value an example."""
 
     def __init__(self, function: Callable[[Array, Array], Any]) -> None:
@@ -143,6 +167,211 @@ class FunctionMetric(Metric):
         return values if values.ndim else np.full(len(p), values)
 
 
+def _classes(y: Array, p: Array) -> tuple[Array, Array]:
+    """True and predicted class indices, whatever the labels and the outputs look like."""
+    if p.shape[-1:] in ((), (1,)) or p.ndim == 1:
+        return y.reshape(-1).astype(np.int64), (p.reshape(-1) > 0.5).astype(np.int64)
+    predicted = p.argmax(-1).reshape(-1)
+    labels = y.argmax(-1) if y.shape == p.shape else y
+    return labels.reshape(-1).astype(np.int64), predicted.astype(np.int64)
+
+
+class TopKCategoricalAccuracy(MeanMetric):
+    """How often the label is among the k largest outputs; labels are indices or one-hot rows."""
+
+    by_order = True
+
+    def __init__(self, k: int = 5, name: str = "top_k_categorical_accuracy") -> None:
+        if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
+            raise ArgumentError("TopKCategoricalAccuracy", f"k is {k!r}", fix="pass an integer of at least 1")
+        super().__init__(name)
+        self.k = int(k)
+
+    def each(self, y: Array, p: Array) -> Array:
+        """Hits: fewer than k outputs are larger than that of the label"""
+        labels = (y.argmax(-1) if y.shape == p.shape else y).reshape(p.shape[:-1]).astype(np.int64)
+        own = np.take_along_axis(p, labels[..., None], axis=-1)
+        hits: Array = (p > own).sum(-1) < self.k
+        return hits
+
+
+class ConfusionMatrix(Metric):
+    """counts[i, j]: how often class i was taken for class j, (classes, classes) int64.
+
+    With one output a class is whether it is above 1/2.  num_classes: by default as many as come.
+    """
+
+    by_order = False
+
+    def __init__(self, num_classes: int | None = None, name: str = "confusion_matrix") -> None:
+        self.num_classes = num_classes
+        super().__init__(name)
+
+    def reset_state(self) -> None:
+        """Forget all examples."""
+        size = self.num_classes or 0
+        self.counts: Array = np.zeros((size, size), np.int64)
+
+    def add(self, y: Array, p: Array) -> None:
+        """Count"""
+        labels, predicted = _classes(y, p)
+        size = max(
+            self.counts.shape[0],
+            *((p.shape[-1],) if p.ndim > 1 and p.shape[-1] > 1 else (2,)),
+            int(labels.max(initial=0)) + 1,
+        )
+        if self.num_classes is not None and size > self.num_classes:
+            raise ArgumentError(
+                self.name, f"class {size - 1} appears", fix=f"num_classes is {self.num_classes}"
+            )
+        if size > len(self.counts):
+            self.counts = np.pad(self.counts, (0, size - len(self.counts)))
+        self.counts += np.bincount(labels * size + predicted, minlength=size * size).reshape(size, size)
+
+    def result(self) -> Any:
+        """The counts"""
+        return self.counts.copy()
+
+
+class _OfCounts(ConfusionMatrix):
+    """A figure of the confusion matrix: of class 1 where there are two classes (one output), and the mean
+    over classes ("macro"), or of all decisions ("micro"), or of one class elsewhere."""
+
+    def __init__(self, average: str = "macro", class_id: int | None = None, name: str | None = None) -> None:
+        if average not in ("macro", "micro"):
+            raise ArgumentError(type(self).__name__, f"average is {average!r}", fix="use 'macro' or 'micro'")
+        self.average, self.class_id = average, class_id
+        self._one = False
+        super().__init__(None, type(self).__name__.lower() if name is None else name)
+
+    def add(self, y: Array, p: Array) -> None:
+        """Count"""
+        self._one = p.ndim == 1 or p.shape[-1] == 1
+        super().add(y, p)
+
+    def figure(self, hits: Array, predicted: Array, actual: Array) -> Array:
+        """The figure of each class."""
+        return _ratio(hits, predicted)
+
+    def result(self) -> float:
+        """The figure so far"""
+        counts = self.counts
+        if not counts.size:
+            return 0.0
+        hits, predicted, actual = counts.diagonal(), counts.sum(0), counts.sum(1)
+        one = 1 if self._one and self.class_id is None else self.class_id
+        if one is not None:
+            if not 0 <= one < len(counts):
+                raise ArgumentError(self.name, f"class_id is {one}", fix=f"there are {len(counts)} classes")
+            chosen = slice(one, one + 1)
+            return float(self.figure(hits[chosen], predicted[chosen], actual[chosen])[0])
+        if self.average == "micro":
+            sums = (np.array([v.sum()]) for v in (hits, predicted, actual))
+            return float(self.figure(*sums)[0])
+        seen = (predicted + actual) > 0
+        return float(self.figure(hits, predicted, actual)[seen].mean())
+
+
+def _ratio(a: Array, b: Array) -> Array:
+    out: Array = np.divide(a, b, out=np.zeros(len(a)), where=b > 0)
+    return out
+
+
+class Precision(_OfCounts):
+    """Of what was taken for a class, the share that is of it."""
+
+
+class Recall(_OfCounts):
+    """Of what is of a class, the share that was taken for it."""
+
+    def figure(self, hits: Array, predicted: Array, actual: Array) -> Array:
+        """hits / actual"""
+        return _ratio(hits, actual)
+
+
+class F1Score(_OfCounts):
+    """2 / (1 / precision + 1 / recall)."""
+
+    def __init__(self, average: str = "macro", class_id: int | None = None, name: str = "f1_score") -> None:
+        super().__init__(average, class_id, name)
+
+    def figure(self, hits: Array, predicted: Array, actual: Array) -> Array:
+        """2 hits / (predicted + actual)"""
+        return _ratio(2 * hits, predicted + actual)
+
+
+class AUC(Metric):
+    """The area under the ROC curve: how likely an example of class 1 scores above one of class 0.
+
+    Scores in 0 to 1 are counted in `num_thresholds` - 1 bins, so memory does not grow; a tie within a bin
+    counts a half.
+    """
+
+    def __init__(self, num_thresholds: int = 200, name: str = "auc") -> None:
+        if num_thresholds < 2:
+            raise ArgumentError("AUC", f"num_thresholds is {num_thresholds!r}", fix="pass at least 2")
+        self.num_thresholds = int(num_thresholds)
+        super().__init__(name)
+
+    def reset_state(self) -> None:
+        """Forget all examples."""
+        self._bins = np.zeros((2, self.num_thresholds - 1), np.int64)
+
+    def add(self, y: Array, p: Array) -> None:
+        """Count scores by class"""
+        if y.size != p.size:
+            raise ShapeError(
+                self.name, f"labels {y.shape} for outputs {p.shape}", fix="use one output, or one-hot labels"
+            )
+        scores, labels = p.reshape(-1), y.reshape(-1) > 0.5
+        if scores.size and not (scores.min() >= 0 and scores.max() <= 1):
+            raise ArgumentError(
+                self.name,
+                f"scores from {scores.min():g} to {scores.max():g}",
+                fix="end the model in a sigmoid",
+            )
+        count = self.num_thresholds - 1
+        place = np.minimum((scores * count).astype(np.int64), count - 1)
+        for label in (0, 1):
+            self._bins[label] += np.bincount(place[labels == label], minlength=count)
+
+    def result(self) -> float:
+        """The area; 0 if a class has not been seen"""
+        negative, positive = self._bins.astype(np.float64)
+        pairs = negative.sum() * positive.sum()
+        below = np.cumsum(negative) - negative / 2
+        return float((positive * below).sum() / pairs) if pairs else 0.0
+
+
+class R2Score(Metric):
+    """1 - sum (y - p)^2 / sum (y - mean y)^2, over all outputs together."""
+
+    def __init__(self, name: str = "r2_score") -> None:
+        super().__init__(name)
+
+    def reset_state(self) -> None:
+        """Forget all examples."""
+        self._count, self._mean, self._spread, self._errors = 0, 0.0, 0.0, 0.0
+
+    def add(self, y: Array, p: Array) -> None:
+        """Merge means and sums of squares (Chan et al. 1979), which does not cancel"""
+        values = y.astype(np.float64).reshape(-1)
+        if not values.size:
+            return
+        self._errors += float(np.square(values - p.reshape(-1)).sum())
+        mean, total = float(values.mean()), self._count + values.size
+        step = mean - self._mean
+        self._spread += float(np.square(values - mean).sum()) + step**2 * self._count * values.size / total
+        self._mean += step * values.size / total
+        self._count = total
+
+    def result(self) -> float:
+        """The score"""
+        if not self._spread:
+            return 0.0 if self._errors or not self._count else 1.0
+        return 1.0 - self._errors / self._spread
+
+
 METRICS: dict[str, type[Metric]] = {
     "categorical_accuracy": CategoricalAccuracy,
     "sparse_categorical_accuracy": SparseCategoricalAccuracy,
@@ -151,6 +380,12 @@ METRICS: dict[str, type[Metric]] = {
     "mse": MeanSquaredError,
     "mean_absolute_error": MeanAbsoluteError,
     "mae": MeanAbsoluteError,
+    "top_k_categorical_accuracy": TopKCategoricalAccuracy,
+    "precision": Precision,
+    "recall": Recall,
+    "f1_score": F1Score,
+    "auc": AUC,
+    "r2_score": R2Score,
 }
 _ACCURACY = ("accuracy", "acc")
 
@@ -170,7 +405,8 @@ def get(metric: Any, labels: Shape, outputs: Shape) -> Metric:
         return metric
     if callable(metric) and not isinstance(metric, type):
         return FunctionMetric(metric)
-    found: type[Metric] = pick("metric", metric, {**METRICS, **dict.fromkeys(_ACCURACY, Metric)})
+    found: Any = pick("metric", metric, {**METRICS, **dict.fromkeys(_ACCURACY, Metric)})
     if found is Metric:
         found = accuracy_for(labels, outputs)
-    return found(name=metric)
+    chosen: Metric = found(name=metric)
+    return chosen

@@ -8,8 +8,11 @@ What `fit` does is the loop that one writes by hand with `minigrad.nn` and `mini
         backward
         step
 
-The one liberty it takes: where the loss expects the output of a softmax or sigmoid and the last
-layer has exactly that, the loss is given what goes into it (see `losses`).
+It takes two liberties.  Where the loss expects the output of a softmax or sigmoid and the last layer
+has exactly that, the loss is given what goes into it (see `losses`).  And these four lines are captured
+and replayed as one program (see `capturing`), which changes nothing but the time they take.  What Python
+did in them is done once: a loss or layer of one's own that draws numbers from numpy, or prints, wants
+`compile(..., run_eagerly=True)`.
 
     >>> import numpy as np
     >>> from minigrad.keras import Input, layers
@@ -34,14 +37,18 @@ from typing import Any
 
 import numpy as np
 
+from .. import checkpoint
 from ..autograd import no_grad
 from ..errors import AnomalyError, ArgumentError, DTypeError, ShapeError
 from ..ir import Shape
+from ..mode import current
 from ..nn.module import Module
 from ..ops.creation import randperm
+from ..ops.elementwise import finite, where
 from ..tensor import Tensor, wrap
 from . import activations, losses, metrics, optimizers
-from .callbacks import Callback, History
+from .callbacks import Callback, History, TerminateOnNaN
+from .capturing import WARM, WARM_TESTS, Step
 from .layers import InputLayer, Layer
 from .losses import Array, Loss, array_of, as_float, class_indices
 from .options import checked
@@ -60,6 +67,7 @@ class Sequential(Layer):
         self._order: list[str] = []
         self._shapes: list[Shape] = []  # of the results of each layer
         self._compiled: _Compiled | None = None
+        self._forward_step: Step | None = None  # of `predict`
         self.stop_training = False
         for layer in layers or ():
             self.add(layer)
@@ -222,19 +230,43 @@ class Sequential(Layer):
     # -- training: preparation ----------------------------------------------------------------------
 
     @checked
-    def compile(self, optimizer: Any, loss: Any, metrics: Any = None) -> None:
+    def compile(
+        self,
+        optimizer: Any,
+        loss: Any,
+        metrics: Any = None,
+        run_eagerly: bool = False,
+        jit_compile: bool | str = "auto",
+    ) -> None:
         """Say how to train: an optimizer, a loss and metrics, by name or as objects.
+
+        run_eagerly: run every step as it is, never captured.  jit_compile: "auto" captures steps and
+        falls back, with a warning, for those that cannot be; True makes these an error; False is the
+        same as run_eagerly.
 
         Raises ArgumentError with the valid names for one that is not known.
         """
         listed = [] if metrics is None else list(metrics) if isinstance(metrics, (list, tuple)) else [metrics]
-        self._compiled = _Compiled(optimizers.get(optimizer), losses.get(loss), listed)
+        if jit_compile not in (True, False, "auto"):
+            raise ArgumentError("compile", f"jit_compile is {jit_compile!r}", fix="use 'auto', True or False")
+        if run_eagerly and jit_compile is True:
+            raise ArgumentError("compile", "run_eagerly and jit_compile are both True", fix="choose one")
+        mode = False if run_eagerly else jit_compile
+        self._compiled = _Compiled(optimizers.get(optimizer), losses.get(loss), listed, mode)
+        self._forward_step = None
         for metric in listed:  # names that are not known are an error here, not in fit
             _known_metric(metric)
 
+    @property
+    def run_eagerly(self) -> bool:
+        """Whether steps are never captured.  Raises ArgumentError before `compile`."""
+        return self._need_compile("run_eagerly").mode is False
+
     def _forget_optimizer(self) -> None:
+        self._forward_step = None
         if self._compiled is not None:
             self._compiled.rule = None
+            self._compiled.steps = {}
 
     @property
     def optimizer(self) -> optimizers.Optimizer:
@@ -316,7 +348,7 @@ class Sequential(Layer):
         if class_weight is not None:
             by_class = self._class_weights(op, labels, class_weight)
             example_weights = by_class if example_weights is None else example_weights * by_class
-        return _Data(inputs, labels, example_weights)
+        return _Data(np.ascontiguousarray(inputs), np.ascontiguousarray(labels), example_weights)
 
     def _class_weights(self, op: str, labels: Array, class_weight: dict[Any, float]) -> Array:
         if not isinstance(class_weight, dict):
@@ -425,7 +457,13 @@ class Sequential(Layer):
                         callback.on_train_batch_begin(step, {})
                     loss = self._train_step(compiled, rule, batch, meters)
                     if not math.isfinite(loss):
-                        raise self._not_finite(loss, data, epoch, step)
+                        enders = [c for c in each_batch if isinstance(c, TerminateOnNaN)]
+                        for callback in enders:
+                            callback.on_train_batch_end(step, {"loss": loss})
+                        if not enders:
+                            raise self._not_finite(loss, data, epoch, step)
+                        total = loss
+                        break
                     total += loss * len(batch)
                     if each_batch or bar.due():
                         seen = min((step + 1) * size, len(data))
@@ -459,6 +497,7 @@ class Sequential(Layer):
                 )
             compiled.rule = compiled.optimizer.build(parameters)
             compiled.frozen = self._frozen()
+            compiled.steps = {}
         elif compiled.frozen != self._frozen():
             raise ArgumentError("fit", "layers were frozen or thawed since compile", fix="call compile again")
         return compiled.rule
@@ -466,47 +505,82 @@ class Sequential(Layer):
     def _frozen(self) -> tuple[bool, ...]:
         return tuple(p.requires_grad for p in self.parameters())
 
+    def _takes_logits(self, compiled: _Compiled) -> bool:
+        """Whether the loss is given what goes into the last activation."""
+        loss = compiled.loss
+        return loss.activation is not None and self._last_activation() is loss.activation
+
     def _scores(self, compiled: _Compiled, x: Tensor) -> tuple[Tensor, bool]:
         """What the loss is given, and whether that is logits."""
         if compiled.loss.from_logits:
             return self.forward(x), True
-        if compiled.loss.activation is not None and self._last_activation() is compiled.loss.activation:
+        if self._takes_logits(compiled):
             return self.pre(x), True
         return self.forward(x), False
 
-    def _loss_of(self, compiled: _Compiled, batch: _Data) -> tuple[Tensor, Tensor, bool]:
-        p, logits = self._scores(compiled, wrap(batch.x))
-        if not logits:
+    def _loss_of(
+        self, compiled: _Compiled, x: Tensor, y: Tensor, weights: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """The loss of a batch, and what it was given as predictions."""
+        p, logits = self._scores(compiled, x)
+        traced = current().trace is not None
+        if not logits and not traced:
             compiled.loss.check("fit", p._array)
-        weights = None if batch.weights is None else wrap(batch.weights)
-        loss = compiled.loss.value(wrap(batch.y), p, logits, weights)
-        return (loss if not loss.ndim else loss.mean()), p, logits
+        loss = compiled.loss.value(y, p, logits, weights)
+        loss = loss if not loss.ndim else loss.mean()
+        if traced and not logits and compiled.loss.activation is not None:
+            loss = where(((p >= 0.0) & (p <= 1.0 + 1e-5)).all(), loss, math.nan)
+        return loss, p
 
-    def _measure(
-        self, compiled: _Compiled, meters: list[metrics.Metric], batch: _Data, p: Tensor, logits: bool
-    ) -> None:
-        scores = p._array
+    def _measure(self, compiled: _Compiled, meters: list[metrics.Metric], y: Array, p: Array) -> None:
+        """Show metrics a batch: predictions, or logits where the loss was given them."""
         outputs: Array | None = None
+        logits = not compiled.loss.from_logits and self._takes_logits(compiled)
         for meter in meters:
-            if meter.by_order or not logits or compiled.loss.from_logits:
-                meter.add(batch.y, scores)
+            if meter.by_order or not logits:
+                meter.add(y, p)
             else:
                 if outputs is None:
                     with no_grad():
-                        outputs = self._last_activation()(p.detach())._array
-                meter.add(batch.y, outputs)
+                        outputs = self._last_activation()(wrap(p))._array
+                meter.add(y, outputs)
+
+    def _step_of(self, compiled: _Compiled, function: Callable[..., Any], warm: int = WARM) -> Step:
+        """The captured form of a function, made once a `compile`."""
+        step = compiled.steps.get(function.__name__)
+        if step is None:
+            step = compiled.steps[function.__name__] = Step(function, compiled.mode, warm)
+        return step
 
     def _train_step(
         self, compiled: _Compiled, rule: Any, batch: _Data, meters: list[metrics.Metric]
     ) -> float:
-        rule.zero_grad()
-        loss, p, logits = self._loss_of(compiled, batch)
-        value = float(loss._array)
-        if math.isfinite(value):
-            loss.backward()
-            rule.step()
-            self._measure(compiled, meters, batch, p, logits)
-        return value
+        """One step; a loss that is not finite is returned, and has changed nothing."""
+        try:
+            loss, p = self._step_of(compiled, self._train)(*batch.tensors())
+        except _NotFinite as error:
+            return error.loss
+        if meters:
+            self._measure(compiled, meters, batch.y, p._array)
+        return float(loss._array)
+
+    def _train(self, x: Tensor, y: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """What is captured: the loss of a batch, and its predictions, after a step down its gradient."""
+        compiled = self._need_compile("fit")
+        compiled.rule.zero_grad()
+        loss, p = self._loss_of(compiled, x, y, weights)
+        if current().trace is not None:
+            loss = finite(loss)
+        elif not math.isfinite(loss._array):
+            raise _NotFinite(float(loss._array))
+        loss.backward()
+        compiled.rule.step()
+        return loss.detach(), p.detach()
+
+    def _score(self, x: Tensor, y: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """What `evaluate` captures: the loss of a batch, and its predictions."""
+        loss, p = self._loss_of(self._need_compile("evaluate"), x, y, weights)
+        return loss, p
 
     def _not_finite(self, loss: float, data: _Data, epoch: int, step: int) -> AnomalyError:
         where = f"the loss became {loss} in epoch {epoch + 1}, step {step + 1}"
@@ -535,10 +609,12 @@ class Sequential(Layer):
         for meter in meters:
             meter.reset_state()
         total = 0.0
+        score = self._step_of(compiled, self._score, WARM_TESTS)
         with no_grad():
             for step, batch in enumerate(data.batches(size, None)):
-                loss, p, logits = self._loss_of(compiled, batch)
-                self._measure(compiled, meters, batch, p, logits)
+                loss, p = score(*batch.tensors())
+                if meters:
+                    self._measure(compiled, meters, batch.y, p._array)
                 total += float(loss._array) * len(batch)
                 if bar is not None and bar.due():
                     bar.draw(step + 1, {"loss": total / min((step + 1) * size, len(data))})
@@ -577,10 +653,14 @@ class Sequential(Layer):
         bar = Progress(verbose, -(-len(inputs) // size))
         before = self.training
         self.eval()
+        forward = self._forward_step
+        if forward is None:
+            mode: bool | str = "auto" if self._compiled is None else self._compiled.mode
+            forward = self._forward_step = Step(self.forward, mode, warm=WARM_TESTS)
         results = []
         with no_grad():
             for step, start in enumerate(range(0, len(inputs), size)):
-                results.append(self.forward(wrap(inputs[start : start + size]))._array)
+                results.append(forward(wrap(inputs[start : start + size]))._array)
                 if bar.due():
                     bar.draw(step + 1, {})
         if before:
@@ -605,6 +685,23 @@ class Sequential(Layer):
     def weights(self) -> list[Tensor]:
         """Parameters and other state, layer by layer."""
         return [w for layer in self.layers for w in layer.weights]
+
+    def save(self, filepath: Any) -> None:
+        """Write layers, weights, and optimizer with its state to one file, atomically (see `saving`)."""
+        from .saving import save_model
+
+        self._require_built("save")
+        save_model(self, filepath, self._compiled)
+
+    def save_weights(self, filepath: Any) -> None:
+        """Write the weights alone: `.safetensors`, or `.npz`."""
+        self._require_built("save_weights")
+        checkpoint.save(filepath, dict(self.state_dict()))
+
+    def load_weights(self, filepath: Any) -> None:
+        """Read weights; raises an error that lists keys and shapes if they are not those of this model."""
+        self._require_built("load_weights")
+        self.load_state_dict(checkpoint.load(filepath))
 
     @property
     def trainable_weights(self) -> list[Tensor]:
@@ -653,15 +750,34 @@ class Sequential(Layer):
             emit(f"{label} params: {total:,} ({_bytes(sum(w.nbytes for w in group))})")
 
 
+def load_model(filepath: Any) -> Any:
+    """The model that `Sequential.save` wrote (see `saving`)."""
+    from .saving import load_model
+
+    return load_model(filepath)
+
+
 class _Compiled:
     """What `compile` was told, and the optimizer's rule once there are weights."""
 
-    def __init__(self, optimizer: optimizers.Optimizer, loss: Loss, metrics: list[Any]) -> None:
+    def __init__(
+        self, optimizer: optimizers.Optimizer, loss: Loss, metrics: list[Any], mode: bool | str
+    ) -> None:
         self.optimizer = optimizer
         self.loss = loss
         self.metrics = metrics
+        self.mode = mode  # of `capturing.Step`
+        self.steps: dict[str, Step] = {}
         self.rule: Any = None
         self.frozen: tuple[bool, ...] = ()
+
+
+class _NotFinite(ArithmeticError):
+    """The loss of a batch is NaN or infinite."""
+
+    def __init__(self, loss: float) -> None:
+        super().__init__(loss)
+        self.loss = loss
 
 
 class _Data:
@@ -675,8 +791,17 @@ class _Data:
     def __len__(self) -> int:
         return len(self.x)
 
+    def tensors(self) -> tuple[Tensor, ...]:
+        """The same as tensors: two of them, or three if there are weights."""
+        both = wrap(self.x), wrap(self.y)
+        return both if self.weights is None else (*both, wrap(self.weights))
+
     def _part(self, index: Any) -> _Data:
-        return _Data(self.x[index], self.y[index], None if self.weights is None else self.weights[index])
+        if isinstance(index, slice):
+            parts = [None if a is None else a[index] for a in (self.x, self.y, self.weights)]
+        else:  # `take` is several times faster than indexing by an array, where rows lie in order
+            parts = [None if a is None else a.take(index, 0) for a in (self.x, self.y, self.weights)]
+        return _Data(*parts)  # type: ignore[arg-type]
 
     def batches(self, size: int, order: Array | None) -> Iterator[_Data]:
         """Consecutive batches, of the examples as they are or in an order."""

@@ -40,6 +40,10 @@ def checked(function: F) -> F:
             if name not in known:
                 label = type(args[0]).__name__ if is_init else function.__name__
                 raise ArgumentError(label, f"there is no option {name!r}", fix=f"it has: {', '.join(names)}")
+        if is_init and type(args[0]).__init__ is call:
+            # what the object was made of, for those who make it again from a file
+            given = dict(zip([n for n in parameters if n != "self"], args[1:], strict=False))
+            object.__setattr__(args[0], "_given", {**given, **kwargs})
         return function(*args, **kwargs)
 
     return cast(F, call)

@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import sys
 import time
+from typing import Any
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, MissingExtraError
 from .callbacks import Logs
 
 _WIDTH = 20
@@ -40,13 +41,25 @@ def figures(logs: Logs) -> str:
     )
 
 
+def _tqdm(steps: int, title: str) -> Any:
+    try:
+        from tqdm.auto import tqdm
+    except ImportError:
+        raise MissingExtraError(
+            "verbose", "tqdm is not installed", fix="pip install 'minigrad[progress]'"
+        ) from None
+    return tqdm(total=steps, desc=title or None)
+
+
 class Progress:
     """The display of one pass of `steps` steps."""
 
     def __init__(self, verbose: int | str, steps: int, title: str = "", epochs: int = 0) -> None:
-        if verbose not in ("auto", 0, 1, 2):
+        if verbose not in ("auto", "tqdm", 0, 1, 2):
             raise ArgumentError(
-                "verbose", f"it is {verbose!r}", fix="use 0 (quiet), 1 (a bar), 2 (a line an epoch) or 'auto'"
+                "verbose",
+                f"it is {verbose!r}",
+                fix="use 0 (quiet), 1 (a bar), 2 (a line an epoch), 'tqdm' or 'auto'",
             )
         terminal = sys.stdout.isatty()
         self.shown = verbose != 0
@@ -54,7 +67,9 @@ class Progress:
         self.steps = steps
         self.title = title
         self.start = self.drawn = time.perf_counter()
-        if self.bar and title:
+        self.tqdm = _tqdm(steps, title) if verbose == "tqdm" else None
+        self.bar = self.bar or self.tqdm is not None
+        if self.bar and title and self.tqdm is None:
             print(title)
 
     def _state(self, done: int, logs: Logs, taken: float) -> str:
@@ -71,6 +86,10 @@ class Progress:
     def draw(self, done: int, logs: Logs) -> None:
         """Draw the bar."""
         self.drawn = time.perf_counter()
+        if self.tqdm is not None:
+            self.tqdm.n = done
+            self.tqdm.set_postfix_str(figures(logs))
+            return
         sys.stdout.write("\r" + self._state(done, logs, self.drawn - self.start) + "\x1b[K")
         sys.stdout.flush()
 
@@ -82,7 +101,10 @@ class Progress:
         """Leave the final line."""
         if not self.shown:
             return
-        if self.bar:
+        if self.tqdm is not None:
+            self.draw(self.steps, logs)
+            self.tqdm.close()
+        elif self.bar:
             print("\r" + self._state(self.steps, logs, self.taken) + "\x1b[K")
         else:
             head = [self.title] if self.title else []

@@ -14,7 +14,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar, overload
 
 from ..errors import ArgumentError, DTypeError, OutOfRangeError
-from .module import Module
+from ..tensor import Tensor
+from .module import Module, Parameter
 
 S = TypeVar("S", bound="_Numbered")
 
@@ -207,3 +208,129 @@ class ModuleDict(Module):
         raise ArgumentError(
             "ModuleDict", "a dictionary of modules cannot be called", fix="call one of its modules"
         )
+
+
+class ParameterList(Module):
+    """A list of parameters that belong to their owner; tensors are made parameters."""
+
+    def __init__(self, values: Iterable[Any] | None = None) -> None:
+        super().__init__()
+        if values is not None:
+            self.extend(values)
+
+    def _parts(self) -> list[Parameter]:
+        return [value for value in self.__dict__.values() if isinstance(value, Parameter)]
+
+    def _at(self, index: int) -> str:
+        size = len(self)
+        if not -size <= index < size:
+            raise OutOfRangeError("ParameterList", f"index {index} of {size}", fix=f"use 0 to {size - 1}")
+        return str(index % size)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return ParameterList(self._parts()[index])
+        return getattr(self, self._at(index))
+
+    def __setitem__(self, index: int, value: Any) -> None:
+        setattr(self, self._at(index), _parameter("ParameterList", value))
+
+    def __len__(self) -> int:
+        return len(self._parts())
+
+    def __iter__(self) -> Iterator[Parameter]:
+        return iter(self._parts())
+
+    def append(self, value: Any) -> ParameterList:
+        """Add a parameter at the end."""
+        self.register_parameter(str(len(self)), _parameter("ParameterList", value))
+        return self
+
+    def extend(self, values: Iterable[Any]) -> ParameterList:
+        """Add parameters at the end."""
+        for value in values:
+            self.append(value)
+        return self
+
+    def extra_repr(self) -> str:
+        """Their shapes."""
+        return ", ".join(f"({i}): {p.dtype}{list(p.shape)}" for i, p in enumerate(self))
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Raises ArgumentError."""
+        raise ArgumentError("ParameterList", "a list of parameters cannot be called", fix="loop over it")
+
+
+class ParameterDict(Module):
+    """A dictionary of parameters that belong to their owner; tensors are made parameters."""
+
+    def __init__(self, parameters: Any = None) -> None:
+        super().__init__()
+        if parameters is not None:
+            self.update(parameters)
+
+    def _parts(self) -> dict[str, Parameter]:
+        return {name: value for name, value in self.__dict__.items() if isinstance(value, Parameter)}
+
+    def __getitem__(self, key: str) -> Any:
+        parts = self._parts()
+        if key not in parts:
+            known = ", ".join(parts) or "none"
+            raise ArgumentError("ParameterDict", f"there is no parameter {key!r}", fix=f"it has: {known}")
+        return parts[key]
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        parameter = _parameter("ParameterDict", value)
+        if key in self._parts():
+            setattr(self, key, parameter)
+        else:
+            self.register_parameter(key, parameter)
+
+    def __delitem__(self, key: str) -> None:
+        self.pop(key)
+
+    def __len__(self) -> int:
+        return len(self._parts())
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parts())
+
+    def __contains__(self, key: object) -> bool:
+        return key in self._parts()
+
+    def keys(self) -> Iterable[str]:
+        """The names."""
+        return self._parts().keys()
+
+    def values(self) -> Iterable[Parameter]:
+        """The parameters."""
+        return self._parts().values()
+
+    def items(self) -> Iterable[tuple[str, Parameter]]:
+        """Names and parameters."""
+        return self._parts().items()
+
+    def pop(self, key: str) -> Any:
+        """Take a parameter out and return it."""
+        value = self[key]
+        delattr(self, key)
+        return value
+
+    def update(self, parameters: Any) -> None:
+        """Add parameters from a mapping or from pairs."""
+        for key, value in parameters.items() if isinstance(parameters, Mapping) else parameters:
+            self[key] = value
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Raises ArgumentError."""
+        raise ArgumentError(
+            "ParameterDict", "a dictionary of parameters cannot be called", fix="use its values"
+        )
+
+
+def _parameter(owner: str, value: Any) -> Parameter:
+    if isinstance(value, Parameter):
+        return value
+    if not isinstance(value, Tensor):
+        raise DTypeError(owner, f"a {type(value).__name__} is no tensor", fix="wrap it in nn.Parameter")
+    return Parameter(value.detach())

@@ -35,12 +35,14 @@ from ..tensor import Tensor, wrap
 __all__ = [
     "calculate_gain",
     "constant_",
+    "dirac_",
     "eye_",
     "kaiming_normal_",
     "kaiming_uniform_",
     "normal_",
     "ones_",
     "orthogonal_",
+    "sparse_",
     "trunc_normal_",
     "uniform_",
     "xavier_normal_",
@@ -176,6 +178,43 @@ def eye_(tensor: Tensor) -> Tensor:
     if tensor.ndim != 2:
         raise ShapeError("eye_", f"a tensor of shape {tensor.shape} is no matrix", fix="use two dimensions")
     return _filled(tensor, wrap(np.eye(*tensor.shape, dtype=tensor.dtype)))
+
+
+def dirac_(tensor: Tensor, groups: int = 1) -> Tensor:
+    """The kernel of a convolution that changes nothing: channel i to channel i, as far as there are both.
+
+    Raises ShapeError unless the tensor has 3 to 5 dimensions, ArgumentError if groups do not divide the
+    output channels.
+    """
+    if tensor.ndim not in (3, 4, 5):
+        raise ShapeError("dirac_", f"a tensor of shape {tensor.shape}", fix="use the weight of a convolution")
+    if groups < 1 or tensor.shape[0] % groups:
+        raise ArgumentError(
+            "dirac_", f"{tensor.shape[0]} channels in {groups} groups", fix="they must divide"
+        )
+    y = np.zeros(tensor.shape, tensor.dtype)
+    out = tensor.shape[0] // groups
+    centre = tuple(size // 2 for size in tensor.shape[2:])
+    for group in range(groups):
+        for i in range(min(out, tensor.shape[1])):
+            y[(group * out + i, i, *centre)] = 1
+    return _filled(tensor, wrap(y))
+
+
+def sparse_(tensor: Tensor, sparsity: float, std: float = 0.01, generator: Generator | None = None) -> Tensor:
+    """Normal numbers in a matrix, of which a fraction `sparsity` of each column is 0 (Martens 2010)."""
+    if tensor.ndim != 2:
+        raise ShapeError(
+            "sparse_", f"a tensor of shape {tensor.shape} is no matrix", fix="use two dimensions"
+        )
+    if not 0.0 <= sparsity <= 1.0:
+        raise ArgumentError("sparse_", f"sparsity is {sparsity}", fix="pass a fraction from 0 to 1")
+    rows, columns = tensor.shape
+    with no_grad():
+        drawn: Any = randn(rows, columns, dtype=tensor.dtype, generator=generator).numpy() * std
+        order: Any = np.argsort(rand(rows, columns, dtype="float64", generator=generator).numpy(), axis=0)
+    drawn[order[: math.ceil(sparsity * rows)], np.arange(columns)] = 0
+    return _filled(tensor, wrap(drawn))
 
 
 def xavier_uniform_(tensor: Tensor, gain: float = 1.0, generator: Generator | None = None) -> Tensor:

@@ -24,7 +24,7 @@ any tensor could be one, buffers are declared, with `register_buffer`.
 Names, shapes and order of `state_dict` are PyTorch's, so weights move between the two:
 a module's own parameters, then its own buffers, then its parts, depth first.
 
-Left out on purpose: backward hooks on modules (use hooks on tensors), and lazily shaped layers.
+Left out on purpose: lazily shaped layers, and hooks on the state.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeVar
 from weakref import ref
 
-from ..autograd import no_grad
+from ..autograd import Function, no_grad
 from ..errors import ArgumentError, DTypeError, Error, GradientError
 from ..ir import float32, float64, is_float
 from ..mode import current
@@ -70,6 +70,17 @@ class Parameter(Tensor):
         return "Parameter containing:\n" + super().__repr__()
 
 
+def factory(layer: str, device: Any, dtype: Any) -> Any:
+    """The dtype that a layer is to be made with, as given; the one device is the CPU.
+
+    Raises ArgumentError for another device, DTypeError unless the dtype is floating point.
+    """
+    check_device(layer, device)
+    if dtype is not None and not is_float(as_dtype(dtype, layer)):
+        raise DTypeError(layer, f"parameters of dtype {dtype}", fix="use float32 or float64")
+    return dtype
+
+
 class IncompatibleKeys(NamedTuple):
     """What `load_state_dict(strict=False)` could not place."""
 
@@ -86,12 +97,111 @@ class StateDictError(ArgumentError, RuntimeError, KeyError):
 _hook_number = iter(range(1 << 62)).__next__
 
 
+class _Hooks:
+    """The hooks of one module: number -> (function, settings), in the order in which they are called."""
+
+    def __init__(self) -> None:
+        self.before: dict[int, Any] = {}
+        self.after: dict[int, Any] = {}
+        self.back_before: dict[int, Any] = {}
+        self.back_after: dict[int, Any] = {}
+
+    def run(self, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What calling the module does, hooks included."""
+        for hook, with_kwargs in list(self.before.values()):
+            replaced = hook(module, args, kwargs) if with_kwargs else hook(module, args)
+            if replaced is None:
+                continue
+            if with_kwargs:
+                args, kwargs = replaced
+            else:
+                args = replaced if isinstance(replaced, tuple) else (replaced,)
+        try:
+            y = self._with_backward(module, args, kwargs)
+        except Exception:
+            for hook, with_kwargs, always in list(self.after.values()):
+                if always:
+                    hook(module, args, kwargs, None) if with_kwargs else hook(module, args, None)
+            raise
+        for hook, with_kwargs, _ in list(self.after.values()):
+            replaced = hook(module, args, kwargs, y) if with_kwargs else hook(module, args, y)
+            if replaced is not None:
+                y = replaced
+        return y
+
+    def _with_backward(self, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Forward, between two identities whose backwards are where the backward hooks are called."""
+        if not (self.back_before or self.back_after):
+            return module.forward(*args, **kwargs)
+        seen: dict[str, tuple[Any, ...]] = {}
+        places = [i for i, a in enumerate(args) if isinstance(a, Tensor) and a.requires_grad]
+
+        def after(grads: tuple[Any, ...]) -> tuple[Any, ...]:
+            everywhere: list[Any] = [None] * len(args)
+            for i, g in zip(places, grads, strict=True):
+                everywhere[i] = g
+            result = tuple(everywhere)
+            for (hook,) in list(self.back_after.values()):
+                replaced = hook(module, result, seen["grad_output"])
+                if replaced is not None:
+                    result = replaced if isinstance(replaced, tuple) else (replaced,)
+                    if len(result) != len(args):
+                        raise ArgumentError(
+                            "register_full_backward_hook",
+                            f"a hook returned {len(result)} gradients for {len(args)} arguments",
+                            fix="return one for each, None where there is none",
+                        )
+            return tuple(result[i] for i in places)
+
+        def before(grads: tuple[Any, ...]) -> tuple[Any, ...]:
+            for (hook,) in list(self.back_before.values()):
+                replaced = hook(module, grads)
+                if replaced is not None:
+                    grads = replaced if isinstance(replaced, tuple) else (replaced,)
+            seen["grad_output"] = grads
+            if not places:
+                after(())
+            return grads
+
+        if places:
+            passed = _Watched.apply(after, *(args[i] for i in places))
+            mixed = list(args)
+            for i, t in zip(places, passed, strict=True):
+                mixed[i] = t
+            args = tuple(mixed)
+        y = module.forward(*args, **kwargs)
+        outputs = [y] if isinstance(y, Tensor) else list(y) if isinstance(y, (tuple, list)) else None
+        if outputs is None or not all(isinstance(t, Tensor) for t in outputs):
+            raise ArgumentError(
+                "register_full_backward_hook",
+                f"{type(module).__name__} returns a {type(y).__name__}",
+                fix="backward hooks need modules that return a tensor or a tuple of tensors",
+            )
+        watched = _Watched.apply(before, *outputs)
+        return watched[0] if isinstance(y, Tensor) else type(y)(watched)
+
+
+class _Watched(Function):
+    """The identity of several tensors, whose backward hands all cotangents to a function first."""
+
+    @staticmethod
+    def forward(ctx: Any, hook: Callable[..., Any], *tensors: Tensor) -> Any:
+        """The tensors themselves."""
+        ctx.hook = hook
+        return tuple(t.detach() for t in tensors)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        """What the hook makes of the cotangents."""
+        return None, *ctx.hook(grads)
+
+
 class Module:
     """Base of all layers and models: subclasses define `__init__` and `forward`."""
 
     # Made on first use, so that a subclass that forgets super().__init__() works all the same.
     _buffers: dict[str, bool] | None = None  # name -> whether it is saved
-    _hooks: tuple[dict[int, Any], dict[int, Any]] | None = None  # before, after
+    _hooks: _Hooks | None = None
 
     def __init__(self) -> None:
         self.training = True
@@ -122,32 +232,63 @@ class Module:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self._hooks is None:
             return self.forward(*args, **kwargs)
-        before, after = self._hooks
-        for hook in list(before.values()):
-            replaced = hook(self, args)
-            if replaced is not None:
-                args = replaced if isinstance(replaced, tuple) else (replaced,)
-        y = self.forward(*args, **kwargs)
-        for hook in list(after.values()):
-            replaced = hook(self, args, y)
-            if replaced is not None:
-                y = replaced
-        return y
+        return self._hooks.run(self, args, kwargs)
 
-    def _hook(self, which: int, hook: Callable[..., Any]) -> Removable:
+    def _hook(self, which: str, hook: Callable[..., Any], first: bool, *settings: bool) -> Removable:
         if self._hooks is None:
-            self._hooks = ({}, {})
-        table, key = self._hooks[which], _hook_number()
-        table[key] = hook
+            self._hooks = _Hooks()
+        table: dict[int, Any] = getattr(self._hooks, which)
+        key = _hook_number()
+        if first:
+            others = list(table.items())
+            table.clear()
+            table[key] = (hook, *settings)
+            table.update(others)
+        else:
+            table[key] = (hook, *settings)
         return Removable(table, key)
 
-    def register_forward_pre_hook(self, hook: Callable[..., Any]) -> Removable:
-        """Call `hook(module, args)` before forward; what it returns, if not None, replaces the arguments."""
-        return self._hook(0, hook)
+    def register_forward_pre_hook(
+        self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
+    ) -> Removable:
+        """Call `hook(module, args)` before forward; what it returns, if not None, replaces the arguments.
 
-    def register_forward_hook(self, hook: Callable[..., Any]) -> Removable:
-        """Call `hook(module, args, output)` after forward; what it returns, if not None, replaces it."""
-        return self._hook(1, hook)
+        with_kwargs: call `hook(module, args, kwargs)`, which may return a pair of them.  prepend: before
+        the hooks that are there already.
+        """
+        return self._hook("before", hook, prepend, with_kwargs)
+
+    def register_forward_hook(
+        self,
+        hook: Callable[..., Any],
+        *,
+        prepend: bool = False,
+        with_kwargs: bool = False,
+        always_call: bool = False,
+    ) -> Removable:
+        """Call `hook(module, args, output)` after forward; what it returns, if not None, replaces it.
+
+        with_kwargs: call `hook(module, args, kwargs, output)`.  always_call: also if forward raised, with
+        the output None.
+        """
+        return self._hook("after", hook, prepend, with_kwargs, always_call)
+
+    def register_full_backward_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> Removable:
+        """Call `hook(module, grad_output)` before backward goes through this module.
+
+        grad_output is a tuple, one cotangent for each tensor that forward returned; what the hook returns,
+        if not None, replaces it.
+        """
+        return self._hook("back_before", hook, prepend)
+
+    def register_full_backward_hook(self, hook: Callable[..., Any], prepend: bool = False) -> Removable:
+        """Call `hook(module, grad_input, grad_output)` when backward has gone through this module.
+
+        Both are tuples: a cotangent (or None) for each positional argument, and for each tensor that forward
+        returned.  What the hook returns, if not None, replaces grad_input.  If no argument requires grad,
+        grad_input is all None.
+        """
+        return self._hook("back_after", hook, prepend)
 
     # -- registering ----------------------------------------------------------------------------
 
@@ -319,6 +460,15 @@ class Module:
                 "get_parameter", f"there is no parameter {target!r}", fix="see named_parameters()"
             )
         return found
+
+    def get_buffer(self, target: str) -> Tensor:
+        """The buffer at a path such as "norm.running_mean"; ArgumentError if there is none."""
+        path, _, name = target.rpartition(".")
+        module = self.get_submodule(path)
+        found = module.__dict__.get(name)
+        if module._buffers is None or name not in module._buffers or found is None:
+            raise ArgumentError("get_buffer", f"there is no buffer {target!r}", fix="see named_buffers()")
+        return found  # type: ignore[no-any-return]
 
     # -- saving and loading ---------------------------------------------------------------------
 

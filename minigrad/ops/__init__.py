@@ -27,7 +27,16 @@ __all__ = [
 ]
 
 #: Modules of operations that are not imported with the package.
-LATER: tuple[str, ...] = ("arranging", "linalg", "statistics", "transcendental")
+LATER: tuple[str, ...] = (
+    "activation",
+    "arranging",
+    "collective",
+    "ctc",
+    "linalg",
+    "recurrent",
+    "statistics",
+    "transcendental",
+)
 
 
 def load() -> bool:

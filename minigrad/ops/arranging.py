@@ -436,6 +436,7 @@ _scatter = primitive(
         None,
         lambda g, index, x_shape, dim: _scatter_src_rule(g, index, x_shape, dim),
     ),
+    traits={"batched": True},
     samples=lambda rng: [
         ((rng.normal(size=(3, 4)), rng.integers(0, 4, (3, 5)), rng.normal(size=(3, 5))), (1,)),
         ((rng.normal(size=(3, 4)), rng.integers(0, 3, (2, 3)), rng.normal(size=(2, 4))), (0,)),
@@ -521,6 +522,7 @@ _scatter_extreme = primitive(
         None,
         lambda g, y, input, index, src, dim: _extreme_src_rule(g, y, input, index, src, dim),
     ),
+    traits={"batched": True},
     samples=lambda rng: [
         (
             (
@@ -578,6 +580,7 @@ _scatter_prod = primitive(
         None,
         lambda g, input, index, src, dim: _prod_src_rule(g, input, index, src, dim),
     ),
+    traits={"batched": True},
     samples=lambda rng: [
         ((rng.uniform(0.5, 2.0, x), rng.integers(0, x[dim], s), rng.uniform(0.5, 2.0, s)), (dim,))
         for x, s, dim in _reduce_samples

@@ -373,13 +373,29 @@ def _places_of(case: Any) -> Shape:
     return _conv2d_shape(Spec(x, np.dtype(float)), Spec(w, np.dtype(float)), *rest).shape
 
 
+def _conv_samples(first: str, second: str, size: str | None = None) -> Callable[[Any], list[Any]]:
+    """Two of x, w and y for every case; then, if the result is the third, the size of its images."""
+    shapes: dict[str, Callable[[Any], Shape]] = {
+        "x": lambda case: case[0],
+        "w": lambda case: case[1],
+        "y": _places_of,
+    }
+    return lambda rng: [
+        (
+            (rng.normal(size=shapes[first](case)), rng.normal(size=shapes[second](case))),
+            (*((shapes[size](case)[2:],) if size else ()), *case[2:]),
+        )
+        for case in _CASES
+    ]
+
+
 _conv2d = primitive(
     "conv2d",
     kind="contraction",
     inputs=("input", "weight"),
     attrs=("stride", "padding", "dilation", "groups"),
     kernel=_conv2d_kernel,
-    traits={"flops": lambda a, b, y, *_: 2 * math.prod(y.shape) * math.prod(b.shape[1:])},
+    traits={"batched": "input", "flops": lambda a, b, y, *_: 2 * math.prod(y.shape) * math.prod(b.shape[1:])},
     shape=_conv2d_shape,
     vjp=(
         lambda g, weight, x_shape, stride, padding, dilation, groups: _conv2d_input_grad(
@@ -389,7 +405,7 @@ _conv2d = primitive(
             input, g, x_shape[2:], stride, padding, dilation, groups
         ),
     ),
-    samples=lambda rng: [((rng.normal(size=x), rng.normal(size=w)), tuple(attrs)) for x, w, *attrs in _CASES],
+    samples=_conv_samples("x", "w"),
     reference=_conv2d_reference,
     error=64.0,
     doc="the sum of products of weights with every patch of an image",
@@ -400,7 +416,7 @@ _conv2d_input_grad: Callable[..., Tensor] = primitive(
     inputs=("input", "weight"),
     attrs=("size", "stride", "padding", "dilation", "groups"),
     kernel=_input_grad_kernel,
-    traits={"flops": lambda a, b, y, *_: 2 * math.prod(a.shape) * math.prod(b.shape[1:])},
+    traits={"batched": "input", "flops": lambda a, b, y, *_: 2 * math.prod(a.shape) * math.prod(b.shape[1:])},
     shape=_input_grad_shape,
     vjp=(
         lambda g, weight, stride, padding, dilation, groups: _conv2d(
@@ -410,10 +426,7 @@ _conv2d_input_grad: Callable[..., Tensor] = primitive(
             g, input, x_shape[2:], stride, padding, dilation, groups
         ),
     ),
-    samples=lambda rng: [
-        ((rng.normal(size=_places_of(case)), rng.normal(size=case[1])), (case[0][2:], *case[2:]))
-        for case in _CASES
-    ],
+    samples=_conv_samples("y", "w", "x"),
     reference=_input_grad_reference,
     error=64.0,
     doc="the transpose of conv2d in its input: every element paints the kernel, scaled, onto an image",
@@ -434,10 +447,7 @@ _conv2d_weight_grad: Callable[..., Tensor] = primitive(
             input, g, stride, padding, dilation, groups
         ),
     ),
-    samples=lambda rng: [
-        ((rng.normal(size=case[0]), rng.normal(size=_places_of(case))), (case[1][2:], *case[2:]))
-        for case in _CASES
-    ],
+    samples=_conv_samples("x", "y", "w"),
     reference=_weight_grad_reference,
     error=256.0,
     doc="the transpose of conv2d in its weight: each patch of the input times the element at its place",
@@ -723,6 +733,7 @@ _max_pool2d_index = primitive(
     kernel=_max_index_kernel,
     shape=_max_index_shape,
     vjp=(None,),
+    traits={"batched": "input"},
     samples=_pool_samples,
     reference=_max_index_reference,
     error=0.0,
@@ -945,6 +956,7 @@ _avg_pool2d = primitive(
             g, x_shape[2:], kernel, stride, padding, ceil_mode, count_include_pad, divisor
         ),
     ),
+    traits={"batched": "input"},
     samples=lambda rng: [((rng.normal(size=shape),), attrs) for shape, attrs in _AVG_CASES],
     reference=_avg_reference,
     doc="the mean of every window",
@@ -961,6 +973,7 @@ _avg_pool2d_grad: Callable[..., Tensor] = primitive(
             g, kernel, stride, padding, ceil_mode, count_include_pad, divisor
         ),
     ),
+    traits={"batched": "input"},
     samples=lambda rng: [
         ((rng.normal(size=_avg_shape(Spec(shape, np.dtype(float)), *attrs).shape),), (shape[2:], *attrs))
         for shape, attrs in _AVG_CASES

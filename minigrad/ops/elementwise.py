@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 
 from ..bind import _elementwise_shape, _Samples, elementwise, floating, method, primitive, promoted
-from ..errors import ArgumentError, DTypeError, Refusal
+from ..errors import AnomalyError, ArgumentError, DTypeError, Refusal
 from ..ir import DType, Spec, is_float
 from ..tape import hooks
 from ..tensor import Tensor, as_dtype
@@ -919,6 +919,27 @@ _contiguous = primitive(
     samples=lambda rng: [((rng.normal(size=(3, 4)).T,), ())],
     traits={"identity": lambda x: True},
     doc="a row-major copy",
+    error=0.0,
+)
+
+
+def _all_finite(input: Any) -> Any:
+    if not np.isfinite(input).all():
+        raise Refusal("a value is NaN or infinite", "look at what it was computed from", AnomalyError)
+    return input.copy()
+
+
+finite = primitive(
+    "finite",
+    kind="opaque",
+    inputs=("input",),
+    kernel=_all_finite,
+    shape=lambda input: input,
+    vjp=(lambda g: g,),
+    samples=lambda rng: [((rng.normal(size=shape),), ()) for shape in ((3, 4), ())],
+    reference=lambda input: input,
+    traits={"refuses": True},
+    doc="the input, which must be finite: how a captured step refuses to go on",
     error=0.0,
 )
 

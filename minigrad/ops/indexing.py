@@ -46,6 +46,9 @@ from .reduction import ValuesIndices
 Template = tuple[Any, ...]
 
 
+_FULL = ("slice", None, None, None)
+
+
 def _key(template: Template, arrays: Sequence[Any]) -> tuple[Any, ...]:
     """The numpy index that a template stands for."""
     key: list[Any] = []
@@ -71,10 +74,9 @@ def _indexed_shape(op: str, shape: Shape, key: tuple[Any, ...]) -> Shape:
 
 def _basic_samples(rng: Any) -> list[Any]:
     x = rng.normal(size=(3, 4, 5))
-    full = ("slice", None, None, None)
     return [
         ((x,), ((1,),)),
-        ((x,), ((full, ("slice", 1, None, 2)),)),
+        ((x,), ((_FULL, ("slice", 1, None, 2)),)),
         ((x,), ((Ellipsis, ("slice", None, None, -1)),)),
         ((x,), ((None, 2, Ellipsis, -1),)),
         ((x,), ((("slice", 2, 2, None),),)),
@@ -99,6 +101,7 @@ _basic = primitive(
     shape=lambda input, index: Spec(_indexed_shape("index", input.shape, _key(index, ())), input.dtype),
     vjp=(lambda g, x_shape, index: _basic_grad(g, x_shape, index),),
     view=True,
+    traits={"batched": lambda size, specs, index: ((_FULL, *index),)},
     samples=_basic_samples,
     doc="input[index] for integers, slices, None and Ellipsis",
     error=0.0,
@@ -119,6 +122,7 @@ _basic_grad = primitive(
     kernel=_basic_grad_kernel,
     shape=lambda input, shape, index: Spec(shape, input.dtype),
     vjp=(lambda g, index: _basic(g, index),),
+    traits={"batched": lambda size, specs, shape, index: ((size, *shape), (_FULL, *index))},
     samples=lambda rng: [
         ((rng.normal(size=(2,)),), ((3, 2), (1,))),
         ((rng.normal(size=(3,)),), ((3, 2), (Ellipsis, 0))),
@@ -434,6 +438,7 @@ _gather = primitive(
     kernel=_gather_kernel,
     shape=_gather_shape,
     vjp=(lambda g, index, x_shape, dim: _scatter_add(g.new_zeros(x_shape), index, g, dim), None),
+    traits={"batched": True},
     samples=lambda rng: [
         ((rng.normal(size=(3, 4)), rng.integers(0, 4, (3, 2))), (1,)),
         ((rng.normal(size=(3, 4)), rng.integers(0, 3, (5, 4))), (0,)),
@@ -509,6 +514,7 @@ _scatter_add = primitive(
     kernel=_scatter_add_kernel,
     shape=_scatter_shape,
     vjp=(lambda g: g, None, lambda g, index, x_shape, dim: _src_grad(g, index, x_shape, dim)),
+    traits={"batched": True},
     samples=lambda rng: [
         ((rng.normal(size=(3, 4)), rng.integers(0, 4, (3, 5)), rng.normal(size=(3, 5))), (1,)),
         ((rng.normal(size=(3, 4)), rng.integers(0, 3, (2, 3)), rng.normal(size=(2, 4))), (0,)),
@@ -628,6 +634,7 @@ _diagonal = primitive(
         input.dtype,
     ),
     vjp=(lambda g, x_shape, offset: _diagonal_rule(g, x_shape, offset),),
+    traits={"batched": True},
     samples=lambda rng: [((rng.normal(size=(2, 3, 4)),), (o,)) for o in (-1, 0, 2)],
     doc="a diagonal of the last two dimensions",
     error=0.0,
@@ -686,6 +693,7 @@ _argsort = primitive(
     kernel=_argsort_kernel,
     shape=lambda input, dim, descending: Spec(input.shape, int64),
     vjp=(None,),
+    traits={"batched": True},
     samples=lambda rng: [
         ((rng.permutation(12).reshape(3, 4) / 4.0,), (d, r)) for d in (0, 1) for r in (False, True)
     ],
@@ -730,6 +738,7 @@ _one_hot = primitive(
     kernel=lambda input, num_classes: _one_hot_kernel(input, num_classes),
     shape=lambda input, num_classes: Spec((*input.shape, num_classes), int64),
     vjp=(None,),
+    traits={"batched": True},
     samples=lambda rng: [((rng.integers(0, 4, (2, 3)),), (4,))],
     doc="a row of zeros with a one at each class",
     error=0.0,

@@ -185,7 +185,7 @@ _inv = primitive(
     kernel=lambda a: _lapack(np.linalg.inv, a, problem=_SINGULAR, fix=_SINGULAR_FIX),
     shape=_square_shape,
     vjp=(lambda g, y: -_matmul(_matmul(y.mT, g), y.mT),),
-    traits={"refuses": True},
+    traits={"batched": True, "refuses": True},
     samples=_square_samples,
     reference=lambda a: np.linalg.solve(a, np.broadcast_to(np.eye(a.shape[-1]), a.shape)),
     doc="the inverses of square matrices",
@@ -236,7 +236,7 @@ _solve = primitive(
         lambda g, y, input: -_matmul(_solve(input.mT, g), y.mT),
         lambda g, input: _solve(input.mT, g),
     ),
-    traits={"refuses": True},
+    traits={"batched": True, "refuses": True},
     samples=_solve_samples,
     reference=lambda a, b: np.linalg.inv(a) @ b,
     error=256.0,  # the reference multiplies by the inverse; samples have condition numbers of up to 3
@@ -311,7 +311,7 @@ _solve_triangular = primitive(
         ),
         lambda g, input, upper, unitriangular: _solve_triangular(input.mT, g, not upper, unitriangular),
     ),
-    traits={"refuses": True},
+    traits={"batched": True, "refuses": True},
     samples=lambda rng: [
         ((rng.uniform(1.0, 2.0, size=a), rng.normal(size=b)), (upper, unit))
         for a, b in (((3, 3), (3, 2)), ((2, 3, 3), (3, 1)), ((0, 0), (0, 2)))
@@ -365,7 +365,7 @@ _cofactor = primitive(
     kernel=_cofactors,
     shape=_square_shape,
     vjp=(_cofactor_rule,),
-    traits={"refuses": True},
+    traits={"batched": True, "refuses": True},
     samples=lambda rng: [((_well(rng, *s),), ()) for s in ((3, 3), (2, 2, 2), (1, 1))],
     reference=lambda a: np.linalg.det(a)[..., None, None] * np.linalg.inv(a).swapaxes(-1, -2),
     error=64.0,
@@ -384,6 +384,7 @@ _det = primitive(
     kernel=lambda a: np.asarray(np.linalg.det(a), a.dtype),
     shape=_batch_shape,
     vjp=(lambda g, input: unsqueeze(unsqueeze(g, -1), -1) * _cofactor(input),),
+    traits={"batched": True},
     samples=_square_samples,
     error=64.0,
     doc="determinants",
@@ -418,6 +419,7 @@ _slogdet = primitive(
     kernel=_slogdet_kernel,
     shape=lambda a: Spec((*_square_shape(a).shape[:-2], 2), a.dtype),
     vjp=(lambda g, input: unsqueeze(slice_dim(g, g.ndim - 1, 1, 2), -1) * _inv(input).mT,),
+    traits={"batched": True},
     samples=_square_samples,
     error=64.0,
     doc="sign and logarithm of the absolute value of determinants",
@@ -460,7 +462,7 @@ _cholesky = primitive(
     kernel=_cholesky_kernel,
     shape=_square_shape,
     vjp=(_cholesky_rule,),
-    traits={"refuses": True},
+    traits={"batched": True, "refuses": True},
     samples=lambda rng: [((_spd(rng, *s),), ()) for s in ((3, 3), (2, 2, 2), (1, 1))],
     doc="L with A = L L^T, L lower triangular with a positive diagonal",
 )
@@ -539,7 +541,7 @@ _qr = primitive(
     kernel=_qr_kernel,
     shape=_qr_spec,
     vjp=(_qr_rule,),
-    traits={"refuses": True},
+    traits={"batched": True, "refuses": True},
     samples=lambda rng: [((_well(rng, *s),), ()) for s in ((3, 3), (4, 2), (2, 3), (2, 3, 2), (1, 1))],
     doc="Q and R of A = Q R in one vector",
 )
@@ -551,6 +553,7 @@ _complete = primitive(
     kernel=lambda q: np.linalg.qr(q, mode="complete")[0][..., q.shape[-1] :].copy(),
     shape=lambda q: Spec((*q.shape[:-1], _rows_columns(q)[0] - q.shape[-1]), q.dtype),
     vjp=(None,),
+    traits={"batched": True},
     samples=lambda rng: [((np.eye(4)[:, :2],), ()), ((np.stack([np.eye(3)[:, :2]] * 2),), ())],
     doc="columns that complete orthonormal columns to a basis; any will do, so there is no gradient",
 )
@@ -623,7 +626,7 @@ _eigh = primitive(
     kernel=_eigh_kernel,
     shape=lambda a: Spec((*_square_shape(a).shape[:-2], a.shape[-1] * (a.shape[-1] + 1)), a.dtype),
     vjp=(_eigh_rule,),
-    traits={"refuses": True},
+    traits={"batched": True, "refuses": True},
     samples=lambda rng: [((_spd(rng, *s),), ()) for s in ((3, 3), (2, 2, 2), (1, 1))],
     doc="eigenvalues and eigenvectors of symmetric matrices in one vector",
 )
@@ -717,7 +720,7 @@ _svd = primitive(
     kernel=_svd_kernel,
     shape=_svd_spec,
     vjp=(_svd_rule,),
-    traits={"refuses": True},
+    traits={"batched": True, "refuses": True},
     samples=lambda rng: [((_well(rng, *s),), ()) for s in ((3, 3), (4, 2), (2, 3), (2, 3, 2), (1, 1))],
     doc="U, S and V^T of A = U diag(S) V^T in one vector",
 )
@@ -771,7 +774,7 @@ _pinv = primitive(
     kernel=_pinv_kernel,
     shape=lambda a, rtol: Spec((*a.shape[:-2], *_rows_columns(a)[::-1]), a.dtype),
     vjp=(_pinv_rule,),
-    traits={"refuses": True},
+    traits={"batched": True, "refuses": True},
     samples=lambda rng: [((_well(rng, *s),), (1e-6,)) for s in ((3, 3), (4, 2), (2, 3), (2, 3, 2))],
     error=64.0,
     doc="Moore-Penrose pseudo-inverses",

@@ -141,7 +141,10 @@ _sum_to = primitive(
         ((rng.normal(size=s),), (t,))
         for s, t in [((2, 3), (3,)), ((2, 4), (2, 1)), ((2,), ()), ((3, 0), (1, 0))]
     ],
-    traits={"identity": lambda x, shape: True},
+    traits={
+        "batched": lambda size, specs, shape: ((size, *(1,) * (len(specs[0].shape) - len(shape)), *shape),),
+        "identity": lambda x, shape: True,
+    },
     doc="the sum over everything that broadcasting `shape` to the input's shape would repeat",
 )
 
@@ -334,6 +337,7 @@ _permute = primitive(
         ((rng.normal(size=s),), (d,)) for s, d in [((2, 3), (1, 0)), ((2, 3, 4), (2, 0, 1)), ((), ())]
     ],
     traits={
+        "batched": lambda size, specs, dims: ((0, *(d + 1 for d in dims)),),
         "identity": lambda x, dims: dims == tuple(range(len(dims))),
         "compose": lambda inner, outer: (tuple(inner[0][d] for d in outer[0]),),
         "transposition": lambda x, dims: dims[-2:] == (len(dims) - 1, len(dims) - 2) and _stays(dims[:-2]),
@@ -617,7 +621,7 @@ _tril = primitive(
     shape=_matrix,
     vjp=(lambda g, diagonal: _tril(g, diagonal),),
     samples=lambda rng: [((rng.normal(size=(3, 4)),), (d,)) for d in (-1, 0, 2)],
-    traits={"idempotent": True},
+    traits={"batched": True, "idempotent": True},
     doc="the lower triangle, zeros above",
 )
 _triu = primitive(
@@ -629,7 +633,7 @@ _triu = primitive(
     shape=_matrix,
     vjp=(lambda g, diagonal: _triu(g, diagonal),),
     samples=lambda rng: [((rng.normal(size=(3, 4)),), (d,)) for d in (-1, 0, 2)],
-    traits={"idempotent": True},
+    traits={"batched": True, "idempotent": True},
     doc="the upper triangle, zeros below",
 )
 

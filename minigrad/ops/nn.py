@@ -473,6 +473,7 @@ pick: Callable[..., Tensor] = primitive(
     kernel=_pick_kernel,
     shape=_pick_shape,
     vjp=(lambda g, labels, x_shape, dim: place(g, labels, x_shape[dim], dim), None),
+    traits={"batched": True},
     samples=lambda rng: [((x, t), (d,)) for x, t, d in _label_samples(rng)],
     reference=lambda input, labels, dim: np.take_along_axis(input, np.expand_dims(labels, dim), dim).squeeze(
         dim
@@ -488,6 +489,7 @@ place: Callable[..., Tensor] = primitive(
     kernel=_place_kernel,
     shape=_place_shape,
     vjp=(lambda g, labels, dim: pick(g, labels, dim), None),
+    traits={"batched": True},
     samples=lambda rng: [((x.sum(d), t), (x.shape[d], d)) for x, t, d in _label_samples(rng)],
     reference=lambda input, labels, classes, dim: (
         np.expand_dims(input, dim) * np.moveaxis(np.eye(classes)[labels], -1, dim)
@@ -565,7 +567,7 @@ softmax_cross_entropy: Callable[..., Tensor] = primitive(
     samples=lambda rng: [(sample, ()) for sample in _cross_entropy_samples(rng)],
     reference=_cross_entropy_reference,
     error=8.0,
-    traits={"refuses": True},
+    traits={"batched": "input labels", "refuses": True},
     doc="-log(softmax(input)) of each row at the class that its label names",
 )
 _softmax_cross_entropy_grad: Callable[..., Tensor] = primitive(
@@ -586,7 +588,7 @@ _softmax_cross_entropy_grad: Callable[..., Tensor] = primitive(
         grad[:, None] * (_softmax_reference(input, 1) - np.eye(input.shape[1])[labels])
     ),
     error=8.0,
-    traits={"refuses": True},
+    traits={"batched": "grad input labels", "refuses": True},
     doc="the gradient of softmax_cross_entropy: grad * (softmax(input) - the one-hot rows of the labels)",
 )
 

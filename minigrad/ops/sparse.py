@@ -46,7 +46,7 @@ from ..ir import Spec, is_float
 from ..tensor import Tensor
 from .elementwise import cast
 
-__all__ = ["Pattern", "sddmm", "segment_softmax", "spmax", "spmm", "spsum", "turned"]
+__all__ = ["Pattern", "neighbour_sampler", "sddmm", "segment_softmax", "spmax", "spmm", "spsum", "turned"]
 
 
 def _refuse_dtype(*specs: Spec) -> None:
@@ -124,6 +124,13 @@ def _max_samples(rng: Any) -> list[Any]:
         for p in (_patterns(rng)[0].by_row, *_patterns(rng)[1:3])
         for rest in ((), (3,), (2, 2))
     ]
+
+
+def neighbour_sampler(pattern: Pattern) -> Any:
+    """What samples neighbourhoods of a graph: (seeds, fanouts, seed) -> `backends.sampling.Sample`."""
+    from ..backends.sampling import Sampler
+
+    return Sampler(pattern)
 
 
 # -- products ------------------------------------------------------------------------------------------------

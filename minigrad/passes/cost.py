@@ -10,17 +10,15 @@ does a view.  That is a model: caches make it cheaper, bad strides dearer.
     >>> bytes_moved(graph), bytes_moved(fuse(graph)), flops(graph)
     (24008, 8008, 3000)
 
-Operations are counted from a record's formula, or as its trait `flops` says; one for each element
-that a reduction reads; none for what only moves.
+How operations are counted says `minigrad.flops`.
 """
 
 from __future__ import annotations
 
-import ast
 import math
 from collections.abc import Sequence
 
-from ..formula import Formula
+from ..flops import flops as op_flops
 from ..ir import Graph, Group, Node, Spec
 from .fuse import stored, stored_by
 
@@ -47,27 +45,11 @@ def bytes_moved(graph: Graph) -> int:
     return sum(map(step_bytes, [graph] * len(steps), steps, stored_by(graph, steps)))
 
 
-def _in_formula(formula: Formula) -> int:
-    return sum(isinstance(n, (ast.BinOp, ast.Compare, ast.Call, ast.UnaryOp)) for n in ast.walk(formula.tree))
-
-
 def node_flops(graph: Graph, node: Node) -> int:
     """Floating point operations of a node."""
-    specs = [graph.spec(v) for v in node.inputs]
-    count = node.op.traits.get("flops")
-    if count is not None:
-        return int(count(*specs, node.spec, *node.attrs))
-    if node.op.kind == "elementwise":
-        each = 1 if node.op.formula is None else _in_formula(node.op.formula)
-        return each * math.prod(node.spec.shape) if node.spec.dtype.kind == "f" else 0
-    if node.op.kind in ("reduction", "scan") and specs:
-        return math.prod(specs[0].shape)
-    return 0
+    return op_flops(node.op, [graph.spec(v) for v in node.inputs], node.spec, node.attrs)
 
 
 def flops(graph: Graph) -> int:
     """Floating point operations of all nodes."""
     return sum(node_flops(graph, node) for node in graph.nodes)
-
-
-__all__ = ["bytes_moved", "flops", "node_flops", "step_bytes"]

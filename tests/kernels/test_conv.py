@@ -239,15 +239,19 @@ def test_memory_that_the_caller_brings(name, isa):
     """As much as was asked for, or as a single thread asks for, gives the same bits; less is refused."""
     x, w, *attrs = NAMED.get(name, ((6, 40, 20, 20), (40, 40, 3, 3), ONE, (1, 1, 1, 1), ONE, 1))
     x, w = arrays((4 * x[0], *x[1:]), w, np.float32)
+    bias = np.linspace(-1, 1, w.shape[0], dtype=np.float32)
     y = conv.conv2d(x, w, *attrs)
-    gx = conv.conv2d_input_grad(y, w, x.shape[2:], *attrs)
-    wanted = y, gx, conv.conv2d_weight_grad(x, y, w.shape[2:], *attrs)
+    wanted = (
+        conv.conv2d(x, w, *attrs, bias),
+        conv.conv2d_input_grad(y, w, x.shape[2:], *attrs),
+        conv.conv2d_weight_grad(x, y, w.shape[2:], *attrs),
+    )
     g = conv._geometry(x.shape, w.shape, y.shape, x.dtype, *attrs, None)
     kernels = c.lib.mg_conv2d, c.lib.mg_conv2d_input_grad, c.lib.mg_conv2d_weight_grad
     before = c.num_threads()
     try:
-        for direction, operands in enumerate(((x, w, None), (y, w), (x, y))):
-            pointers = [c.ffi.NULL if a is None else c.ffi.from_buffer(a) for a in operands]
+        for direction, operands in enumerate(((x, w, bias), (y, w), (x, y))):
+            pointers = [c.ffi.from_buffer(a) for a in operands]
             for threads in (1, 2):
                 c.set_num_threads(threads)
                 need = c.lib.mg_conv2d_workspace(g, direction)

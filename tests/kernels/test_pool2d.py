@@ -167,3 +167,14 @@ def test_bad_input():
     assert c.lib.mg_avg_pool2d(p, c.ffi.NULL, c.ffi.NULL) == c.lib.MG_EARG
     with pytest.raises(Exception, match="does not fit"):
         conv.avg_pool2d(np.ones((1, 1, 2, 2), np.float32), (3, 3), (1, 1), (0, 0), False, True, None)
+
+
+def test_gradient_through_a_relu():
+    rng = np.random.default_rng(5)
+    x = rng.normal(size=(3, 2, 9, 8)).astype(np.float32)
+    y, index = conv.max_pool2d(x, (2, 3), (2, 2), (1, 1), (1, 1), True)
+    g = rng.normal(size=y.shape).astype(np.float32)
+    wanted = conv.max_pool2d_grad(np.where(y > 0, g, np.float32(0)), index, (9, 8))
+    np.testing.assert_array_equal(conv.max_pool2d_grad(g, index, (9, 8), y), wanted)
+    with pytest.raises(ValueError, match="differ"):
+        conv.max_pool2d_grad(g, index, (9, 8), y[:1])

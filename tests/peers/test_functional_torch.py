@@ -22,6 +22,9 @@ import minigrad as mg  # noqa: E402
 from minigrad.nn import functional as F  # noqa: E402
 from minigrad.nn import init  # noqa: E402
 
+#: Edge cases here are what the losses warn of, on purpose.
+pytestmark = pytest.mark.filterwarnings("ignore:.*(is NaN|log-probabilities)")
+
 TF = torch.nn.functional
 TOLERANCE = 1e-9
 

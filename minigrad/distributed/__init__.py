@@ -1,0 +1,78 @@
+"""Training on several processes: each has a model of its own and a part of every batch.
+
+Data parallelism (the name is that of Valiant 1990's "bulk synchronous" steps, applied to SGD): rank r
+computes the gradient of the mean loss over its n_r examples, and the gradient over the whole batch is the
+weighted mean
+
+    g = sum over r of n_r g_r / sum over r of n_r
+
+so with equal parameters and the same g, all ranks make the same step, and stay equal without ever
+exchanging parameters.
+
+    def train():
+        model = mg.distributed.DistributedDataParallel(make_model())
+        ...                                  # as in one process, on this rank's examples
+
+    if __name__ == "__main__":
+        mg.distributed.run(train, nprocs=2)
+
+What one step costs beside the computing is a reduction of as many numbers as the model has parameters.
+Processes on one machine share memory, so that is a few passes over the gradients
+(`csrc/distributed/group.c`).
+
+=========================  ========================================================================
+`run`, `launch`            start the processes and watch over them (`launching`)
+`all_reduce`, ...          what they do together (`group`), by an engine (`engine`)
+`DistributedDataParallel`  the model whose gradients are averaged (`parallel`)
+`DistributedSampler`       which examples a rank sees (`sampler`)
+=========================  ========================================================================
+
+    >>> get_world_size()
+    1
+"""
+
+from .engine import DistributedError
+from .group import (
+    ReduceOp,
+    all_gather,
+    all_reduce,
+    average,
+    barrier,
+    broadcast,
+    destroy_process_group,
+    get_rank,
+    get_world_size,
+    init_process_group,
+    is_available,
+    is_initialized,
+    recv,
+    reduce,
+    reduce_scatter,
+    send,
+)
+from .launching import run
+from .parallel import DistributedDataParallel
+from .sampler import DistributedSampler
+
+__all__ = [
+    "DistributedDataParallel",
+    "DistributedError",
+    "DistributedSampler",
+    "ReduceOp",
+    "all_gather",
+    "all_reduce",
+    "average",
+    "barrier",
+    "broadcast",
+    "destroy_process_group",
+    "get_rank",
+    "get_world_size",
+    "init_process_group",
+    "is_available",
+    "is_initialized",
+    "recv",
+    "reduce",
+    "reduce_scatter",
+    "run",
+    "send",
+]

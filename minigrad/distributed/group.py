@@ -1,0 +1,265 @@
+"""The group that this process belongs to, and what its ranks do together.
+
+The functions are those of `torch.distributed`: they change tensors in place, and all ranks must call them,
+in the same order. Without a group a process is one of one, so a script runs unchanged by itself:
+
+    >>> import minigrad as mg
+    >>> x = mg.tensor([1.0, 2.0])
+    >>> all_reduce(x), get_rank(), get_world_size()
+    (tensor([1., 2.]), 0, 1)
+
+Inside of a captured step `all_reduce` becomes part of the program. Sums are taken in the order of ranks, so
+the bits are the same on all ranks and in all runs.
+
+Left out: groups of some of the ranks, and asynchronous calls: a rank has its own processor, and nobody else
+would do the work in the meantime."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..errors import ArgumentError, DTypeError, ShapeError
+from ..mode import current
+from ..ops import collective
+from ..tensor import Symbol, Tensor, wrap
+from .engine import REDUCTIONS, Alone, Engine, Segment, Shared
+
+#: Seconds that a rank waits for another one before that is an error.
+TIMEOUT = 300.0
+
+_alone = Alone()
+_group: Engine | None = None
+
+
+class ReduceOp:
+    """Names of reductions, as in PyTorch; the strings themselves do as well."""
+
+    SUM = "sum"
+    AVG = "mean"
+    PRODUCT = "prod"
+    MAX = "max"
+    MIN = "min"
+
+
+def group() -> Engine:
+    """The engine of this process's group; a group of one, if it has joined none."""
+    return _group or _alone
+
+
+def join(engine: Engine) -> None:
+    """Make this the group of the process."""
+    global _group
+    if _group is not None:
+        raise ArgumentError(
+            "init_process_group",
+            "this process is in a group already",
+            fix="call destroy_process_group() first",
+        )
+    _group = engine
+
+
+def is_available() -> bool:
+    """Whether processes can be joined here: whether the C kernels are built, and this is a Unix."""
+    try:
+        import minigrad._kernels  # noqa: F401
+    except ImportError:
+        return False
+    return os.name == "posix"
+
+
+def is_initialized() -> bool:
+    """Whether this process has joined a group."""
+    return _group is not None
+
+
+def init_process_group(backend: str = "shm", *, timeout: float | None = None) -> None:
+    """Join the group that this process was started for.
+
+    backend: "shm", the shared memory of one machine (there is no other so far).  timeout: seconds that a
+    wait for another rank may take (300, or what the launcher was told).  By `minigrad.distributed.run`,
+    or by `python -m minigrad.distributed.launch`, processes are started for one; a process that was not is
+    a group of one.  Inside of `run` the group has been joined already, and nothing happens.
+    Raises ArgumentError for another backend.
+    """
+    if backend not in ("shm", "gloo"):
+        raise ArgumentError(
+            "init_process_group", f"there is no backend {backend!r}", fix="use 'shm': shared memory"
+        )
+    engine = _group
+    if engine is None:
+        fd = os.environ.get("MINIGRAD_GROUP_FD")
+        if fd is None:
+            join(Alone())
+            return
+        segment = Segment(int(fd), os.fstat(int(fd)).st_size)
+        wanted = float(os.environ.get("MINIGRAD_GROUP_TIMEOUT", TIMEOUT))
+        join(Shared(segment, int(os.environ["RANK"]), wanted if timeout is None else timeout))
+    elif timeout is not None and isinstance(engine, Shared):
+        engine.set_timeout(timeout)
+
+
+def destroy_process_group() -> None:
+    """Leave the group."""
+    global _group
+    if _group is not None:
+        _group.close()
+        _group = None
+
+
+def get_rank() -> int:
+    """The number of this process in its group, from 0."""
+    return group().rank
+
+
+def get_world_size() -> int:
+    """How many processes the group has."""
+    return group().size
+
+
+def barrier() -> None:
+    """Wait until all ranks are here."""
+    group().barrier()
+
+
+def _check_op(op: str, reduction: str, tensor: Tensor) -> None:
+    if reduction not in REDUCTIONS:
+        raise ArgumentError(
+            op, f"there is no reduction {reduction!r}", fix=f"use one of {', '.join(REDUCTIONS)}"
+        )
+    if not isinstance(tensor, Tensor):
+        raise DTypeError(op, f"a {type(tensor).__name__} is no tensor", fix="pass minigrad.tensor(value)")
+    if reduction == "mean" and tensor.dtype.kind != "f":
+        raise DTypeError(op, f"the mean of {tensor.dtype} is no {tensor.dtype}", fix="convert with .float()")
+
+
+def _check_rank(op: str, rank: int) -> None:
+    size = group().size
+    if isinstance(rank, bool) or not isinstance(rank, (int, np.integer)) or not 0 <= rank < size:
+        raise ArgumentError(op, f"rank {rank!r} of a group of {size}", fix=f"ranks are 0 to {size - 1}")
+
+
+def _array(op: str, tensor: Tensor) -> Any:
+    """The contiguous values of a tensor."""
+    if not isinstance(tensor, Tensor):
+        raise DTypeError(op, f"a {type(tensor).__name__} is no tensor", fix="pass minigrad.tensor(value)")
+    return np.ascontiguousarray(tensor._concrete(op)).reshape(tensor.shape)
+
+
+def all_reduce(tensor: Tensor, op: str = ReduceOp.SUM) -> Tensor:
+    """Replace a tensor by its reduction over all ranks, outside of the history; returns it.
+
+    Same shape and dtype on all ranks.  Raises ArgumentError for an unknown reduction, DistributedError if
+    another rank fails or calls something else.  With gradients: `minigrad.ops.collective`."""
+    _check_op("all_reduce", op, tensor)
+    mine = group()
+    array = tensor._array
+    if current().trace is None and not isinstance(array, Symbol):
+        tensor._writable("all_reduce")
+        if array.flags.c_contiguous:
+            mine.all_reduce(array, op, 1.0, array)
+        else:
+            array[...] = mine.all_reduce(np.ascontiguousarray(array), op, 1.0)
+        tensor._touch()
+        return tensor
+    return tensor.assign(collective.all_reduce(tensor.detach(), mine, op))
+
+
+def reduce(tensor: Tensor, dst: int, op: str = ReduceOp.SUM) -> Tensor:
+    """Replace the tensor of rank `dst` by the reduction over all ranks; those of the others stay."""
+    _check_op("reduce", op, tensor)
+    _check_rank("reduce", dst)
+    y = group().reduce(_array("reduce", tensor), op, dst)
+    return tensor if y is None else tensor.assign(wrap(y))
+
+
+def broadcast(tensor: Tensor, src: int) -> Tensor:
+    """Replace a tensor by that of rank `src`; returns it."""
+    _check_rank("broadcast", src)
+    array = _array("broadcast", tensor)
+    tensor._writable("broadcast")
+    if array is tensor._array or np.shares_memory(array, tensor._array):
+        group().broadcast(array, src)
+        tensor._touch()
+        return tensor
+    group().broadcast(array, src)
+    return tensor.assign(wrap(array))
+
+
+def all_gather(tensor_list: Sequence[Tensor], tensor: Tensor) -> None:
+    """Write the tensors of all ranks into `tensor_list`, in the order of ranks.
+
+    Raises ShapeError if there are not as many as ranks, or one has another shape or dtype.
+    """
+    _check_list("all_gather", tensor_list, tensor)
+    for target, value in zip(tensor_list, group().all_gather(_array("all_gather", tensor)), strict=True):
+        target.assign(wrap(value))
+
+
+def reduce_scatter(output: Tensor, input_list: Sequence[Tensor], op: str = ReduceOp.SUM) -> Tensor:
+    """Write into `output` the reduction over all ranks of `input_list[rank]`; returns it."""
+    _check_op("reduce_scatter", op, output)
+    _check_list("reduce_scatter", input_list, output)
+    parts = np.stack([_array("reduce_scatter", t) for t in input_list])
+    return output.assign(wrap(group().reduce_scatter(parts, op)))
+
+
+def _check_list(op: str, tensors: Sequence[Tensor], like: Tensor) -> None:
+    size = group().size
+    if len(tensors) != size:
+        raise ShapeError(
+            op, f"{len(tensors)} tensors for a group of {size}", fix="pass one tensor for each rank"
+        )
+    for k, t in enumerate(tensors):
+        if t.shape != like.shape or t.dtype != like.dtype:
+            raise ShapeError(
+                op,
+                f"tensor {k} is {t.dtype}{t.shape} beside one of {like.dtype}{like.shape}",
+                fix="make all of them alike",
+            )
+
+
+def send(tensor: Tensor, dst: int) -> None:
+    """Hand a tensor to rank `dst`, which must call `recv`; returns when it may be changed again."""
+    _check_rank("send", dst)
+    group().send(_array("send", tensor), dst)
+
+
+def recv(tensor: Tensor, src: int) -> Tensor:
+    """Fill a tensor with what rank `src` sends, of the same shape and dtype; returns it."""
+    _check_rank("recv", src)
+    tensor._writable("recv")
+    array = np.empty(tensor.shape, tensor.dtype)
+    group().recv(array, src)
+    return tensor.assign(wrap(array))
+
+
+def average(value: Any, weight: float = 1.0) -> float:
+    """The mean over ranks of a number, such as a metric, each rank counting with its weight (its
+    examples)."""
+    pair = np.array([float(value) * weight, weight], np.float64)
+    total, weights = group().all_reduce(pair, "sum", 1.0)
+    return float(total / weights)
+
+
+__all__ = [
+    "ReduceOp",
+    "all_gather",
+    "all_reduce",
+    "average",
+    "barrier",
+    "broadcast",
+    "destroy_process_group",
+    "get_rank",
+    "get_world_size",
+    "init_process_group",
+    "is_available",
+    "is_initialized",
+    "recv",
+    "reduce",
+    "reduce_scatter",
+    "send",
+]

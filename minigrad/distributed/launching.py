@@ -1,0 +1,413 @@
+"""Starting the processes of a group, watching over them, and ending them all when one fails.
+
+    results = minigrad.distributed.run(train, nprocs=2, args=(config,))
+
+Each rank is a fresh interpreter (a fork would copy threads that hold locks). The one that starts them, the
+parent, does no work of its own: it waits for results, and a few times a second it looks at the seats of the
+group (see `csrc/distributed/group.c`):
+
+==================================
+============================================================================= a rank raised
+its traceback came through its pipe a rank was killed                   its process ended without a result a
+rank stopped answering            its heartbeat, a thread of its own, is SILENT seconds old a rank does not
+come                others have waited SLOW seconds for it: its stack is printed, once; after
+                                    `timeout` seconds the others raise
+Ctrl-C, or the parent fails         the `finally` below; a rank whose parent is gone ends itself
+==================================
+=============================================================================
+
+In each case the group is aborted, which ends every wait with an error, then whoever is left is asked to
+end, and then killed, within three seconds. Nothing can be left behind, as the shared memory has no name
+(`engine.Segment`)."""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import io
+import json
+import os
+import pickle
+import runpy
+import selectors
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from multiprocessing import reduction, spawn
+from typing import Any
+
+from ..errors import ArgumentError
+from ..random import manual_seed
+from . import group
+from .engine import DistributedError, Segment
+
+#: Seconds without a heartbeat after which a rank counts as hung, and seconds of waiting that are worth a
+#: word.
+SILENT, SLOW = 3.0, 4.0
+#: Seconds between being asked to end and being killed.
+GRACE = 1.0
+
+_THREADS = (
+    "MINIGRAD_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+)
+_BOOT = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from minigrad.distributed import launching; launching._child()"
+)
+_importing_main = False
+
+
+def run(
+    fn: Callable[..., Any],
+    nprocs: int = 2,
+    args: Sequence[Any] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    seed: int | None = None,
+    threads: int | None = None,
+    timeout: float = group.TIMEOUT,
+) -> list[Any]:
+    """Call `fn(*args, **kwargs)` in `nprocs` processes that form a group; what they return, in the order of
+    ranks.
+
+    fn: a function that the processes can import: at the top level of a module or of the script.
+    seed: rank r starts with `manual_seed(seed + r)`.  threads: of each process (processors / nprocs).
+    timeout: seconds that a rank waits for another one.
+    Raises DistributedError, with the rank and its traceback, if one of them fails; then all others have
+    ended."""
+    if _importing_main:
+        raise DistributedError(
+            "run",
+            "the script starts processes while it is being imported by one of them",
+            fix='put the call under `if __name__ == "__main__":`',
+        )
+    if not callable(fn):
+        raise ArgumentError("run", f"{fn!r} is no function", fix="pass the function and its args separately")
+    payload = _pack(_preparation(), seed, "call", (fn, tuple(args), dict(kwargs or {})))
+    return _Parent(nprocs, payload, threads, timeout).results()
+
+
+def launch(
+    script: str,
+    argv: Sequence[str],
+    nprocs: int,
+    *,
+    module: bool = False,
+    seed: int | None = None,
+    threads: int | None = None,
+    timeout: float = group.TIMEOUT,
+) -> None:
+    """Run a script (or a module, as `python -m` does) in `nprocs` processes; see
+    `minigrad.distributed.launch`."""
+    payload = _pack(None, seed, "module" if module else "script", (script, list(argv)))
+    _Parent(nprocs, payload, threads, timeout).results()
+
+
+def _pack(preparation: Any, seed: int | None, kind: str, what: Any) -> bytes:
+    """What a child is told; what it is to do is packed by itself, as it needs the script to be understood."""
+    try:
+        return pickle.dumps((preparation, seed, kind, bytes(reduction.ForkingPickler.dumps(what))))
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise ArgumentError(
+            "run",
+            f"the function and its arguments cannot be sent to another process ({error})",
+            fix="define the function at the top level of a module or script",
+        ) from None
+
+
+def _preparation() -> dict[str, Any]:
+    """What a fresh interpreter needs to import the functions of this one's script."""
+    data = spawn.get_preparation_data("rank")
+    data.pop("authkey", None)  # not for this pickle, and not needed
+    return data
+
+
+class _Parent:
+    """Whoever started the ranks."""
+
+    def __init__(self, nprocs: int, payload: bytes, threads: int | None, timeout: float) -> None:
+        if isinstance(nprocs, bool) or not isinstance(nprocs, int) or nprocs < 1:
+            raise ArgumentError("run", f"{nprocs!r} processes", fix="pass an integer of at least 1")
+        if not timeout > 0:
+            raise ArgumentError("run", f"a timeout of {timeout!r}", fix="pass seconds, above 0")
+        self.size, self.timeout = nprocs, timeout
+        processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self.threads = max(1, processors // nprocs) if threads is None else threads
+        self.segment = Segment.create(nprocs)
+        self.processes: list[subprocess.Popen[bytes]] = []
+        self.said: list[io.BytesIO] = []
+        self.stacks: list[Any] = []
+        self.selector = selectors.DefaultSelector()
+        self.warned: set[tuple[int, int]] = set()
+        self.payload = payload
+
+    def results(self) -> list[Any]:
+        """Wait for all ranks."""
+        try:
+            for rank in range(self.size):
+                self._start(rank)
+            return self._watch()
+        finally:
+            self._end()
+
+    def _start(self, rank: int) -> None:
+        read, write = os.pipe()
+        payload, stack = _nameless(self.payload), _nameless(b"")
+        environment = dict(os.environ) | dict.fromkeys(_THREADS, str(self.threads))
+        environment |= {
+            "RANK": str(rank),
+            "LOCAL_RANK": str(rank),
+            "WORLD_SIZE": str(self.size),
+            "MINIGRAD_GROUP_FD": str(self.segment.fd),
+            "MINIGRAD_GROUP_TIMEOUT": str(self.timeout),
+        }
+        fds = {"payload": payload.fileno(), "answer": write, "stack": stack.fileno(), "parent": os.getpid()}
+        path = [p or os.getcwd() for p in sys.path]
+        try:
+            process = subprocess.Popen(
+                [sys.executable, "-c", _BOOT, json.dumps(path), json.dumps(fds)],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                pass_fds=(self.segment.fd, fds["payload"], write, fds["stack"]),
+            )
+        except BaseException:
+            os.close(read)
+            raise
+        finally:
+            os.close(write)
+            payload.close()
+        self.processes.append(process)
+        self.said.append(io.BytesIO())
+        self.stacks.append(stack)
+        self.selector.register(read, selectors.EVENT_READ, rank)
+
+    def _watch(self) -> list[Any]:
+        """Until all have answered, or one has failed."""
+        answers: dict[int, Any] = {}
+        last_look = time.monotonic()
+        while len(answers) < self.size:
+            for key, _ in self.selector.select(timeout=0.1):
+                rank = key.data
+                data = os.read(key.fd, 1 << 20)
+                if data:
+                    self.said[rank].write(data)
+                    continue
+                self.selector.unregister(key.fd)
+                os.close(key.fd)
+                answers[rank] = self._answer(rank)
+                if answers[rank][0] != "result":
+                    self._fail(self._cause(rank, answers))
+            if time.monotonic() > last_look + 0.25:
+                last_look = time.monotonic()
+                self._look(answers)
+        return [answers[rank][1] for rank in range(self.size)]
+
+    def _answer(self, rank: int) -> Any:
+        """What a rank said before it closed its pipe; how it ended, if that was nothing."""
+        said = self.said[rank].getvalue()
+        if said:
+            with contextlib.suppress(Exception):
+                return pickle.loads(said)  # what our own child has written
+        try:
+            code = self.processes[rank].wait(GRACE)
+        except subprocess.TimeoutExpired:
+            return "died", "closed its pipe without an answer", False
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+        return "died", how, False
+
+    def _cause(self, rank: int, answers: dict[int, Any]) -> int:
+        """Of the ranks that have failed so far, the one that is not only a consequence."""
+        if not answers[rank][2]:
+            return rank
+        stop = time.monotonic() + GRACE / 2  # the culprit's own answer may be on its way
+        while time.monotonic() < stop:
+            for key, _ in self.selector.select(timeout=0.05):
+                data = os.read(key.fd, 1 << 20)
+                if data:
+                    self.said[key.data].write(data)
+                    continue
+                self.selector.unregister(key.fd)
+                os.close(key.fd)
+                answer = self._answer(key.data)
+                if answer[0] != "result" and not answer[2]:
+                    answers[key.data] = answer
+                    return int(key.data)
+        return rank
+
+    def _fail(self, rank: int, answer: Any = None) -> None:
+        """Raise what rank `rank` is to blame for."""
+        kind, text, _ = answer or self._answer(rank)
+        self.segment.abort(rank)
+        if kind == "error":
+            problem, fix = f"rank {rank} of {self.size} raised", "the traceback of that rank is below"
+            if "which did not come" in text:
+                late = [r for r in range(self.size) if r != rank and self._alive(r)]
+                text += "".join(f"\nrank {r} was here:\n{self._stack(r)}" for r in late)
+        else:
+            problem, fix = f"rank {rank} of {self.size} {text}", f"it was last in {self.segment.doing(rank)}"
+            text = ""
+            self.processes[rank].kill()  # if it is still there, it does not answer
+        error = DistributedError("run", problem, fix=fix)
+        error.rank = rank
+        if text:
+            error.args = (f"{error}\n\n{text.rstrip()}",)
+        raise error
+
+    def _alive(self, rank: int) -> bool:
+        return self.processes[rank].poll() is None
+
+    def _stack(self, rank: int) -> str:
+        """Where a rank is: the tracebacks of its threads."""
+        stack = self.stacks[rank]
+        before = os.fstat(stack.fileno()).st_size
+        self.processes[rank].send_signal(signal.SIGUSR1)
+        stop = time.monotonic() + 0.5
+        while time.monotonic() < stop and os.fstat(stack.fileno()).st_size == before:
+            time.sleep(0.02)
+        time.sleep(0.02)
+        text = os.pread(stack.fileno(), 1 << 16, before).decode(errors="replace")
+        threads = text.split("\n\n")
+        return threads[-1].strip() or "  (it does not answer)"
+
+    def _look(self, answers: dict[int, Any]) -> None:
+        """Heartbeats and waits."""
+        seen = {
+            rank: self.segment.watch(rank)
+            for rank in range(self.size)
+            if rank not in answers and self._alive(rank)
+        }
+        for rank, state in seen.items():
+            if state.joined and not state.left and state.silent > SILENT:
+                how = f"has stopped answering for {state.silent:.0f} s\n{self._stack(rank)}"
+                self._fail(rank, ("died", how, False))
+        waiting = [rank for rank, state in seen.items() if state.waiting > SLOW]
+        late = [rank for rank, state in seen.items() if not state.waiting]
+        for rank in late:
+            turn = max((int(seen[w].turn) for w in waiting), default=0)
+            if waiting and (rank, turn) not in self.warned:
+                self.warned.add((rank, turn))
+                names = " and ".join(map(str, waiting))
+                print(
+                    f"minigrad.distributed: rank {names} has waited {SLOW:g} s in "
+                    f"{self.segment.doing(waiting[0])} for rank {rank}, which is here:\n{self._stack(rank)}",
+                    file=sys.stderr,
+                    flush=True,
+                )
+
+    def _end(self) -> None:
+        """Whatever has happened: no process, descriptor or memory stays."""
+        if any(self._alive(rank) for rank in range(len(self.processes))):
+            failed = sys.exc_info()[0] is not None
+            if failed:
+                self.segment.abort(0)
+            self._wait(GRACE / 2 if failed else GRACE)
+            for stop in (subprocess.Popen.terminate, subprocess.Popen.kill):
+                for process in self.processes:
+                    if process.poll() is None:
+                        stop(process)
+                self._wait(GRACE)
+        for key in list(self.selector.get_map().values()):
+            os.close(int(key.fd))
+        self.selector.close()
+        for stack in self.stacks:
+            stack.close()
+        self.segment.close()
+
+    def _wait(self, seconds: float) -> None:
+        stop = time.monotonic() + seconds
+        while time.monotonic() < stop and any(p.poll() is None for p in self.processes):
+            time.sleep(0.01)
+
+
+def _nameless(content: bytes) -> Any:
+    """An open file without a name."""
+    file = tempfile.TemporaryFile()  # noqa: SIM115 (who asked for it closes it)
+    file.write(content)
+    file.flush()
+    return file
+
+
+# -- the other side
+# ------------------------------------------------------------------------------------------------------
+
+
+def _child() -> None:
+    """The life of a rank; see `_BOOT`."""
+    global _importing_main
+    fds = json.loads(sys.argv[2])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it, too, and ends us in good order
+    faulthandler.register(signal.SIGUSR1, file=fds["stack"], all_threads=True)
+    threading.Thread(target=_outlive_nobody, args=(fds["parent"],), daemon=True).start()
+    rank = int(os.environ["RANK"])
+    code = 0
+    answer: tuple[Any, ...]
+    try:
+        payload = os.pread(fds["payload"], os.fstat(fds["payload"]).st_size, 0)
+        preparation, seed, kind, what = pickle.loads(payload)  # from our own parent
+        if seed is not None:
+            manual_seed(seed + rank)
+        if kind == "call":
+            _importing_main = True
+            spawn.prepare(preparation)
+            fn, args, kwargs = pickle.loads(what)
+            _importing_main = False
+            group.init_process_group()
+            answer = "result", fn(*args, **kwargs)
+        else:
+            script, argv = pickle.loads(what)
+            sys.argv[:] = [script, *argv]
+            if kind == "module":
+                runpy.run_module(script, run_name="__main__", alter_sys=True)
+            else:
+                sys.path[0] = os.path.dirname(os.path.abspath(script))
+                runpy.run_path(script, run_name="__main__")
+            answer = "result", None
+    except SystemExit as error:
+        code = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
+        text = f"ended with {error.code!r}"
+        answer = ("result", None) if code == 0 else ("died", text, False)
+    except BaseException as error:
+        code = 1
+        secondary = isinstance(error, DistributedError) and "has failed" in error.problem
+        answer = "error", _traceback(error), secondary
+    try:
+        packed = bytes(reduction.ForkingPickler.dumps(answer))
+    except Exception as error:
+        code = 1
+        text = f"its result cannot be sent to the parent: {error!r}; return numbers, arrays or tensors"
+        packed = pickle.dumps(("error", text, False))
+    if answer[0] == "result":
+        group.destroy_process_group()
+    with contextlib.suppress(BrokenPipeError), os.fdopen(fds["answer"], "wb") as pipe:
+        pipe.write(packed)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if answer[0] != "result":
+        os._exit(code or 1)
+    sys.exit(code)
+
+
+def _outlive_nobody(parent: int) -> None:
+    """End this process when the one that started it is gone."""
+    while os.getppid() == parent:
+        time.sleep(0.3)
+    os._exit(1)
+
+
+def _traceback(error: BaseException) -> str:
+    """A traceback that begins at the user's code."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename in (__file__, "<string>"):
+        frames = frames.tb_next
+    return "".join(traceback.format_exception(type(error), error, frames))

@@ -1,0 +1,233 @@
+"""DistributedDataParallel: a model whose gradients are those of the whole batch, on every rank.
+
+Gradients are averaged while `backward` is still at work. Parameters are put into *buckets*, in the order in
+which their gradients come; when the last gradient of a bucket is there, the bucket is reduced:
+
+* a large gradient is a bucket of its own, and reduced where it lies;
+* small ones are laid end to end first, as a collective costs some microseconds whatever it carries.
+
+The mean is weighted by the number of examples that each rank has seen (the first size of the first argument
+of the model), so a last batch that is smaller on some ranks is right.  A loss must be a mean over the
+examples of its rank.
+
+In a captured step (`minigrad.compile`) the reductions are operations of the program, between those that
+compute gradients and those of the optimizer.
+
+References: Li et al. 2020 (PyTorch Distributed, VLDB 13; buckets and overlap); Goyal et al. 2017
+(1706.02677, learning rates for large batches).  Left out: gradients in half precision."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from .. import tape
+from ..autograd import no_grad
+from ..errors import ArgumentError, DTypeError, GradientError
+from ..mode import current
+from ..nn.module import Module
+from ..ops.collective import all_reduce
+from ..ops.movement import cat
+from ..tensor import Tensor
+from .engine import Engine
+from .group import group
+
+#: A gradient of at least so many bytes is a bucket of its own.
+LARGE = 1 << 16
+
+
+class DistributedDataParallel(Module):
+    """`module`, the same on all ranks, with gradients averaged over ranks during `backward`.
+
+    The parameters and buffers of rank 0 are copied to all ranks now.  bucket_cap_mb: how much small gradients
+    are collected before they are reduced.  find_unused_parameters: a parameter that `backward` did not
+    reach on this rank counts as one with a gradient of zero; without it, that is a GradientError.
+    broadcast_buffers: after each forward pass in training, buffers of floating point (running means) become
+    their means over ranks.
+
+    The wrapped model is `.module`; `state_dict()` has its names behind "module.", as in PyTorch.
+    """
+
+    def __init__(
+        self,
+        module: Module,
+        *,
+        bucket_cap_mb: float = 1.0,
+        find_unused_parameters: bool = False,
+        broadcast_buffers: bool = True,
+    ) -> None:
+        super().__init__()
+        if not isinstance(module, Module):
+            raise DTypeError(
+                "DistributedDataParallel", f"a {type(module).__name__} is no Module", fix="pass an nn.Module"
+            )
+        learned = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+        if not learned:
+            raise ArgumentError(
+                "DistributedDataParallel",
+                "the module has no parameter that requires grad",
+                fix="use it as it is: there is nothing to average",
+            )
+        if not bucket_cap_mb > 0:
+            raise ArgumentError(
+                "DistributedDataParallel",
+                f"bucket_cap_mb is {bucket_cap_mb!r}",
+                fix="pass megabytes, above 0",
+            )
+        self.module = module
+        self.find_unused_parameters = bool(find_unused_parameters)
+        self.broadcast_buffers = bool(broadcast_buffers)
+        self._group: Engine = group()
+        self._names = {id(p): name for name, p in learned}
+        self._buckets = _buckets([p for _, p in learned], int(bucket_cap_mb * (1 << 20)))
+        self._bucket_of = {id(p): k for k, bucket in enumerate(self._buckets) for p in bucket}
+        self._averaging = True
+        self._weight = 1.0
+        self._missing: list[set[int]] = []
+        self._next = 0
+        self._running: Any = None  # what runs backward: a trace, or True
+        self._check_alike()
+        if self._group.size > 1:
+            with no_grad():
+                for t in (*module.parameters(), *module.buffers()):
+                    array = np.array(t._array, order="C")
+                    self._group.broadcast(array, 0)
+                    t.assign(array)
+            for _, p in learned:
+                p.register_post_accumulate_grad_hook(self._arrived)
+
+    def _check_alike(self) -> None:
+        """All ranks have a model of the same shapes; else the message names the first difference."""
+        mine = "; ".join(f"{name} {p.dtype}{p.shape}" for name, p in self.module.named_parameters())
+        text = np.zeros(1 << 16, np.uint8)
+        code = np.frombuffer(mine.encode()[: text.size], np.uint8)
+        text[: code.size] = code
+        for rank, other in enumerate(self._group.all_gather(text)):
+            theirs = other.tobytes().rstrip(b"\0").decode(errors="replace")
+            if theirs != mine[: text.size]:
+                pairs = zip(mine.split("; "), theirs.split("; "), strict=False)
+                difference = next(((a, b) for a, b in pairs if a != b), ("more parameters", "fewer"))
+                raise ArgumentError(
+                    "DistributedDataParallel",
+                    f"rank {self._group.rank} has {difference[0]} where rank {rank} has {difference[1]}",
+                    fix="build the same model on all ranks",
+                )
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """What the module computes of this rank's examples."""
+        first = next((x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)), None)
+        self._weight = float(first.shape[0]) if first is not None and first.ndim else 1.0
+        y = self.module(*args, **kwargs)
+        if self.broadcast_buffers and self.training and self._group.size > 1:
+            self._average_buffers()
+        return y
+
+    def _average_buffers(self) -> None:
+        buffers = [b for b in self.module.buffers() if b.dtype.kind == "f"]
+        for dtype in sorted({b.dtype.name for b in buffers}):
+            same = [b for b in buffers if b.dtype.name == dtype]
+            with no_grad():
+                flat = all_reduce(_flat(same), self._group, "mean", self._weight, len(self._buckets))
+                for b, part in _parts(flat, same):
+                    b.assign(part)
+
+    @contextlib.contextmanager
+    def no_sync(self) -> Iterator[None]:
+        """Accumulate gradients of this rank inside; the first `backward` outside averages their sum."""
+        before, self._averaging = self._averaging, False
+        try:
+            yield
+        finally:
+            self._averaging = before
+
+    # -- during backward ------------------------------------------------------------------------------------
+
+    def _arrived(self, p: Tensor) -> None:
+        """The gradient of a parameter is complete on this rank."""
+        if not self._averaging:
+            return
+        trace = current().trace
+        if self._running is not (trace or True):
+            self._running = trace or True
+            self._missing = [{id(q) for q in bucket} for bucket in self._buckets]
+            self._next = 0
+            tape.queue_callback(self._finish)
+        self._missing[self._bucket_of[id(p)]].discard(id(p))
+        while self._next < len(self._buckets) and not self._missing[self._next]:
+            self._reduce(self._next)
+            self._next += 1
+
+    def _finish(self) -> None:
+        """`backward` has ended: reduce what is left, if that is wanted."""
+        self._running = None
+        if self._next == len(self._buckets):
+            return
+        unused = [
+            q
+            for k in range(self._next, len(self._buckets))
+            for q in self._buckets[k]
+            if id(q) in self._missing[k]
+        ]
+        if not self.find_unused_parameters:
+            names = ", ".join(self._names[id(q)] for q in unused)
+            raise GradientError(
+                "DistributedDataParallel",
+                f"backward did not reach {names}, so its bucket was not averaged",
+                fix="use all parameters in the loss, or pass find_unused_parameters=True",
+            )
+        for q in unused:
+            if q.grad is None:
+                q.grad = q.detach() * 0.0
+        while self._next < len(self._buckets):
+            self._reduce(self._next)
+            self._next += 1
+
+    def _reduce(self, k: int) -> None:
+        bucket = self._buckets[k]
+        grads: list[Any] = [p.grad for p in bucket]
+        trace = current().trace
+        if trace is None and len(grads) == 1 and grads[0]._array.flags.c_contiguous:
+            array = grads[0]._array
+            self._group.all_reduce(array, "mean", self._weight, array, k)
+            grads[0]._touch()
+            return
+        with no_grad():
+            if len(grads) == 1:
+                bucket[0].grad = all_reduce(grads[0].detach(), self._group, "mean", self._weight, k)
+                return
+            flat = all_reduce(_flat(grads), self._group, "mean", self._weight, k)
+            for p, part in _parts(flat, bucket):
+                p.grad = part if trace is not None else part.clone()
+
+
+def _flat(tensors: list[Tensor]) -> Tensor:
+    return cat([t.detach().reshape(-1) for t in tensors])
+
+
+def _parts(flat: Tensor, like: list[Any]) -> Iterator[tuple[Any, Tensor]]:
+    start = 0
+    for t in like:
+        yield t, flat[start : start + t.numel()].reshape(t.shape)
+        start += t.numel()
+
+
+def _buckets(parameters: list[Any], cap: int) -> list[list[Any]]:
+    """Parameters in the order in which their gradients come (the last first): large ones apart, small ones
+    together."""
+    buckets: list[list[Any]] = []
+    small: dict[str, list[Any]] = {}
+    for p in reversed(parameters):
+        if p._array.nbytes >= LARGE:
+            buckets.append([p])
+            continue
+        together = small.setdefault(p.dtype.name, [])
+        together.append(p)
+        if sum(q._array.nbytes for q in together) >= cap:
+            buckets.append(small.pop(p.dtype.name))
+    return [*buckets, *small.values()]
+
+
+__all__ = ["DistributedDataParallel"]

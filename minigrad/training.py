@@ -1,0 +1,359 @@
+"""A training loop to read, use and take apart: `Trainer`.
+
+    for each epoch, for each batch:
+        loss = loss(model(x), y);  backward;  optimizer.step()      one step, captured by mg.compile
+        count, call back, perhaps write a checkpoint
+
+    >>> import minigrad as mg
+    >>> from minigrad import data, nn
+    >>> x = mg.randn(64, 3)
+    >>> y = x @ mg.tensor([[1.0], [-2.0], [0.5]])
+    >>> loader = data.DataLoader(data.TensorDataset(x, y), batch_size=16, shuffle=True)
+    >>> model = nn.Linear(3, 1)
+    >>> trainer = Trainer(model, mg.optim.SGD(model.parameters(), lr=0.1), nn.functional.mse_loss)
+    >>> history = trainer.fit(loader, epochs=20, verbose=0)
+    >>> history["loss"][-1] < 0.01 * history["loss"][0]
+    True
+
+There is nothing behind it: a step is `Trainer.train_step`, a batch is what the loader gives, and whatever
+is not to one's liking is overridden in a subclass (`loss_of`, `train_step`, `test`) or written by hand.
+
+**Resuming.**  With `directory=` the trainer writes checkpoints that hold everything the next step depends
+on: model, optimizer, scheduler, averaged model, the default generator, the loader's position, the sums of
+the running epoch, and what is passed as `saved`.  `fit(..., resume=True)` continues from the newest one
+that is whole; a run that was killed anywhere and resumed ends with the same bits as one that was not.
+
+Left out: several devices, mixed precision.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from .autograd import no_grad
+from .checkpoint import CheckpointError, Checkpoints
+from .compiled import compile
+from .errors import AnomalyError, ArgumentError, DTypeError
+from .random import get_rng_state, set_rng_state
+from .tensor import Tensor, as_array, wrap
+
+#: A figure of outputs and targets, averaged over the examples of an epoch.
+Measure = Callable[[Tensor, Any], Any]
+
+
+class Trainer:
+    """Train `model` by `optimizer` on a loss `loss(output, target)`.
+
+    scheduler: a learning-rate schedule, stepped after each epoch, or each step with
+    schedule_every="step"; one that watches a figure is given `val_loss` (or `loss`).  averaged: an
+    `optim.AveragedModel` of the model, updated after each step (average_every="epoch": each epoch).
+    metrics: {name: f(output, target)} giving a mean of a batch.  callbacks: objects with the methods of
+    `minigrad.keras.callbacks.Callback`.  saved: {name: anything with state_dict and load_state_dict} that
+    goes into checkpoints too, such as preprocessing.  directory: where checkpoints go, every
+    `save_every` steps and after each epoch, the last `keep` of them.  clip: largest norm of all
+    gradients.  capture: run the step as one compiled program.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        optimizer: Any,
+        loss: Callable[[Any, Any], Tensor],
+        *,
+        scheduler: Any = None,
+        schedule_every: str = "epoch",
+        averaged: Any = None,
+        average_every: str = "step",
+        metrics: Mapping[str, Measure] | None = None,
+        callbacks: Iterable[Any] = (),
+        saved: Mapping[str, Any] | None = None,
+        directory: str | os.PathLike[str] | None = None,
+        save_every: int | None = None,
+        keep: int = 3,
+        clip: float | None = None,
+        capture: bool = True,
+    ) -> None:
+        for name, value in (("schedule_every", schedule_every), ("average_every", average_every)):
+            if value not in ("step", "epoch"):
+                raise ArgumentError("Trainer", f"{name} is {value!r}", fix="use 'step' or 'epoch'")
+        if save_every is not None and (isinstance(save_every, bool) or save_every < 1 or directory is None):
+            raise ArgumentError(
+                "Trainer", f"save_every is {save_every!r}", fix="pass at least 1, and a directory to write to"
+            )
+        for name, thing in (saved or {}).items():
+            if not hasattr(thing, "state_dict") or not hasattr(thing, "load_state_dict"):
+                raise DTypeError(
+                    "Trainer",
+                    f"saved[{name!r}] is a {type(thing).__name__} without a state_dict",
+                    fix="pass objects with state_dict() and load_state_dict()",
+                )
+        self.model, self.optimizer, self.loss = model, optimizer, loss
+        self.scheduler, self.schedule_every = scheduler, schedule_every
+        self.averaged, self.average_every = averaged, average_every
+        self.metrics = dict(metrics or {})
+        self.callbacks = list(callbacks)
+        self.saved = dict(saved or {})
+        self.checkpoints = None if directory is None else Checkpoints(directory, keep)
+        self.save_every, self.clip = save_every, clip
+        self.epoch = 0  # finished
+        self.step = 0  # finished, in all epochs
+        self.stop_training = False
+        self.history: dict[str, list[float]] = {}
+        self._sums: dict[str, float] = {}  # of the running epoch, over examples
+        self._count = 0
+        self._run = compile(self._update) if capture else self._update
+
+    # -- one step -------------------------------------------------------------------------------------
+
+    def loss_of(self, *batch: Any) -> tuple[Tensor, Any]:
+        """The loss of a batch (x, y), a scalar, and the outputs; to be overridden for other batches."""
+        x, y = batch
+        output = self.model(x)
+        return self.loss(output, y), output
+
+    def _update(self, *batch: Any) -> tuple[Tensor, Any]:
+        self.optimizer.zero_grad()
+        loss, output = self.loss_of(*batch)
+        loss.backward()
+        if self.clip is not None:
+            from .nn.clip import clip_grad_norm_
+
+            clip_grad_norm_([p for g in self.optimizer.param_groups for p in g["params"]], self.clip)
+        self.optimizer.step()
+        if self.averaged is not None and self.average_every == "step":
+            self.averaged.update_parameters(self.model)
+        return loss.detach(), output.detach() if isinstance(output, Tensor) else output
+
+    def train_step(self, batch: Any) -> dict[str, float]:
+        """One step on a batch; returns the loss and the metrics.
+
+        Raises AnomalyError for a loss that is NaN or Inf.
+        """
+        parts = _parts(batch)
+        loss, output = self._run(*parts)
+        value = float(loss)
+        self.step += 1
+        if not math.isfinite(value):
+            raise AnomalyError(
+                "Trainer",
+                f"the loss became {value} in epoch {self.epoch + 1}, step {self.step}",
+                fix="lower the learning rate, clip gradients, and look for NaN in the data",
+            )
+        if self.scheduler is not None and self.schedule_every == "step":
+            self.scheduler.step()
+        return {"loss": value, **self._measured(output, parts)}
+
+    def _measured(self, output: Any, parts: tuple[Any, ...]) -> dict[str, float]:
+        with no_grad():
+            return {name: float(f(output, parts[-1])) for name, f in self.metrics.items()}
+
+    # -- the loop ---------------------------------------------------------------------------------------
+
+    def fit(
+        self,
+        loader: Any,
+        epochs: int,
+        validation: Iterable[Any] | None = None,
+        *,
+        resume: bool = False,
+        verbose: int = 1,
+    ) -> dict[str, list[float]]:
+        """Train until `epochs` epochs are finished in all; returns the history.
+
+        loader: batches, with a state_dict if the run is to be resumed within an epoch.  validation:
+        batches to `test` on after each epoch, as `val_...`.  resume: continue from the newest
+        checkpoint, if there is one.  verbose: a line an epoch, or 0.
+        """
+        if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 0:
+            raise ArgumentError("Trainer.fit", f"epochs is {epochs!r}", fix="pass a non-negative integer")
+        if not len(loader):
+            raise ArgumentError(
+                "Trainer.fit", "the loader has no batches", fix="check how the data is loaded"
+            )
+        if self.save_every and not hasattr(loader, "state_dict"):
+            raise ArgumentError(
+                "Trainer.fit",
+                f"save_every with a {type(loader).__name__}, which does not know where it is",
+                fix="use a DataLoader, or leave save_every out: each epoch is saved",
+            )
+        if resume:
+            self.resume(loader)
+        self.stop_training = False
+        self._tell("on_train_begin", {}, epochs, len(loader), verbose)
+        while self.epoch < epochs and not self._stopped():
+            self._epoch(loader, epochs, validation, verbose)
+        logs = {name: values[-1] for name, values in self.history.items()}
+        for callback in self.callbacks:
+            callback.on_train_end(logs)
+        self.model.eval()
+        return self.history
+
+    def _epoch(self, loader: Any, epochs: int, validation: Iterable[Any] | None, verbose: int) -> None:
+        start = time.perf_counter()
+        if not self._count:
+            for callback in self.callbacks:
+                callback.on_epoch_begin(self.epoch, {})
+        self.model.train()
+        for number, batch in enumerate(loader):
+            for callback in self.callbacks:
+                callback.on_train_batch_begin(number, {})
+            figures = self.train_step(batch)
+            size = _size(batch)
+            self._count += size
+            for name, value in figures.items():
+                self._sums[name] = self._sums.get(name, 0.0) + value * size
+            for callback in self.callbacks:
+                callback.on_train_batch_end(number, self._means())
+            if self.save_every and self.step % self.save_every == 0:
+                state = loader.state_dict()
+                if state["batch"] < state["batches"]:  # after the last one the epoch is not over yet
+                    self.save(loader)
+        logs = self._means()
+        if validation is not None:
+            logs |= {f"val_{name}": value for name, value in self.test(validation).items()}
+        if self.averaged is not None and self.average_every == "epoch":
+            self.averaged.update_parameters(self.model)
+        if self.scheduler is not None and self.schedule_every == "epoch":
+            watches = type(self.scheduler).__name__ == "ReduceLROnPlateau"
+            self.scheduler.step(*([logs.get("val_loss", logs["loss"])] if watches else []))
+        self._sums, self._count = {}, 0
+        self.epoch += 1
+        for name, value in logs.items():
+            self.history.setdefault(name, []).append(value)
+        for callback in self.callbacks:
+            callback.on_epoch_end(self.epoch - 1, logs)
+        if verbose:
+            figures_text = " - ".join(f"{name}: {value:.4f}" for name, value in logs.items())
+            taken = time.perf_counter() - start
+            print(f"Epoch {self.epoch}/{epochs} - {taken:.1f}s - {figures_text}", flush=True)
+        if self.checkpoints is not None:
+            self.save(loader)
+
+    def _means(self) -> dict[str, float]:
+        return {name: total / max(self._count, 1) for name, total in self._sums.items()}
+
+    def _stopped(self) -> bool:
+        return self.stop_training or bool(getattr(self.model, "stop_training", False))
+
+    def _tell(self, moment: str, logs: dict[str, float], epochs: int, steps: int, verbose: int) -> None:
+        for callback in self.callbacks:
+            callback.model = self.model
+            callback.params = {"epochs": epochs, "steps": steps, "verbose": verbose}
+            getattr(callback, moment)(logs)
+        if self.callbacks:
+            object.__setattr__(self.model, "stop_training", False)
+
+    def test(self, loader: Iterable[Any], model: Any = None) -> dict[str, float]:
+        """The mean loss and metrics over batches, in evaluation mode; model: another one (an average)."""
+        mine, used = self.model, self.model if model is None else model
+        training, count = used.training, 0
+        sums: dict[str, float] = {}
+        used.eval()
+        try:
+            self.model = used
+            with no_grad():
+                for batch in loader:
+                    parts = _parts(batch)
+                    loss, output = self.loss_of(*parts)
+                    size = _size(batch)
+                    count += size
+                    for name, value in {"loss": float(loss), **self._measured(output, parts)}.items():
+                        sums[name] = sums.get(name, 0.0) + value * size
+        finally:
+            self.model = mine
+            used.train(training)
+        if not count:
+            raise ArgumentError("Trainer.test", "there are no batches", fix="check how the data is loaded")
+        return {name: total / count for name, total in sums.items()}
+
+    # -- checkpoints --------------------------------------------------------------------------------------
+
+    def state_dict(self, loader: Any = None) -> dict[str, Any]:
+        """Everything the next step depends on."""
+        parts = {
+            "model": self.model,
+            "optimizer": self.optimizer,
+            "scheduler": self.scheduler,
+            "averaged": self.averaged,
+            "loader": loader if hasattr(loader, "state_dict") else None,
+        }
+        stream = getattr(loader, "generator", None)
+        return {
+            **{name: thing.state_dict() for name, thing in parts.items() if thing is not None},
+            "saved": {name: thing.state_dict() for name, thing in self.saved.items()},
+            "callbacks": [c.state_dict() if hasattr(c, "state_dict") else None for c in self.callbacks],
+            "rng": get_rng_state(),
+            "stream": None if stream is None else stream.get_state(),
+            "epoch": self.epoch,
+            "step": self.step,
+            "history": self.history,
+            "sums": self._sums,
+            "count": self._count,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any], loader: Any = None) -> None:
+        """Continue from a saved state.
+
+        Raises CheckpointError if it has other parts than this trainer, and what `load_state_dict` of a
+        part raises if that does not fit, with the keys and shapes.
+        """
+        mine = self.state_dict(loader)
+        missing = [name for name in mine if name not in state]
+        unexpected = [name for name in state if name not in mine]
+        missing += [f"saved.{n}" for n in mine["saved"] if n not in state.get("saved", {})]
+        unexpected += [f"saved.{n}" for n in state.get("saved", {}) if n not in mine["saved"]]
+        if missing or unexpected:
+            raise CheckpointError(
+                "Trainer",
+                f"the checkpoint does not fit: missing {missing or 'nothing'}, "
+                f"unexpected {unexpected or 'nothing'}",
+                fix="make the trainer as it was when the checkpoint was written",
+            )
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for name in ("scheduler", "averaged"):
+            if name in mine:
+                getattr(self, name).load_state_dict(state[name])
+        for name, thing in self.saved.items():
+            thing.load_state_dict(state["saved"][name])
+        for callback, part in zip(self.callbacks, state["callbacks"], strict=False):
+            if part is not None and hasattr(callback, "load_state_dict"):
+                callback.load_state_dict(part)
+        if "loader" in mine:
+            loader.load_state_dict(state["loader"])
+        if state["stream"] is not None and getattr(loader, "generator", None) is not None:
+            loader.generator.set_state(state["stream"])
+        self.epoch, self.step = state["epoch"], state["step"]
+        self.history = {name: list(values) for name, values in state["history"].items()}
+        self._sums, self._count = dict(state["sums"]), state["count"]
+        set_rng_state(state["rng"])
+
+    def save(self, loader: Any = None) -> str:
+        """Write a checkpoint; returns its path."""
+        if self.checkpoints is None:
+            raise ArgumentError("Trainer.save", "there is no directory", fix="pass directory= to Trainer")
+        return self.checkpoints.save(self.step, self.state_dict(loader))
+
+    def resume(self, loader: Any = None) -> bool:
+        """Continue from the newest checkpoint that is whole; False if there is none at all."""
+        if self.checkpoints is None:
+            raise ArgumentError("Trainer.resume", "there is no directory", fix="pass directory= to Trainer")
+        state = self.checkpoints.latest()
+        if state is None:
+            return False
+        self.load_state_dict(state, loader)
+        return True
+
+
+def _parts(batch: Any) -> tuple[Any, ...]:
+    parts = tuple(batch) if isinstance(batch, (tuple, list)) else (batch,)
+    return tuple(p if isinstance(p, (Tensor, dict)) else wrap(as_array(p)) for p in parts)
+
+
+def _size(batch: Any) -> int:
+    first = batch[0] if isinstance(batch, (tuple, list)) else batch
+    return len(first)

@@ -1,0 +1,172 @@
+"""What the processes of the tests in test_distributed.py do; each is a function that a rank imports and
+calls."""
+
+import os
+import signal
+import time
+
+import numpy as np
+
+import minigrad as mg
+from minigrad import distributed as dist
+from minigrad import nn
+
+
+def collectives():
+    """Every collective once, in sizes that take one buffer, both ways to reduce, and several buffers."""
+    rank, size = dist.get_rank(), dist.get_world_size()
+    found = {}
+    for n in (1, 1000, 20_011, 2_100_003):
+        for dtype in ("float32", "float64", "int64") if n < 10**6 else ("float64",):
+            parts = [np.random.default_rng([n, r]).normal(size=n).astype(dtype) * 3 for r in range(size)]
+            for op, expected in (
+                ("sum", sum(parts[1:], parts[0])),
+                ("max", np.maximum.reduce(parts)),
+                ("min", np.minimum.reduce(parts)),
+            ):
+                y = dist.all_reduce(mg.tensor(parts[rank].copy()), op).numpy()
+                found[n, dtype, op] = bool((y == expected).all())
+    x = mg.tensor([float(rank + 1)] * 3)
+    found["mean"] = dist.all_reduce(x.clone(), "mean").tolist() == [(size + 1) / 2] * 3
+    found["prod"] = (
+        dist.all_reduce(x.clone(), "prod").tolist() == [float(np.prod(np.arange(1, size + 1)))] * 3
+    )
+    found["bool"] = dist.all_reduce(mg.tensor([rank == 0, False])).tolist() == [True, False]
+    found["reduce"] = dist.reduce(x.clone(), size - 1).tolist() == (
+        [size * (size + 1) / 2] * 3 if rank == size - 1 else x.tolist()
+    )
+    found["broadcast"] = dist.broadcast(x.clone(), size - 1).tolist() == [float(size)] * 3
+    everyone = [mg.zeros(3) for _ in range(size)]
+    dist.all_gather(everyone, x)
+    found["all_gather"] = [t[0].item() for t in everyone] == [r + 1.0 for r in range(size)]
+    parts = [mg.full((2,), 10.0 * r + rank) for r in range(size)]
+    scattered = dist.reduce_scatter(mg.zeros(2), parts)
+    found["reduce_scatter"] = scattered.tolist() == [10.0 * rank * size + size * (size - 1) / 2] * 2
+    strided = mg.tensor(np.full((4, 6), rank + 1.0))[:, ::2]
+    found["strided"] = bool((dist.all_reduce(strided).numpy() == size * (size + 1) / 2).all())
+    if size > 1:  # a message larger than a mailbox, in a circle
+        message, got = mg.full((100_000,), float(rank)), mg.zeros(100_000)
+        if rank == 0:
+            dist.send(message, 1)
+            dist.recv(got, size - 1)
+        else:
+            dist.recv(got, rank - 1)
+            dist.send(message, (rank + 1) % size)
+        found["ring"] = set(got.tolist()) == {float((rank - 1) % size)}
+    dist.barrier()
+    return [str(key) for key, right in found.items() if not right]
+
+
+def nan_is_kept():
+    x = mg.tensor([float("nan"), 1.0] if dist.get_rank() else [1.0, float("nan")])
+    return dist.all_reduce(x, "max").tolist()
+
+
+class Net(nn.Module):
+    def __init__(self, norm, unused=False):
+        super().__init__()
+        self.first = nn.Linear(6, 150)
+        self.norm = nn.BatchNorm1d(150) if norm else nn.Tanh()
+        self.second = nn.Linear(150, 140)
+        self.last = nn.Linear(140, 3)
+        if unused:
+            self.extra = nn.Linear(2, 2)
+
+    def forward(self, x):
+        return self.last(self.second(self.norm(self.first(x))).relu())
+
+
+def train(batch, compiled, dtype, optimizer="sgd", steps=50, unused=False, find=False, norm=False):
+    """Parameters after some steps, each on `batch` examples that the ranks share as evenly as they can."""
+    rank, size = dist.get_rank(), dist.get_world_size()
+    mg.manual_seed(7 + 100 * rank)  # the model of rank 0 is the one that counts
+    inner = Net(norm, unused).to(dtype)
+    model = dist.DistributedDataParallel(inner, find_unused_parameters=find)
+    make = {
+        "sgd": lambda p: mg.optim.SGD(p, lr=0.05, momentum=0.9),
+        "adam": lambda p: mg.optim.Adam(p, lr=1e-3),
+    }
+    stepper = make[optimizer](model.parameters())
+
+    def step(x, t):
+        stepper.zero_grad()
+        loss = nn.functional.mse_loss(model(x), t)
+        loss.backward()
+        stepper.step()
+        return loss.detach()
+
+    run = mg.compile(step) if compiled else step
+    rng = np.random.default_rng(3)
+    cut = [batch * r // size for r in range(size + 1)]
+    for k in range(steps):
+        n = batch if k % 5 else batch - 1  # a last batch that is smaller, and not the same on all ranks
+        x, t = rng.normal(size=(batch, 6)).astype(dtype), rng.normal(size=(batch, 3)).astype(dtype)
+        mine = slice(cut[rank], min(cut[rank + 1], n))
+        run(mg.tensor(x[mine]), mg.tensor(t[mine]))
+    return {name: p.detach().numpy() for name, p in inner.state_dict().items()}
+
+
+def accumulate():
+    """Two halves of a batch under no_sync, then averaged at once."""
+    rank = dist.get_rank()
+    model = nn.Linear(3, 2)
+    with mg.no_grad():
+        for p in model.parameters():
+            p.assign(mg.ones(*p.shape))
+    model = dist.DistributedDataParallel(model)
+    x = mg.tensor(np.arange(24.0, dtype=np.float32).reshape(8, 3))[4 * rank : 4 * rank + 4]
+    with model.no_sync():
+        (model(x[:2]).square().mean() / 2).backward()
+    alone = model.module.weight.grad.numpy().copy()
+    (model(x[2:]).square().mean() / 2).backward()
+    return alone, model.module.weight.grad.numpy()
+
+
+def captured_all_reduce():
+    @mg.compile
+    def f(x):
+        y = x * 2.0
+        dist.all_reduce(y)
+        return y + 1.0
+
+    rank = dist.get_rank()
+    return [f(mg.full((3,), float(rank + k))).tolist() for k in range(3)]
+
+
+def threads_and_seed():
+    from minigrad.backends import c
+
+    return c.num_threads(), os.environ["OMP_NUM_THREADS"], mg.rand(2).tolist()
+
+
+def fail(how):
+    if dist.get_rank() == 1:
+        if how == "raise":
+            raise KeyError("planted")
+        if how == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if how == "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        if how == "hang":
+            time.sleep(60)
+        if how == "exit":
+            os._exit(7)
+        if how == "leave":
+            return
+    x = mg.zeros(3 if dist.get_rank() == 0 or how != "differ" else 4)
+    for _ in range(100):
+        dist.all_reduce(x)
+        time.sleep(0.02)
+
+
+def another_model():
+    dist.DistributedDataParallel(nn.Linear(3, 2 + dist.get_rank()))
+
+
+def sleep():
+    dist.barrier()
+    time.sleep(60)
+
+
+def return_a_function():
+    return lambda: 0

@@ -1,0 +1,308 @@
+"""Groups of processes: collectives, data parallel training, faults."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import distributed_workers as work
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import distributed as dist
+from minigrad import nn
+from minigrad.distributed.engine import Alone, Segment, Shared
+
+pytestmark = pytest.mark.skipif(not dist.is_available(), reason="the C kernels are not built")
+ROOT = Path(__file__).parent.parent
+
+
+def children():
+    """Processes that this one has started and that have not ended."""
+    listed = subprocess.run(
+        ["ps", "-o", "pid=,args=", "--ppid", str(os.getpid())], capture_output=True, text=True, check=False
+    ).stdout
+    return [line for line in listed.splitlines() if "launching._child" in line]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left():
+    shm = set(os.listdir("/dev/shm")) if os.path.isdir("/dev/shm") else set()
+    fds = len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    yield
+    assert not children()
+    if os.path.isdir("/dev/shm"):
+        assert set(os.listdir("/dev/shm")) <= shm or not [
+            f for f in os.listdir("/dev/shm") if "minigrad" in f
+        ]
+    if fds:
+        assert len(os.listdir("/proc/self/fd")) <= fds
+
+
+# -- collectives -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [1, 2, 4])
+def test_collectives(size):
+    assert dist.run(work.collectives, size) == [[]] * size
+
+
+def test_nan_is_kept_in_max():
+    assert np.isnan(dist.run(work.nan_is_kept, 2)).all()
+
+
+def test_a_captured_program_reduces():
+    expected = [[2.0 * (2 * k + 1) + 1] * 3 for k in range(3)]
+    assert dist.run(work.captured_all_reduce, 2) == [expected] * 2
+
+
+def test_without_a_group_a_process_is_one_of_one():
+    x = mg.tensor([1.0, 2.0])
+    assert dist.all_reduce(x) is x
+    assert x.tolist() == [1.0, 2.0]
+    assert dist.get_rank() == 0
+    assert dist.get_world_size() == 1
+    assert not dist.is_initialized()
+    everyone = [mg.zeros(2)]
+    dist.all_gather(everyone, x)
+    assert everyone[0].tolist() == [1.0, 2.0]
+    assert dist.average(3.0) == 3.0
+    with pytest.raises(mg.Error, match="group of one"):
+        Alone().send(x.numpy(), 0)
+
+
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (lambda x: dist.all_reduce(x, "median"), "no reduction 'median'; use one of sum"),
+        (lambda x: dist.all_reduce(x.long(), "mean"), "mean of int64"),
+        (lambda x: dist.all_reduce([1.0]), "a list is no tensor"),
+        (lambda x: dist.broadcast(x, 1), "rank 1 of a group of 1"),
+        (lambda x: dist.all_gather([x, x], x), "2 tensors for a group of 1"),
+        (lambda x: dist.all_gather([mg.zeros(3)], x), "make all of them alike"),
+        (lambda x: dist.init_process_group("nccl"), "no backend 'nccl'"),
+        (lambda x: dist.run(work.collectives, 0), "0 processes"),
+        (lambda x: dist.run(lambda: 0, 2), "cannot be sent"),
+        (lambda x: dist.run(3, 2), "3 is no function"),
+        (lambda x: dist.run(work.collectives, 2, timeout=0), "a timeout of 0"),
+    ],
+)
+def test_wrong_calls_say_so(call, match):
+    with pytest.raises(mg.Error, match=match):
+        call(mg.tensor([1.0, 2.0]))
+
+
+def test_a_wait_ends_in_this_process_too():
+    """Two ranks in two threads of one process: who comes alone gives up at its deadline."""
+    segment = Segment.create(2, slot=4096, mail=256)
+    mine = Shared(segment, 0, timeout=0.2)
+    began = time.monotonic()
+    with pytest.raises(dist.DistributedError, match=r"rank 0 waited 0.2 s for rank 1"):
+        mine.barrier()
+    assert time.monotonic() - began < 2
+    segment.abort(1)
+    with pytest.raises(dist.DistributedError, match="rank 1 has failed"):
+        mine.barrier()
+    mine.close()
+
+
+# -- data parallel -----------------------------------------------------------------------------------------
+
+
+def difference(a, b):
+    return max(float(np.abs(a[k] - b[k]).max() / np.abs(b[k]).max()) for k in a)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_ranks_equal_one_process(compiled, optimizer):
+    """After 50 steps with last batches that are uneven; and all ranks have the same bits."""
+    (one,) = dist.run(work.train, 1, (12, compiled, "float64", optimizer))
+    for size in (2, 4):
+        ranks = dist.run(work.train, size, (12, compiled, "float64", optimizer))
+        assert difference(ranks[0], one) <= 1e-12
+        for other in ranks[1:]:
+            assert all((other[k] == ranks[0][k]).all() for k in one)
+
+
+def test_the_same_bits_from_run_to_run():
+    first, second = (dist.run(work.train, 2, (16, True, "float32"), {"steps": 20})[1] for _ in range(2))
+    assert all((first[k] == second[k]).all() for k in first)
+
+
+def test_an_unused_parameter_is_named():
+    with pytest.raises(dist.DistributedError, match=r"did not reach extra\.bias, extra\.weight"):
+        dist.run(work.train, 2, (12, False, "float64"), {"steps": 1, "unused": True})
+
+
+def test_unused_parameters_if_allowed():
+    options = {"steps": 10, "unused": True, "find": True}
+    (one,) = dist.run(work.train, 1, (12, False, "float64"), options)
+    two = dist.run(work.train, 2, (12, False, "float64"), options)
+    assert difference(two[1], one) <= 1e-12
+
+
+def test_running_means_are_those_of_all_ranks():
+    options = {"steps": 6, "norm": True}
+    for compiled in (False, True):
+        a, b = dist.run(work.train, 2, (12, compiled, "float64"), options)
+        assert all((a[k] == b[k]).all() for k in a)
+
+
+def test_gradients_accumulate_without_averaging():
+    (alone0, both0), (alone1, both1) = dist.run(work.accumulate, 2)
+    assert (both0 == both1).all()
+    assert not (alone0 == alone1).all()
+    model = nn.Linear(3, 2)
+    with mg.no_grad():
+        for p in model.parameters():
+            p.assign(mg.ones(*p.shape))
+    model(mg.tensor(np.arange(24.0, dtype=np.float32).reshape(8, 3))).square().mean().backward()
+    np.testing.assert_allclose(both0, model.weight.grad.numpy(), rtol=1e-6)
+
+
+def test_models_that_differ_are_refused():
+    with pytest.raises(
+        dist.DistributedError, match=r"rank [01] has weight float32.* where rank [01] has weight"
+    ):
+        dist.run(work.another_model, 2)
+
+
+def test_a_leaf_is_complete_before_the_walk_ends():
+    """The hook of a parameter runs when its gradient is there, the last layer's first."""
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2), nn.Linear(2, 1))
+    seen = []
+    for k, layer in enumerate(model.children()):
+        layer.weight.register_post_accumulate_grad_hook(lambda p, k=k: seen.append(k))
+    x = mg.ones(3, 2, requires_grad=True)
+    x.register_hook(lambda g: seen.append("input"))
+    y = model(x)
+    y.sum().backward()
+    assert seen[:3] == [2, 1, 0]
+
+
+# -- sampler -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("count", "size"), [(10, 2), (11, 2), (3, 4), (7, 3)])
+def test_a_sampler_deals_out_all_examples(count, size):
+    dealt = [list(dist.DistributedSampler(range(count), size, r)) for r in range(size)]
+    assert {len(d) for d in dealt} == {-(-count // size)}
+    assert {i for d in dealt for i in d} == set(range(count))
+    dropped = [list(dist.DistributedSampler(range(count), size, r, drop_last=True)) for r in range(size)]
+    assert {len(d) for d in dropped} == {count // size}
+    assert len({i for d in dropped for i in d}) == count // size * size
+
+
+def test_epochs_have_orders_of_their_own():
+    sampler = dist.DistributedSampler(range(50), 2, 0)
+    first = list(sampler)
+    assert first == list(sampler)
+    sampler.set_epoch(1)
+    assert first != list(sampler)
+    with pytest.raises(mg.Error, match="rank 2 of 2"):
+        dist.DistributedSampler(range(5), 2, 2)
+
+
+# -- starting and faults ------------------------------------------------------------------------------------
+
+
+def test_threads_are_shared_out_and_seeds_differ():
+    found = dist.run(work.threads_and_seed, 2, seed=5)
+    processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    expected = max(1, processors // 2)
+    assert [f[:2] for f in found] == [(expected, str(expected))] * 2
+    mg.manual_seed(6)
+    assert found[1][2] == mg.rand(2).tolist()
+    assert found[0][2] != found[1][2]
+
+
+@pytest.mark.parametrize(
+    ("how", "match"),
+    [
+        ("raise", r"(?s)rank 1 of 2 raised.*KeyError: 'planted'"),
+        ("kill", "rank 1 of 2 was killed by SIGKILL"),
+        ("stop", "rank 1 of 2 has stopped answering"),
+        ("hang", r"(?s)rank 0 waited 2 s for rank 1, which did not come.*rank 1 was here:.*in fail"),
+        ("exit", "rank 1 of 2 ended with exit code 7"),
+        ("leave", "rank 1 has left the group"),
+        ("differ", r"calls all_reduce\(sum\) of [34] float32 while rank . calls all_reduce\(sum\) of [34]"),
+    ],
+)
+def test_a_rank_that_fails_is_reported(how, match):
+    began = time.monotonic()
+    with pytest.raises(dist.DistributedError, match=match) as caught:
+        dist.run(work.fail, 2, (how,), timeout=2 if how == "hang" else 30)
+    assert time.monotonic() - began < 10
+    assert caught.value.rank == (1 if how in ("raise", "kill", "stop", "exit") else caught.value.rank)
+
+
+def test_a_result_that_cannot_travel():
+    with pytest.raises(dist.DistributedError, match="result cannot be sent"):
+        dist.run(work.return_a_function, 2)
+
+
+def script(tmp_path, text):
+    path = tmp_path / "train.py"
+    path.write_text(text)
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    return path, environment
+
+
+def test_the_missing_guard_is_one_sentence(tmp_path):
+    path, environment = script(tmp_path, "import minigrad as mg\ndef f(): pass\nmg.distributed.run(f, 2)\n")
+    done = subprocess.run(
+        [sys.executable, path], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode
+    assert 'put the call under `if __name__ == "__main__":`' in done.stderr
+
+
+def test_ctrl_c_ends_everything(tmp_path):
+    path, environment = script(
+        tmp_path,
+        "import distributed_workers as w, minigrad as mg\n"
+        "if __name__ == '__main__':\n    mg.distributed.run(w.sleep, 2)\n",
+    )
+    process = subprocess.Popen([sys.executable, path], env=environment, stderr=subprocess.PIPE, text=True)
+    ranks = []
+    for _ in range(200):
+        time.sleep(0.05)
+        listed = subprocess.run(
+            ["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True, check=False
+        )
+        ranks = listed.stdout.split()
+        if len(ranks) == 2:
+            break
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    assert "KeyboardInterrupt" in process.communicate(timeout=10)[1]
+    assert len(ranks) == 2
+    assert not any(os.path.exists(f"/proc/{pid}") for pid in ranks)
+
+
+def test_a_script_is_launched(tmp_path):
+    path, environment = script(
+        tmp_path,
+        "import sys, minigrad as mg\nfrom minigrad import distributed as dist\n"
+        "dist.init_process_group()\nx = dist.all_reduce(mg.tensor([dist.get_rank() + 1.0]))\n"
+        "if dist.get_rank() == 0: print(sys.argv[1:], x.item(), __name__)\n"
+        "if '--fail' in sys.argv and dist.get_rank() == 1: raise ValueError('planted')\n"
+        "dist.barrier()\n",
+    )
+    command = [sys.executable, "-m", "minigrad.distributed.launch", "--nproc", "2", path]
+    done = subprocess.run(
+        [*command, "--lr", "1"], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.stdout, done.returncode) == ("['--lr', '1'] 3.0 __main__\n", 0)
+    failed = subprocess.run(
+        [*command, "--fail"], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert failed.returncode == 1
+    assert "rank 1 of 2 raised" in failed.stderr
+    assert "ValueError: planted" in failed.stderr

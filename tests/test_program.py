@@ -1,0 +1,331 @@
+"""The executor in C: whole training runs, what numpy does in between, errors, results, threads, profiles."""
+
+from __future__ import annotations
+
+import gc
+
+import numpy as np
+import pytest
+
+import minigrad as mg
+from minigrad import nn, optim
+from minigrad.backends import c
+from minigrad.errors import Error
+from minigrad.execute import interpret
+from minigrad.ir import Spec
+from minigrad.nn import functional as F
+from minigrad.passes import run
+from minigrad.trace import trace
+
+if not c.available:
+    pytest.skip("needs the compiled extension", allow_module_level=True)
+
+from minigrad.execute.program import Program
+
+f32, f64, i64 = mg.float32, mg.float64, mg.int64
+
+
+def made(f, *specs, passes=None):
+    graph = trace(f, *specs)
+    return Program(run(graph) if passes is None else run(graph, passes))
+
+
+def like_the_interpreter(f, *arrays, tolerance=1e-6):
+    """The program of a function, after its results were compared with the interpreter's on these arrays."""
+    specs = [Spec(a.shape, a.dtype) for a in arrays]
+    program = made(f, *specs)
+    wanted = interpret(trace(f, *specs))(*[a.copy() for a in arrays])
+    for _ in range(2):
+        for a, b in zip(program(*[a.copy() for a in arrays]), wanted, strict=True):
+            assert a.dtype == b.dtype
+            assert a.shape == b.shape
+            np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+    return program
+
+
+def kernels(program):
+    return [d.kernel for d in program.described()]
+
+
+# -- training runs -------------------------------------------------------------------------------------
+
+
+def mlp():
+    return nn.Sequential(nn.Linear(20, 33), nn.ReLU(), nn.Linear(33, 5)), (20,)
+
+
+def cnn():
+    layers = [nn.Conv2d(2, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten()]
+    return nn.Sequential(*layers, nn.Linear(8 * 36, 5)), (2, 12, 12)
+
+
+class Attention(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm, self.qkv, self.out = nn.LayerNorm(16), nn.Linear(16, 48), nn.Linear(16, 5)
+
+    def forward(self, x):
+        n, t, d = x.shape
+        q, k, v = self.qkv(self.norm(x)).reshape(n, t, 3, 2, d // 2).permute(2, 0, 3, 1, 4).unbind(0)
+        y = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(n, t, d)
+        return self.out(F.gelu(x + y).mean(1))
+
+
+def transformer():
+    return Attention(), (7, 16)
+
+
+MODELS = [mlp, cnn, transformer]
+OPTIMIZERS = {
+    mlp: lambda p: optim.Adam(p, lr=0.01),
+    cnn: lambda p: optim.SGD(p, lr=0.05, momentum=0.9, nesterov=True),
+    transformer: lambda p: optim.AdamW(p, lr=0.01),
+}
+
+
+def trained(make, wrap, steps=50):
+    """Losses and parameters after some steps; the compiled step, if it is one."""
+    mg.manual_seed(3)
+    rng = np.random.default_rng(0)
+    model, shape = make()
+    optimizer = OPTIMIZERS[make](model.parameters())
+
+    def step(x, y):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    step = wrap(step)
+    losses = []
+    for _ in range(steps):
+        x = mg.tensor(rng.normal(size=(9, *shape)).astype(np.float32))
+        losses.append(step(x, mg.tensor(rng.integers(0, 5, 9))).item())
+    return losses, [p.detach().numpy().copy() for p in model.parameters()], step
+
+
+@pytest.mark.parametrize("make", MODELS)
+def test_whole_training_runs(make):
+    losses, parameters, step = trained(make, mg.compile)
+    assert step.traces == 1
+    for wrap in (lambda f: f, lambda f: mg.compile(f, executor="interpret")):
+        others, theirs, _ = trained(make, wrap)
+        # float32 rounds at 6e-8; 50 steps, each through the ones before, let that grow
+        np.testing.assert_allclose(losses, others, rtol=2e-3)
+        for a, b in zip(parameters, theirs, strict=True):
+            np.testing.assert_allclose(a, b, rtol=2e-2, atol=2e-3)
+    assert losses[0] != losses[-1]
+
+
+@pytest.mark.parametrize("make", MODELS)
+def test_the_same_bits_for_any_number_of_threads(make):
+    before = mg.get_num_threads()
+    runs = []
+    try:
+        for threads in (1, 2):
+            mg.set_num_threads(threads)
+            runs.append(trained(make, mg.compile, steps=10))
+    finally:
+        mg.set_num_threads(before)
+    assert runs[0][0] == runs[1][0]
+    for a, b in zip(runs[0][1], runs[1][1], strict=True):
+        assert a.tobytes() == b.tobytes()
+
+
+# -- what is one instruction ---------------------------------------------------------------------------
+
+
+def test_epilogues_losses_and_pools_are_single_instructions(rng):
+    x, w, b = (rng.normal(size=s).astype(np.float32) for s in ((5, 8), (3, 8), (3,)))
+    assert kernels(like_the_interpreter(lambda x, w, b: F.linear(x, w, b).relu(), x, w, b)) == ["gemm"]
+    image = rng.normal(size=(2, 3, 8, 8)).astype(np.float32)
+    program = like_the_interpreter(lambda x: F.max_pool2d(x, 2), image)
+    assert kernels(program) == ["max_pool", "copy"]  # a reshaped result is copied out
+    assert kernels(like_the_interpreter(lambda x: (x * 2.0).exp().sum(0), x)) == ["loop"]
+    deviations = like_the_interpreter(
+        lambda x: (x - x.mean(1, keepdim=True)).square().sum(1), x, tolerance=1e-5
+    )
+    assert kernels(deviations)[-1] == "squares"
+    deviations = like_the_interpreter(
+        lambda x: (x - x.mean((0, 2, 3), keepdim=True)).square().sum((0, 2, 3)), image
+    )
+
+
+def test_updates_of_all_parameters_are_one_instruction():
+    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2))
+    optimizer = optim.Adam(model.parameters())
+
+    def step(x):
+        optimizer.zero_grad()
+        model(x).sum().backward()
+        optimizer.step()
+
+    graph = mg.compile(step).graph(mg.ones(2, 3))
+    lanes = [i for i in Program(graph).instructions if i.kernel == "lanes" and len(i.nodes) > 20]
+    assert len(lanes) == 1
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_layouts(rng, dtype):
+    x = rng.normal(size=(4, 6)).astype(dtype)
+    like_the_interpreter(lambda x: x.T.reshape(-1) * 2.0, x)
+    like_the_interpreter(
+        lambda x: (x.flip(0) + 1.0, mg.cat([x, x[1:]]), x[::2].T @ x[::2]), x, tolerance=1e-5
+    )
+    like_the_interpreter(lambda x: x[:, 1].exp() + x[:4, :4].T[0], x)
+    like_the_interpreter(lambda x: x.reshape(2, 2, 6).permute(2, 0, 1) @ x[:2, :3], x, tolerance=1e-5)
+    like_the_interpreter(lambda x: F.pad(x, (1, 2)).sum(1), x)
+    like_the_interpreter(lambda x: x.expand(3, 4, 6).mean((0, 2)), x)
+
+
+def test_integers_and_truth_values(rng):
+    x, k = rng.normal(size=(3, 50)).astype(np.float32), rng.integers(-9, 9, (3, 50))
+    like_the_interpreter(lambda k: (k * 3 - 1, (k > 2) & (k != 4), k.float() / 3.0, -k.to(mg.int32)), k)
+    like_the_interpreter(lambda x, k: mg.where(k > 0, x, -x) + k, x, k)
+    like_the_interpreter(lambda x: ((x > 0).to(mg.int64), (x * 10).to(mg.int64), x.isnan()), x)
+    small = rng.integers(0, 255, (7,)).astype(np.uint8)
+    like_the_interpreter(lambda a: (a + a, a * 2, a.float().sqrt()), small)
+
+
+def test_single_numbers_and_nothing_at_all():
+    like_the_interpreter(
+        lambda a, b: (a * b + 1.0).sqrt() / b, np.float64(2.0).reshape(()), np.float64(3.0).reshape(())
+    )
+    nothing = np.zeros((0, 3), np.float32)
+    like_the_interpreter(lambda x: (x * 2.0, x.sum(), x @ x.T, x.T @ x, x.reshape(3, 0)), nothing)
+
+
+def test_what_numpy_does_in_between(rng):
+    x = rng.normal(size=(5, 6)).astype(np.float32)
+    program = like_the_interpreter(lambda x: (x * 2.0).cumsum(1).tanh() @ x.T, x, tolerance=1e-5)
+    assert "numpy" in kernels(program)
+    assert not program.whole
+    like_the_interpreter(lambda x: x[[3, 0, 0]].sort(1)[0].prod(1) + 1.0, x)
+
+
+def test_numbers_of_a_user_that_look_like_stand_ins():
+    x = np.ones(300, np.float32)
+    for k in (2.0**110, 2.0**110 + 2.0**94, -(2.0**111), float("inf")):
+        like_the_interpreter(lambda x, s, k=k: (x * s + k) * k, x, np.array(2.0, np.float32))
+
+
+# -- memory --------------------------------------------------------------------------------------------
+
+
+def test_results_belong_to_the_caller_unless_given():
+    program = made(lambda x: (x + 1.0, x), Spec((3,), f32))
+    x = np.zeros(3, np.float32)
+    first, same = program(x)
+    second, _ = program(x + 1)
+    assert first.tolist() == [1.0] * 3
+    assert second.tolist() == [2.0] * 3
+    assert not np.shares_memory(same, x)
+    out = [np.empty(3, np.float32), np.empty(3, np.float32)]
+    assert program(x, out=out)[0] is out[0]
+    assert out[0].tolist() == [1.0] * 3
+
+
+def test_replay_creates_nothing_that_stays():
+    step = trained(mlp, mg.compile, steps=2)[2]
+    x, y = mg.zeros(9, 20), mg.zeros(9, dtype=mg.int64)
+    for _ in range(3):
+        step(x, y)
+    gc.collect()
+    before = len(gc.get_objects())
+    for _ in range(50):
+        step(x, y)
+    gc.collect()
+    assert len(gc.get_objects()) <= before + 5
+
+
+def test_arguments_that_do_not_lie_row_by_row(rng):
+    f = mg.compile(lambda x: (x * 2.0).sum(0))
+    for x in (rng.normal(size=(4, 3)), rng.normal(size=(3, 4)).T, rng.normal(size=(8, 3))[::2]):
+        for _ in range(3):  # the quick way, too
+            np.testing.assert_allclose(f(mg.as_tensor(x)).numpy(), (x * 2).sum(0))
+
+
+def test_the_quick_way_sees_what_has_changed():
+    w = mg.ones(3)
+    scale = mg.ones(3)
+    f = mg.compile(lambda x: w.assign(w + x) * scale)
+    x = mg.ones(3)
+    for k in range(4):
+        assert f(x).tolist() == [k + 2.0] * 3
+    w.zero_()
+    assert f(x).tolist() == [1.0] * 3
+    w.data = mg.full((3,), 5.0)
+    assert f(x).tolist() == [6.0] * 3
+    assert f(mg.full((3,), 2.0)).tolist() == [8.0] * 3
+    with mg.no_grad():
+        assert f(x).tolist() == [9.0] * 3
+    with mg.backend("numpy"):
+        assert f(x).tolist() == [10.0] * 3
+    assert f(x).tolist() == [11.0] * 3
+    with pytest.raises(Error, match="memory"):
+        f(w)
+    assert w.tolist() == [11.0] * 3
+
+
+def test_kernels_of_the_user_are_used():
+    f = mg.compile(lambda x: (x * 2.0).tanh() + 1.0)
+    x = mg.ones(3)
+    usual = f(x).tolist()
+    for _ in range(2):
+        assert f(x).tolist() == usual
+        with mg.register_kernel("tanh", lambda x: x * 0):
+            assert f(x).tolist() == [1.0] * 3
+            assert f(x).tolist() == [1.0] * 3
+        assert f(x).tolist() == usual
+
+
+# -- errors --------------------------------------------------------------------------------------------
+
+
+def test_refusals_in_c_name_the_line_and_change_nothing():
+    model = nn.Linear(4, 3)
+    optimizer = optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+
+    @mg.compile
+    def step(x, y):
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    x, good, bad = mg.ones(2, 4), mg.tensor([0, 1]), mg.tensor([0, 7])
+    for _ in range(3):
+        step(x, good)
+    before = [p.detach().numpy().copy() for p in model.parameters()]
+    with pytest.raises(Error, match=r"test_program\.py"):
+        step(x, bad)
+    for a, p in zip(before, model.parameters(), strict=True):
+        np.testing.assert_array_equal(a, p.detach().numpy())
+    step(x, good)
+
+
+def test_wrong_arrays_are_refused():
+    program = made(lambda x: x + 1.0, Spec((3,), f32))
+    with pytest.raises(Error, match=r"float32\[4\]"):
+        program(np.zeros(4, np.float32))
+
+
+# -- profiles ------------------------------------------------------------------------------------------
+
+
+def test_timed_run_describes_every_step(rng):
+    x, w = rng.normal(size=(64, 32)).astype(np.float32), rng.normal(size=(32, 16)).astype(np.float32)
+    program = made(
+        lambda x, w: ((x @ w).relu().cumsum(0) * 2.0).sum(), Spec(x.shape, f32), Spec(w.shape, f32)
+    )
+    outputs, seconds = program.timed_run(x, w)
+    rows = program.described()
+    assert len(rows) == len(seconds)
+    assert all(s > 0 for s in seconds)
+    assert rows[0].kernel == "gemm"
+    assert rows[0].flops >= 2 * 64 * 32 * 16
+    assert rows[0].bytes == 4 * (64 * 32 + 32 * 16 + 64 * 16)
+    assert rows[0].where[0].startswith("test_program.py:")
+    np.testing.assert_allclose(outputs[0], ((np.maximum(x @ w, 0)).cumsum(0) * 2).sum(), rtol=1e-4)
