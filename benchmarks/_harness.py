@@ -48,7 +48,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -337,7 +337,7 @@ def main(
     parser.add_argument("--only", nargs="+", default=[""], help="cases whose label contains one of these")
     parser.add_argument("--part", metavar="I/N", default="1/1", help="every N-th case, from the I-th on")
     parser.add_argument("--json", metavar="FILE", help="write all figures to FILE")
-    parser.add_argument("--append", action="store_true", help="add them to those that FILE has already")
+    parser.add_argument("--resume", action="store_true", help="measure only what FILE does not have yet")
     parser.add_argument("--show", metavar="FILE", help="print the table of a file of --json, run nothing")
     parser.add_argument("--plot", metavar="FILE", help="draw the ratios into FILE, an SVG picture")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
@@ -357,7 +357,7 @@ def main(
     except ValueError:
         parser.error(f"--part {options.part}: write two numbers, as in 1/3")
     report: dict[str, Any] = {"machine": platform.processor() or platform.machine(), "runs": []}
-    if options.append and Path(options.json or "").is_file():
+    if options.resume and Path(options.json or "").is_file():
         report = json.loads(Path(options.json).read_text())
     for threads in options.threads or [1, 2]:
         workers = [Worker(script, e, threads) for e in engines]
@@ -365,35 +365,36 @@ def main(
             if worker.missing:
                 print(f"# {worker.engine.name} is left out: {worker.missing}")
         workers = [w for w in workers if not w.missing]
-        made = _table(workers, chosen, threads, options.rounds, tolerance, flops, moved)
-        same = next((run for run in report["runs"] if run["threads"] == threads), None)
-        if same is None:
-            report["runs"].append(made)
-        else:
-            again = [row["case"]["label"] for row in made["rows"]]
-            same["rows"] = [r for r in same["rows"] if r["case"]["label"] not in again] + made["rows"]
+        run = next((run for run in report["runs"] if run["threads"] == threads), None)
+        if run is None:
+            run = {"threads": threads, "rows": []}
+            report["runs"].append(run)
+        have = [row["case"]["label"] for row in run["rows"]]
+        rest = [case for case in chosen if case["label"] not in have]
+        for _ in _measure(run, workers, rest, options.rounds, tolerance, flops, moved):
+            if options.json:  # after each case: what was measured stays if the rest is cut short
+                Path(options.json).write_text(json.dumps(report, indent=1))
         for worker in workers:
             worker.close()
-    if options.json:
-        Path(options.json).write_text(json.dumps(report, indent=1))
     if options.plot:
         Path(options.plot).write_text(picture(Path(script).stem, report["runs"]))
 
 
-def _table(
+def _measure(
+    run: dict[str, Any],
     workers: list[Worker],
     cases: list[Case],
-    threads: int,
     rounds: int,
     tolerance: float,
     flops: Callable[[Case], float] | None,
     moved: Callable[[Case], float] | None,
-) -> dict[str, Any]:
+) -> Iterator[Case]:
+    """Print the rows of a table as they are measured, and put each into `run["rows"]`."""
     ours = next((w for w in workers if w.engine.ours), None)
-    limits = ours.ask("probe") if ours else {}
+    limits = run["limits"] = ours.ask("probe") if ours else {}
     if limits:
         print(
-            f"\n{threads} thread(s): FMA peak {limits['fma_f32'] / 1e9:.0f} GFLOP/s float32, "
+            f"\n{run['threads']} thread(s): FMA peak {limits['fma_f32'] / 1e9:.0f} GFLOP/s float32, "
             f"{limits['fma_f64'] / 1e9:.0f} float64; copy {limits['copy'] / 1e9:.1f} GB/s"
         )
     names = [w.engine.name for w in workers]
@@ -428,9 +429,10 @@ def _table(
                 "share": share,
             }
         )
+        run["rows"].append(rows[-1])
         _print_row(rows[-1], names)
+        yield case
     _print_summary(rows)
-    return {"threads": threads, "limits": limits, "rows": rows}
 
 
 def _print_head(names: list[str]) -> None:
@@ -458,7 +460,7 @@ def _print_summary(rows: list[dict[str, Any]]) -> None:
 
 
 def show(runs: list[dict[str, Any]]) -> None:
-    """Print the tables of figures that were kept, of several runs put together with `--append`."""
+    """Print the tables of figures that were kept, of several runs put together with `--resume`."""
     for run in runs:
         print(f"\n{run['threads']} thread(s)")
         names = list(dict.fromkeys(name for row in run["rows"] for name in row["seconds"]))

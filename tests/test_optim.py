@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -750,3 +752,26 @@ def test_full_batch_from_batches() -> None:
         np.testing.assert_allclose(losses[-1], loss_of(x, y).item(), rtol=1e-12)
         descent.step()
     assert losses == sorted(losses, reverse=True)
+
+
+@pytest.mark.parametrize("make", [partial(mg.optim.SGD, momentum=0.9), mg.optim.Adam])
+def test_the_state_of_all_parameters_lies_in_one_piece(make: Any) -> None:
+    parameters = [mg.ones(shape, requires_grad=True) for shape in ((3, 5), (), (7,), (0, 2))]
+    late = mg.ones(2, requires_grad=True)
+    optimizer = make([*parameters, late], lr=0.1)
+    optimizer.begin(parameters, optimizer.param_groups[0])
+    states = [t.numpy() for p in parameters for t in optimizer.state[p].values()]
+    moments = [x for x in states if x.dtype == np.float32]
+    assert [x.shape for x in moments[:: len(moments) // 4]] == [p.shape for p in parameters]
+    assert len({id(owner(x)) for x in moments}) == 1
+    assert all(not x.any() and x.ctypes.data % 64 == 0 for x in moments if x.size)
+    spans = sorted((x.ctypes.data, x.nbytes) for x in moments if x.size)
+    assert all(start + size <= after for (start, size), (after, _) in pairwise(spans))
+    assert not optimizer.state[late]  # it has had no gradient yet
+
+
+def owner(x: Any) -> Any:
+    """The array that owns the memory of a view."""
+    while x.base is not None:
+        x = x.base
+    return x

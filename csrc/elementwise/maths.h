@@ -381,7 +381,17 @@ ALWAYS_INLINE vec_f64 FN(reduce)(vec_f64 x, bits_f64 *n) {
 
 ALWAYS_INLINE V FN(sin_quarter)(V x, int quarter) {   /* sin(x + quarter pi/2) */
     V y;
-#if REAL_IS_FLOAT
+#if REAL_IS_FLOAT && defined(MG_AVX512)   /* as below, but in registers */
+    bits_f64 low, high;
+    const __m512d first = _mm512_cvtps_pd(_mm512_castps512_ps256((__m512)x));
+    const __m512d second = _mm512_cvtps_pd(_mm512_extractf32x8_ps((__m512)x, 1));
+    const __m256 a = _mm512_cvtpd_ps((__m512d)FN(reduce)((vec_f64)first, &low));
+    const __m256 b = _mm512_cvtpd_ps((__m512d)FN(reduce)((vec_f64)second, &high));
+    const V r = (V)_mm512_insertf32x8(_mm512_castps256_ps512(a), b, 1);
+    const M n = (M)_mm512_inserti32x8(_mm512_castsi256_si512(_mm512_cvtepi64_epi32((__m512i)low)),
+                                      _mm512_cvtepi64_epi32((__m512i)high), 1);
+    y = FN(sin_of)(r, (M)((U)n + (unsigned)quarter));
+#elif REAL_IS_FLOAT
     union FN(halves) whole = {.whole = x}, r, n;
     UNROLL for (int h = 0; h < 2; h++) {
         bits_f64 k;
