@@ -59,8 +59,8 @@ Call = Callable[[], Any]
 
 SETTLE = 0.02  # seconds between turns: other engines' threads spin for a while after their work
 LONGEST_WAIT = 0.5  # seconds to wait for neighbours on the machine to be quiet
-PATIENCE = 5  # times that a run is repeated if another process took a core away from it
-RUN = 0.02  # seconds that one run should last
+PATIENCE = 3  # times that a run is repeated if another process took a core away from it
+RUN = 0.01  # seconds that one run should last
 WARM = 0.006  # seconds of calls before it
 
 
