@@ -1,5 +1,6 @@
 # make demo      train a real model on real data, from nothing
 # make test      the whole suite, kernels built and installed first
+# make soak      200 launches of process groups, with faults
 # make sanitize  the C kernels under AddressSanitizer, UBSan and ThreadSanitizer
 # make bench     benchmarks against whatever peers are installed
 # make lint      ruff and mypy
@@ -16,7 +17,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CSRC      := $(shell find csrc -name '*.[ch]' 2>/dev/null)
 PACKAGING := pyproject.toml setup.py MANIFEST.in
 
-.PHONY: demo test sanitize bench lint clean
+.PHONY: demo test soak sanitize bench lint clean
 .DELETE_ON_ERROR:
 
 $(STAMPS)/venv:
@@ -38,6 +39,9 @@ demo: $(STAMPS)/install
 
 test: $(STAMPS)/test-deps
 	$(BIN)/python -m pytest
+
+soak: $(STAMPS)/test-deps
+	$(BIN)/python -m pytest -m soak tests/test_distributed.py
 
 lint: $(STAMPS)/test-deps
 	$(BIN)/python -m ruff check .

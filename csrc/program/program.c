@@ -65,6 +65,8 @@ static int run(const struct mg_instruction *i, void *const *memory) {
     case MG_DO_STANDARDIZE:
         return mg_standardize(a, p[0], n[0] ? p[3] : NULL, n[0] ? p[4] : NULL, i->k, n[1] ? p[1] : NULL, NULL,
                               n[2] ? p[2] : NULL);
+    case MG_DO_ALL_REDUCE:   /* attributes: the rank's own struct mg_member, which counts */
+        return mg_group_all_reduce((struct mg_member *)a, i->type, i->which, n[0], p[0], p[1], i->k, (int)n[1]);
     }
     return MG_EARG;
 }
