@@ -1,6 +1,7 @@
 # make demo      train a real model on real data, from nothing
 # make test      the whole suite, kernels built and installed first
 # make test-long the tests that take minutes: a training run killed fifty times
+# make soak      200 launches of process groups, with faults
 # make sanitize  the C kernels under AddressSanitizer, UBSan and ThreadSanitizer
 # make bench     benchmarks against whatever peers are installed
 # make lint      ruff and mypy
@@ -17,7 +18,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CSRC      := $(shell find csrc -name '*.[ch]' 2>/dev/null)
 PACKAGING := pyproject.toml setup.py MANIFEST.in
 
-.PHONY: demo test test-long sanitize bench lint clean
+.PHONY: demo test test-long soak sanitize bench lint clean
 .DELETE_ON_ERROR:
 
 $(STAMPS)/venv:
@@ -42,6 +43,9 @@ test: $(STAMPS)/test-deps
 
 test-long: $(STAMPS)/test-deps
 	MINIGRAD_LONG=1 $(BIN)/python -m pytest -s tests/test_checkpoint.py
+
+soak: $(STAMPS)/test-deps
+	$(BIN)/python -m pytest -m soak tests/test_distributed.py
 
 lint: $(STAMPS)/test-deps
 	$(BIN)/python -m ruff check .

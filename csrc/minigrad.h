@@ -254,7 +254,8 @@ enum {
     MG_DO_MAX_POOL, MG_DO_MAX_POOL_GRAD, MG_DO_AVG_POOL, MG_DO_AVG_POOL_GRAD, MG_DO_REDUCE, MG_DO_ARG, MG_DO_SOFTMAX,
     MG_DO_LOGSUMEXP, MG_DO_SOFTMAX_GRAD, MG_DO_CROSS_ENTROPY, MG_DO_CROSS_ENTROPY_GRAD, MG_DO_CROSS_ENTROPY_BOTH,
     MG_DO_STANDARDIZE, MG_DO_SQUARES, MG_DO_FINITE,
-    MG_DO_SPMM, MG_DO_SPMM_HEADS, MG_DO_SDDMM, MG_DO_SEGMENT_MAX, MG_DO_SEGMENT_SOFTMAX, MG_DO_TAKE_ROWS
+    MG_DO_SPMM, MG_DO_SPMM_HEADS, MG_DO_SDDMM, MG_DO_SEGMENT_MAX, MG_DO_SEGMENT_SOFTMAX, MG_DO_TAKE_ROWS,
+    MG_DO_ALL_REDUCE
 };
 /* Where an operand lies: `offset` bytes behind memory[base]. */
 struct mg_operand {
@@ -331,6 +332,7 @@ enum {
 struct mg_member {                 /* one rank's side of a group, its own; mg_group_join fills it in */
     void *memory;
     int rank, size, half, other, spins;
+    int failed;                    /* MG_EPEER and the like, from the first failure on; the memory is not touched then */
     uint32_t turn;
     double timeout;                /* seconds that a wait may take */
     int64_t waited, sent;          /* nanoseconds of waiting so far; bytes of the last message */

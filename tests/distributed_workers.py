@@ -159,6 +159,21 @@ def fail(how):
         time.sleep(0.02)
 
 
+def fail_later(how, culprit, after):
+    """Reduce until rank `culprit` has its fault, `after` seconds from now."""
+    x, stop = mg.zeros(5000), time.monotonic() + after
+    while True:
+        if dist.get_rank() == culprit and time.monotonic() > stop:
+            if how == "raise":
+                raise KeyError("planted")
+            if how == "exit":
+                os._exit(3)
+            if how == "hang":
+                time.sleep(600)
+            os.kill(os.getpid(), signal.SIGKILL if how == "kill" else signal.SIGSTOP)
+        dist.all_reduce(x)
+
+
 def another_model():
     dist.DistributedDataParallel(nn.Linear(3, 2 + dist.get_rank()))
 

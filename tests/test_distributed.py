@@ -61,6 +61,25 @@ def test_a_captured_program_reduces():
     assert dist.run(work.captured_all_reduce, 2) == [expected] * 2
 
 
+def test_in_a_program_a_reduction_is_an_instruction():
+    """And when the group has been left, the program says so and touches no memory."""
+    from minigrad.execute.program import Program
+    from minigrad.ops import collective
+
+    group = Shared(Segment.create(1, slot=4096, mail=256), 0, timeout=1.0)
+    graph = mg.trace(
+        lambda x: collective.all_reduce(x * 2.0, group, "mean", 5.0) + 1.0, mg.Spec((3,), mg.float32)
+    )
+    program = Program(graph)
+    assert [i.kernel for i in program.instructions] == ["lanes", "all_reduce", "lanes"]
+    assert program.whole
+    x = np.ones(3, np.float32)
+    assert program(x)[0].tolist() == [3.0, 3.0, 3.0]
+    group.close()
+    with pytest.raises(dist.DistributedError, match="the group was left"):
+        program(x)
+
+
 def test_without_a_group_a_process_is_one_of_one():
     x = mg.tensor([1.0, 2.0])
     assert dist.all_reduce(x) is x
@@ -98,17 +117,23 @@ def test_wrong_calls_say_so(call, match):
 
 
 def test_a_wait_ends_in_this_process_too():
-    """Two ranks in two threads of one process: who comes alone gives up at its deadline."""
+    """Who comes alone gives up at its deadline, and at once if another one has failed."""
     segment = Segment.create(2, slot=4096, mail=256)
     mine = Shared(segment, 0, timeout=0.2)
     began = time.monotonic()
     with pytest.raises(dist.DistributedError, match=r"rank 0 waited 0.2 s for rank 1"):
         mine.barrier()
     assert time.monotonic() - began < 2
-    segment.abort(1)
-    with pytest.raises(dist.DistributedError, match="rank 1 has failed"):
-        mine.barrier()
+    began = time.monotonic()
+    with pytest.raises(dist.DistributedError, match=r"rank 0 waited 0.2 s for rank 1"):
+        mine.all_reduce(np.ones(3), "sum", 1.0)  # nobody knows any more how far the others are
+    assert time.monotonic() - began < 0.1
     mine.close()
+    other = Shared(Segment.create(2, slot=4096, mail=256), 1, timeout=20.0)
+    other.segment.abort(0)
+    with pytest.raises(dist.DistributedError, match="rank 0 has failed"):
+        other.barrier()
+    other.close()
 
 
 # -- data parallel -----------------------------------------------------------------------------------------
@@ -240,6 +265,26 @@ def test_a_rank_that_fails_is_reported(how, match):
         dist.run(work.fail, 2, (how,), timeout=2 if how == "hang" else 30)
     assert time.monotonic() - began < 10
     assert caught.value.rank == (1 if how in ("raise", "kill", "stop", "exit") else caught.value.rank)
+
+
+@pytest.mark.soak
+def test_soak():
+    """Launches with a fault at a random moment: each is reported, in time, and leaves nothing."""
+    rng = np.random.default_rng(int(os.environ.get("SOAK_SEED", "0")))
+    slowest = 0.0
+    for _ in range(int(os.environ.get("SOAK_LAUNCHES", "200"))):
+        how = str(rng.choice(["raise", "kill", "stop", "hang", "exit"]))
+        size, after = int(rng.choice([2, 3, 4])), float(rng.uniform(0, 0.3))
+        culprit = int(rng.integers(size))
+        began = time.monotonic()
+        with pytest.raises(dist.DistributedError) as caught:
+            dist.run(work.fail_later, size, (how, culprit, after), timeout=3)
+        taken = time.monotonic() - began
+        slowest = max(slowest, taken)
+        assert f"rank {culprit}" in str(caught.value), (how, caught.value)
+        assert taken < 10, (how, taken)
+        assert not children()
+    print(f"slowest {slowest:.1f} s")
 
 
 def test_a_result_that_cannot_travel():

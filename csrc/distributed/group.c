@@ -3,7 +3,8 @@
  * Contract. A group of `size` processes ("ranks") has one segment, zeroed by whoever made it and prepared by
  * mg_group_create. Every rank calls the same collectives in the same order; each call returns when its result is there.
  * Each wait ends: with MG_ETIME after `timeout` seconds, with MG_EPEER when a rank has left or the group was aborted, with
- * MG_EDIFFER when another rank called something else. `member.other` then says which rank is meant.
+ * MG_EDIFFER when another rank called something else. `member.other` then says which rank is meant, and every later call
+ * fails likewise, as nobody knows any more how far the others are.
  *
  *      header | seats, one a rank | buffers, two a rank | mailboxes, one for each ordered pair
  *
@@ -181,7 +182,7 @@ void mg_group_watch(void *memory, int rank, struct mg_watch *w) {
             if (failed_ || t_ > give_up_ || (gone_ && !(ready))) {                                                    \
                 atomic_store(&seat(m, (m)->rank)->waiting_since, 0);                                                  \
                 (m)->other = failed_ ? failed_ - 1 : (rank_waited_for);                                               \
-                return failed_ || gone_ ? MG_EPEER : MG_ETIME;                                                        \
+                return (m)->failed = failed_ || gone_ ? MG_EPEER : MG_ETIME;                                                        \
             }                                                                                                         \
             if (t_ < begin_ + YIELD_NANOSECONDS) { sched_yield(); continue; }                                         \
             uint32_t seen_ = atomic_load(word);                                                                       \
@@ -234,7 +235,7 @@ static int meet(struct mg_member *m) {
     for (int r = 0; r < m->size; r++) {
         if (memcmp(&seat(m, r)->call[m->half], mine, sizeof *mine)) {
             m->other = r;
-            return MG_EDIFFER;
+            return m->failed = MG_EDIFFER;
         }
     }
     return MG_OK;
@@ -368,6 +369,7 @@ static int reduce_piece(struct mg_member *m, int kind, int type, int op, int roo
 }
 
 static int reduce(struct mg_member *m, int kind, int type, int op, int root, int64_t n, const void *x, void *y, double weight) {
+    if (m->failed) return m->failed;
     if (!valid(type, op) || n < 0 || root >= m->size) return MG_EARG;
     int64_t bytes = size_of(type), most = head(m)->slot / bytes;
     if (m->size == 1) {
@@ -392,6 +394,7 @@ int mg_group_reduce(struct mg_member *m, int type, int op, int root, int64_t n, 
 }
 
 int mg_group_reduce_scatter(struct mg_member *m, int type, int op, int64_t n, const void *x, void *y) {
+    if (m->failed) return m->failed;
     if (!valid(type, op) || n < 0) return MG_EARG;
     int64_t bytes = size_of(type), most = head(m)->slot / bytes / m->size;
     for (int64_t at = 0; at == 0 || at < n; at += most) {
@@ -410,11 +413,13 @@ int mg_group_reduce_scatter(struct mg_member *m, int type, int op, int64_t n, co
 /* --- moving ---------------------------------------------------------------------------------------------------------- */
 
 int mg_group_barrier(struct mg_member *m) {
+    if (m->failed) return m->failed;
     begin(m, MG_GROUP_BARRIER, 0, 0, -1, 0, 0.0);
     return meet(m);
 }
 
 int mg_group_broadcast(struct mg_member *m, int root, int64_t bytes, void *x) {
+    if (m->failed) return m->failed;
     int64_t most = head(m)->slot;
     if (root < 0 || root >= m->size || bytes < 0) return MG_EARG;
     for (int64_t at = 0; at == 0 || at < bytes; at += most) {
@@ -429,6 +434,7 @@ int mg_group_broadcast(struct mg_member *m, int root, int64_t bytes, void *x) {
 }
 
 int mg_group_all_gather(struct mg_member *m, int64_t bytes, const void *x, void *y) {
+    if (m->failed) return m->failed;
     int64_t most = head(m)->slot;
     if (bytes < 0) return MG_EARG;
     for (int64_t at = 0; at == 0 || at < bytes; at += most) {
@@ -482,12 +488,14 @@ static int take(struct mg_member *m, int from, int64_t bytes, char *x) {
 }
 
 int mg_group_send(struct mg_member *m, int to, int64_t bytes, const void *x) {
+    if (m->failed) return m->failed;
     if (to < 0 || to >= m->size || to == m->rank || bytes < 0) return MG_EARG;
     int status = put(m, to, sizeof bytes, (const char *)&bytes);
     return status ? status : put(m, to, bytes, x);
 }
 
 int mg_group_recv(struct mg_member *m, int from, int64_t bytes, void *x) {
+    if (m->failed) return m->failed;
     int64_t sent;
     if (from < 0 || from >= m->size || from == m->rank || bytes < 0) return MG_EARG;
     int status = take(m, from, sizeof sent, (char *)&sent);

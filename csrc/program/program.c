@@ -75,6 +75,8 @@ static int run(const struct mg_instruction *i, void *const *memory) {
     case MG_DO_SEGMENT_MAX: return mg_segment_max(i->type, m->rows, n[0], m->starts, m->index, p[0], p[1]);
     case MG_DO_SEGMENT_SOFTMAX: return mg_segment_softmax(i->type, m->rows, n[0], m->starts, m->index, p[0], p[1]);
     case MG_DO_TAKE_ROWS: return mg_take_rows(m->rows, n[0], m->index, p[0], p[1]);
+    case MG_DO_ALL_REDUCE:   /* attributes: the rank's own struct mg_member, which counts */
+        return mg_group_all_reduce((struct mg_member *)a, i->type, i->which, n[0], p[0], p[1], i->k, (int)n[1]);
     }
     return MG_EARG;
 }

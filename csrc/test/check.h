@@ -70,6 +70,7 @@ void check_standardize(void);
 void check_optimizer(void);
 void check_sparse(void);
 void check_program(void);
+void check_group(void);
 void check_threads(void);
 
 #endif

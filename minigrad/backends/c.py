@@ -75,6 +75,9 @@ _ERRORS = {
     2: (ValueError, "an array is too large to address"),
     3: (ValueError, "a kernel was called with arguments that it does not support"),
     4: (ValueError, "this processor cannot run that table of kernels"),
+    5: (RuntimeError, "another process did not come in time"),
+    6: (RuntimeError, "another process has failed or left"),
+    7: (RuntimeError, "processes of a group do different things"),
 }
 
 

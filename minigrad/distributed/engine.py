@@ -292,6 +292,10 @@ class Shared:
             raise DTypeError(op, f"{x.dtype} cannot be reduced", fix=f"use one of {', '.join(DTYPES)}")
         return DTYPES.index(x.dtype.name)
 
+    def instruction(self, dtype: Any, reduction: str) -> tuple[Any, int, int]:
+        """What a captured program needs to call `all_reduce` in C: this rank, and both numbers."""
+        return self._member, DTYPES.index(dtype.name), REDUCTIONS.index(reduction)
+
     def barrier(self) -> None:
         """Wait until all ranks are here."""
         self._check("barrier", self._lib.mg_group_barrier(self._member))
@@ -368,6 +372,7 @@ class Shared:
         self._ended.set()
         self._heart.join()
         self._lib.mg_group_leave(self._member)
+        self._member.failed = self._lib.MG_EPEER  # for programs that still have it
         self._lib = _Closed()
         self.segment.close()
 

@@ -656,3 +656,23 @@ def _pad_dim(asm: Assembler, node: Node, value: int) -> None:
 
 
 __all__ = ["RULES", "WORKSPACE", "Assembler", "Instruction"]
+
+
+@rule("all_reduce")
+def _all_reduce(asm: Assembler, node: Node, value: int) -> None:
+    group, reduction, weight, tag = node.attrs
+    describe = getattr(group, "instruction", None)
+    if describe is None:
+        raise Unsupported("a group that C does not know")
+    x, y = asm.dense(node.inputs[0]), asm.place(value)
+    member, kind, which = describe(x.dtype, reduction)
+    asm.add(
+        "all_reduce",
+        x,
+        y,
+        attributes=member,
+        type=kind,
+        which=which,
+        n=(math.prod(x.shape), tag, 0),
+        k=weight,
+    )

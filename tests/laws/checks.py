@@ -464,7 +464,8 @@ def traits_are_true(op: Op) -> None:
     """The algebra that passes rely on is the algebra of the kernel."""
     known = {"commutative", "unit", "involution", "idempotent"}
     known |= {"identity", "compose", "broadcast", "filled", "may_copy", "refuses"}
-    known |= {"transposition", "transposes", "transposed", "flops", "batched"}  # what vmap does by `batched` is tested in test_vmap
+    known |= {"transposition", "transposes", "transposed", "flops"}
+    known |= {"batched"}  # what vmap makes of it is tested in test_vmap
     assert set(op.traits) <= known, f"{op.name}: unknown traits {set(op.traits) - known}"
     if not op.traits:
         return
