@@ -152,6 +152,37 @@ def test_a_loss_and_its_gradient_in_one_instruction(rows, classes, dtype):
         assert np.isfinite(np.delete(gradient.numpy(), 2, 0)).all()
 
 
+@pytest.mark.parametrize("dtype", [mg.float32, mg.float64])
+@pytest.mark.parametrize("shape", [(1,), (5, 7), (3, 4096)])
+def test_random_numbers_are_an_instruction(shape, dtype):
+    draw = mg.compile(lambda: (mg.rand(*shape, dtype=dtype), mg.rand(*shape, dtype=dtype)))
+    mg.manual_seed(2**40 + 5)
+    eager = [mg.rand(*shape, dtype=dtype).numpy() for _ in range(6)]
+    mg.manual_seed(2**40 + 5)
+    captured = [y.numpy() for _ in range(3) for y in draw()]
+    assert [y.tobytes() for y in captured] == [y.tobytes() for y in eager]
+    (entries,) = draw._cache.values()
+    assert entries[0].execute.whole
+
+
+def test_a_step_with_dropout_is_one_call():
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 3))
+    adam = optim.Adam(model.parameters(), lr=0.01)
+
+    @mg.compile
+    def step(x):
+        adam.zero_grad()
+        loss = model(x).square().mean()
+        loss.backward()
+        adam.step()
+        return loss.detach()
+
+    for _ in range(3):
+        step(mg.ones(4, 6))
+    assert step._replay is not None
+    assert "uniform" in [i.kernel for i in step._replay._program.instructions]
+
+
 @pytest.mark.parametrize("make", MODELS)
 def test_the_same_bits_for_any_number_of_threads(make):
     before = mg.get_num_threads()
