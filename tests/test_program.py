@@ -62,7 +62,8 @@ def cnn():
 class Attention(nn.Module):
     def __init__(self):
         super().__init__()
-        self.norm, self.qkv, self.out = nn.LayerNorm(16), nn.Linear(16, 48), nn.Linear(16, 5)
+        # no bias: that of the keys has a gradient of zero but for rounding, which Adam turns into whole steps
+        self.norm, self.qkv, self.out = nn.LayerNorm(16), nn.Linear(16, 48, bias=False), nn.Linear(16, 5)
 
     def forward(self, x):
         n, t, d = x.shape
@@ -116,6 +117,70 @@ def test_whole_training_runs(make):
         for a, b in zip(parameters, theirs, strict=True):
             np.testing.assert_allclose(a, b, rtol=2e-2, atol=2e-3)
     assert losses[0] != losses[-1]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize(("rows", "classes"), [(7, 5), (8, 1), (9, 5), (33, 10), (64, 32), (70, 33), (200, 17)])
+def test_a_loss_and_its_gradient_in_one_instruction(rows, classes, dtype):
+    rng = np.random.default_rng(rows)
+    scores = (30 * rng.normal(size=(rows, classes))).astype(dtype)
+    target = rng.integers(0, classes, rows)
+    x, t = mg.tensor(scores, requires_grad=True), mg.tensor(target)
+
+    @mg.compile
+    def both():
+        loss = F.cross_entropy(x, t)
+        return loss.detach(), mg.autograd.grad(loss, [x])[0]
+
+    loss, gradient = both()
+    (entries,) = both._cache.values()
+    assert "cross_entropy_both" in [i.kernel for i in entries[0].execute.instructions]
+    shifted = scores.astype(np.float64) - scores.max(1, keepdims=True)
+    logs = shifted - np.log(np.exp(shifted).sum(1, keepdims=True))
+    each = np.arange(rows)
+    expected = np.exp(logs)
+    expected[each, target] -= 1
+    eps = np.finfo(dtype).eps
+    np.testing.assert_allclose(loss.item(), -logs[each, target].mean(), rtol=8 * eps, atol=eps)
+    np.testing.assert_allclose(gradient.numpy(), expected / rows, rtol=0, atol=4 * eps / rows)
+
+    for bad in (np.inf, -np.inf, np.nan):  # one bad row leaves the others alone
+        scores[2] = bad
+        x.assign(mg.tensor(scores))
+        _, gradient = both()
+        assert np.isnan(gradient.numpy()[2]).all()
+        assert np.isfinite(np.delete(gradient.numpy(), 2, 0)).all()
+
+
+@pytest.mark.parametrize("dtype", [mg.float32, mg.float64])
+@pytest.mark.parametrize("shape", [(1,), (5, 7), (3, 4096)])
+def test_random_numbers_are_an_instruction(shape, dtype):
+    draw = mg.compile(lambda: (mg.rand(*shape, dtype=dtype), mg.rand(*shape, dtype=dtype)))
+    mg.manual_seed(2**40 + 5)
+    eager = [mg.rand(*shape, dtype=dtype).numpy() for _ in range(6)]
+    mg.manual_seed(2**40 + 5)
+    captured = [y.numpy() for _ in range(3) for y in draw()]
+    assert [y.tobytes() for y in captured] == [y.tobytes() for y in eager]
+    (entries,) = draw._cache.values()
+    assert entries[0].execute.whole
+
+
+def test_a_step_with_dropout_is_one_call():
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Dropout(0.5), nn.Linear(8, 3))
+    adam = optim.Adam(model.parameters(), lr=0.01)
+
+    @mg.compile
+    def step(x):
+        adam.zero_grad()
+        loss = model(x).square().mean()
+        loss.backward()
+        adam.step()
+        return loss.detach()
+
+    for _ in range(3):
+        step(mg.ones(4, 6))
+    assert step._replay is not None
+    assert "uniform" in [i.kernel for i in step._replay._program.instructions]
 
 
 @pytest.mark.parametrize("make", MODELS)

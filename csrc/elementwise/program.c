@@ -238,16 +238,26 @@ static double lane_sum(const struct run *r, int o, int chunks, int64_t lane) {
 
 /* Add up the chunks of an output that is a sum; and its lanes, if it is a single number. */
 static void finish(const struct run *r, int o, int chunks, int single) {
-    double total = 0;
+    enum { SIDE = 8 };   /* sums side by side: lanes are a multiple of that where there is one number at the end */
+    if (single) {
+        double totals[SIDE] = {0};
+        for (int c = 0; c < chunks; c++)
+            for (int64_t lane = 0; lane < r->lanes[o]; lane += SIDE)
+                for (int i = 0; i < SIDE; i++) {
+                    const int64_t at = c * r->lanes[o] + lane + i;
+                    totals[i] += r->size == 4 ? (double)((const float *)r->sums[o])[at] : ((const double *)r->sums[o])[at];
+                }
+        double total = 0;
+        for (int i = 0; i < SIDE; i++) total += totals[i];
+        if (r->size == 4) *(float *)r->out[o] = (float)total;
+        else *(double *)r->out[o] = total;
+        return;
+    }
     for (int64_t lane = 0; lane < r->lanes[o]; lane++) {
         const double sum = lane_sum(r, o, chunks, lane);
-        total += sum;
-        if (single) continue;
         if (r->size == 4) ((float *)r->out[o])[lane] = (float)sum;
         else ((double *)r->out[o])[lane] = sum;
     }
-    if (single && r->size == 4) *(float *)r->out[o] = (float)total;
-    else if (single) *(double *)r->out[o] = total;
 }
 
 int mg_run(const struct mg_program *p, int rank, const int64_t *shape, const void *const *in, const int64_t *strides,

@@ -35,6 +35,11 @@ static int loop(const struct mg_loop *l, void **p) {
     return mg_run(l->program, l->rank, l->shape, (const void *const *)p, l->strides, p + l->program->inputs, l->kept);
 }
 
+/* state: key and block of Philox. */
+static int uniform(int type, int64_t n, const uint64_t *state, void *y) {
+    return type == MG_F32 ? mg_random_uniform_f32(state[0], state[1], n, y) : mg_random_uniform_f64(state[0], state[1], n, y);
+}
+
 static int run(const struct mg_instruction *i, void *const *memory) {
     const int64_t *n = i->n;
     const void *a = i->attributes;
@@ -77,6 +82,7 @@ static int run(const struct mg_instruction *i, void *const *memory) {
     case MG_DO_TAKE_ROWS: return mg_take_rows(m->rows, n[0], m->index, p[0], p[1]);
     case MG_DO_ALL_REDUCE:   /* attributes: the rank's own struct mg_member, which counts */
         return mg_group_all_reduce((struct mg_member *)a, i->type, i->which, n[0], p[0], p[1], i->k, (int)n[1]);
+    case MG_DO_UNIFORM: return uniform(i->type, n[0], p[0], p[1]);
     }
     return MG_EARG;
 }

@@ -655,6 +655,15 @@ def _pad_dim(asm: Assembler, node: Node, value: int) -> None:
             asm.copy(origin if source is None else source, target)
 
 
+@rule("uniform")
+def _uniform(asm: Assembler, node: Node, value: int) -> None:
+    """The same numbers as the kernel in numpy, of the same words."""
+    state, y = asm.dense(node.inputs[0]), asm.dense(value)
+    if state.size != 2 or state.dtype.kind not in "iu" or state.dtype.itemsize != 8:
+        raise Unsupported("another state than that of Philox")
+    asm.add("uniform", state, y, type=_kind(y), n=(y.size,))
+
+
 __all__ = ["RULES", "WORKSPACE", "Assembler", "Instruction"]
 
 
