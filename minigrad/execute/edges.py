@@ -2,6 +2,9 @@
 
 The pattern of a matrix is an attribute of its operation and never changes, so its addresses go right into the
 descriptor of the instruction; the program keeps the pattern alive.
+
+The kernels pick whole rows of x, so a transposed x (the weight of a linear map, when its input is sparse) is
+first copied row by row.
 """
 
 from __future__ import annotations
@@ -14,8 +17,9 @@ import numpy as np
 from ..backends import c as _c
 from ..backends.pattern import Pattern
 from ..backends.tile import Unsupported
-from ..ir import Node
-from .lower import Assembler, rule
+from ..ir import Graph, Node
+from .lower import WORKSPACE, Assembler, rule
+from .places import Place, row_major
 
 _TYPE = {np.dtype(np.float32): 0, np.dtype(np.float64): 1}
 
@@ -38,10 +42,26 @@ def _type(node: Node) -> int:
     return kind
 
 
+def _room_for_rows(graph: Graph, node: Node) -> int:
+    """Bytes of a copy of x, which is needed only where x is a view of something else."""
+    v = node.inputs[2] - graph.first_node
+    spec = graph.spec(node.inputs[2])
+    return math.prod(spec.shape) * spec.dtype.itemsize if v >= 0 and graph.nodes[v].op.view else 0
+
+
+WORKSPACE["spmm"] = _room_for_rows
+
+
 @rule("spmm")
 def _spmm(asm: Assembler, node: Node, value: int, *_: Any) -> None:
     (pattern,) = node.attrs
-    values, x, y = asm.dense(node.inputs[0]), asm.dense(node.inputs[2]), asm.place(value)
+    values, x, y = asm.dense(node.inputs[0]), asm.place(node.inputs[2]), asm.place(value)
+    if not x.dense:
+        if not _room_for_rows(asm.graph, node):
+            raise Unsupported("an operand with gaps")
+        rows = Place(asm.arena, asm.workspace(asm.nodes.start), x.shape, row_major(x.shape), x.dtype)
+        asm.copy(x, rows)
+        x = rows
     if len(y.shape) == 3:
         n = y.shape[1:]
         asm.add("spmm_heads", x, y, values, attributes=_pattern(asm, pattern), type=_type(node), n=n)
