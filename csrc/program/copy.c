@@ -8,6 +8,12 @@
 
 #include <string.h>
 
+#if defined(__clang__)
+#define SHUFFLE(x, y, ...) __builtin_shufflevector(x, y, __VA_ARGS__)
+#else
+#define SHUFFLE(x, y, ...) __builtin_shuffle(x, y, (places){__VA_ARGS__})
+#endif
+
 enum { PARALLEL_BYTES = 1 << 19, CHUNKS = 8 };
 
 struct job {
@@ -43,10 +49,10 @@ static void turn(int64_t rows, int64_t columns, const float *from, int64_t sf, f
             float *t = to + i * st + j;
             four a, b, c, d;
             memcpy(&a, f, 16), memcpy(&b, f + sf, 16), memcpy(&c, f + 2 * sf, 16), memcpy(&d, f + 3 * sf, 16);
-            const four ab = __builtin_shuffle(a, b, (places){0, 4, 1, 5}), cd = __builtin_shuffle(c, d, (places){0, 4, 1, 5});
-            const four AB = __builtin_shuffle(a, b, (places){2, 6, 3, 7}), CD = __builtin_shuffle(c, d, (places){2, 6, 3, 7});
-            a = __builtin_shuffle(ab, cd, (places){0, 1, 4, 5}), b = __builtin_shuffle(ab, cd, (places){2, 3, 6, 7});
-            c = __builtin_shuffle(AB, CD, (places){0, 1, 4, 5}), d = __builtin_shuffle(AB, CD, (places){2, 3, 6, 7});
+            const four ab = SHUFFLE(a, b, 0, 4, 1, 5), cd = SHUFFLE(c, d, 0, 4, 1, 5);
+            const four AB = SHUFFLE(a, b, 2, 6, 3, 7), CD = SHUFFLE(c, d, 2, 6, 3, 7);
+            a = SHUFFLE(ab, cd, 0, 1, 4, 5), b = SHUFFLE(ab, cd, 2, 3, 6, 7);
+            c = SHUFFLE(AB, CD, 0, 1, 4, 5), d = SHUFFLE(AB, CD, 2, 3, 6, 7);
             memcpy(t, &a, 16), memcpy(t + st, &b, 16), memcpy(t + 2 * st, &c, 16), memcpy(t + 3 * st, &d, 16);
         }
         for (int64_t i = deep; i < rows; i++)
