@@ -261,6 +261,39 @@ def test_training_step_compiled(model):
 # -- data ----------------------------------------------------------------------------------------------------
 
 
+def test_sparse_features_stay_in_c():
+    """The map of sparse features multiplies by a transposed weight, which is copied, not sent to numpy."""
+    rng = np.random.default_rng(0)
+    for shape in ((1, 1), (3, 4), (5, 16), (13, 37), (130, 17)):
+        weight = mg.tensor(rng.normal(size=shape).astype(np.float32), requires_grad=True)
+        x = sparse.from_dense(mg.tensor((rng.random((9, shape[1])) < 0.5).astype(np.float32)))
+
+        @mg.compile
+        def f(weight=weight, x=x):
+            return sparse.spmm(x, weight.T)
+
+        np.testing.assert_allclose(
+            f().detach().numpy(), x.to_dense().numpy() @ weight.detach().numpy().T, rtol=1e-5, atol=1e-5
+        )
+        assert "numpy" not in str(f.profile())
+
+
+def test_jumping_knowledge():
+    xs = [mg.randn(4, 3) for _ in range(2)]
+    join = nn.JumpingKnowledge("lstm", channels=3, num_layers=2)
+    y = join(xs).detach().numpy()
+    low, high = (f([x.numpy() for x in xs]) for f in (np.minimum.reduce, np.maximum.reduce))
+    assert (y >= low - 1e-6).all()
+    assert (y <= high + 1e-6).all()  # a weighted mean of the layers
+    for arguments, message in (
+        (("lstm",), "channels=None"),
+        (("sum",), "'sum'"),
+        (("lstm", 1, 1), "hidden_size"),
+    ):
+        with pytest.raises(mg.errors.ArgumentError, match=message):
+            nn.JumpingKnowledge(*arguments)
+
+
 def test_batches_are_block_diagonal():
     rng = np.random.default_rng(5)
     graphs = []

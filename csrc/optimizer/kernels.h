@@ -12,7 +12,7 @@ struct mg_update_kernels {
 
 struct mg_sparse_kernels {
     /* rows begin .. end - 1 of y = A x; wide: the indices are int64 */
-    void (*spmm)(int wide, int64_t begin, int64_t end, const void *starts, const void *columns, const void *values,
+    void (*spmm)(int wide, int far, int64_t begin, int64_t end, const void *starts, const void *columns, const void *values,
                  const void *x, int64_t features, void *y);
     void (*add)(int64_t n, const void *x, void *y);   /* y += x */
 };

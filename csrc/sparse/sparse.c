@@ -10,11 +10,11 @@
 
 #include <string.h>
 
-enum { CHUNK = 32768, MAX_CHUNKS = 256 };
+enum { CHUNK = 32768, MAX_CHUNKS = 256, NEAR_BYTES = 1 << 22 };
 
 struct product {
     const struct mg_sparse_kernels *k;
-    int wide;
+    int wide, far;
     int64_t rows, features;
     const void *starts, *columns, *values, *x;
     void *y;
@@ -40,7 +40,7 @@ static void chunk(void *arg, int c, int chunks) {
     const struct product *p = arg;
     const int64_t all = at(p->wide, p->starts, p->rows) + p->rows;
     const int64_t begin = c == 0 ? 0 : bisect(p, all / chunks * c), end = c == chunks - 1 ? p->rows : bisect(p, all / chunks * (c + 1));
-    if (begin < end) p->k->spmm(p->wide, begin, end, p->starts, p->columns, p->values, p->x, p->features, p->y);
+    if (begin < end) p->k->spmm(p->wide, p->far, begin, end, p->starts, p->columns, p->values, p->x, p->features, p->y);
 }
 
 /* Whether starts rise from 0 and columns are in range. */
@@ -59,8 +59,9 @@ int mg_spmm(int type, int wide, int64_t rows, int64_t features, const void *star
     if (type != MG_F32 && type != MG_F64) return MG_EARG;
     if (rows < 0 || features < 0) return MG_ESIZE;
     if (rows == 0 || features == 0) return MG_OK;
-    struct product p = {&mg_table()->sparse[type], wide, rows, features, starts, columns, values, x, y};
+    struct product p = {&mg_table()->sparse[type], wide, 0, rows, features, starts, columns, values, x, y};
     const int64_t work = (at(wide, starts, rows) + rows) * features;
+    p.far = work * (type == MG_F32 ? 4 : 8) > NEAR_BYTES;   /* not more than this is touched of x */
     mg_parallel(chunk, &p, (int)least(work / CHUNK + 1, MAX_CHUNKS));
     return MG_OK;
 }

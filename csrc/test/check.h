@@ -69,6 +69,7 @@ void check_softmax(void);
 void check_standardize(void);
 void check_optimizer(void);
 void check_sparse(void);
+void check_edges(void);
 void check_program(void);
 void check_group(void);
 void check_threads(void);

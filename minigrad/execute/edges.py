@@ -2,6 +2,9 @@
 
 The pattern of a matrix is an attribute of its operation and never changes, so its addresses go right into the
 descriptor of the instruction; the program keeps the pattern alive.
+
+The kernels pick whole rows of x, so a transposed x (the weight of a linear map, when its input is sparse) is
+first copied row by row.
 """
 
 from __future__ import annotations
@@ -15,7 +18,6 @@ from ..backends import c as _c
 from ..backends.pattern import Pattern
 from ..backends.tile import Unsupported
 from ..ir import Graph, Node
-from ..plan import size_of
 from .lower import WORKSPACE, Assembler, rule
 from .places import Place, row_major
 
@@ -40,30 +42,31 @@ def _type(node: Node) -> int:
     return kind
 
 
+def _room_for_rows(graph: Graph, node: Node) -> int:
+    """Bytes of a copy of x, which is needed only where x is a view of something else."""
+    v = node.inputs[2] - graph.first_node
+    spec = graph.spec(node.inputs[2])
+    return math.prod(spec.shape) * spec.dtype.itemsize if v >= 0 and graph.nodes[v].op.view else 0
+
+
+WORKSPACE["spmm"] = _room_for_rows
+
+
 @rule("spmm")
 def _spmm(asm: Assembler, node: Node, value: int, *_: Any) -> None:
     (pattern,) = node.attrs
     values, x, y = asm.dense(node.inputs[0]), asm.place(node.inputs[2]), asm.place(value)
-    if not x.dense:  # a transposed weight, beside sparse features
-        if not _room(asm.graph, node):
-            raise Unsupported("a factor with gaps")
-        laid = Place(asm.arena, asm.workspace(asm.nodes.start), x.shape, row_major(x.shape), x.dtype)
-        asm.copy(x, laid)
-        x = laid
+    if not x.dense:
+        if not _room_for_rows(asm.graph, node):
+            raise Unsupported("an operand with gaps")
+        rows = Place(asm.arena, asm.workspace(asm.nodes.start), x.shape, row_major(x.shape), x.dtype)
+        asm.copy(x, rows)
+        x = rows
     if len(y.shape) == 3:
         n = y.shape[1:]
         asm.add("spmm_heads", x, y, values, attributes=_pattern(asm, pattern), type=_type(node), n=n)
     else:
         asm.add("spmm", x, y, values, attributes=_pattern(asm, pattern), type=_type(node), n=(y.shape[1],))
-
-
-def _room(graph: Graph, node: Node) -> int:
-    """Space for a copy of the dense factor, if it is a view, which may have gaps."""
-    maker = node.inputs[2] - graph.first_node
-    return size_of(graph, node.inputs[2]) if maker >= 0 and graph.nodes[maker].op.view else 0
-
-
-WORKSPACE["spmm"] = _room
 
 
 @rule("sddmm")

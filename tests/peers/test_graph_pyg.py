@@ -173,6 +173,24 @@ def test_pooling():
         )
 
 
+@pytest.mark.parametrize("mode", ["cat", "max", "lstm"])
+def test_jumping_knowledge(mode):
+    xs = list(np.random.default_rng(2).normal(size=(3, NODES, 5)))
+    theirs, ours = pyg.JumpingKnowledge(mode, 5, 3).double(), nn.JumpingKnowledge(mode, 5, 3).double()
+    state = {k: v.numpy() for k, v in theirs.state_dict().items()}
+    assert ours.load_state_dict(state) == ([], [])
+    tx = [torch.tensor(x, requires_grad=True) for x in xs]
+    mx = [mg.tensor(x, requires_grad=True) for x in xs]
+    ty, my = theirs(tx), ours(mx)
+    np.testing.assert_allclose(my.detach().numpy(), ty.detach().numpy(), rtol=1e-9, atol=1e-12)
+    (ty**2).sum().backward()
+    (my**2).sum().backward()
+    pairs = [*zip(mx, tx, strict=True)]
+    pairs += [(dict(ours.named_parameters())[k], p) for k, p in theirs.named_parameters()]
+    for mine, its in pairs:
+        np.testing.assert_allclose(mine.grad.numpy(), its.grad.numpy(), rtol=1e-8, atol=1e-10)
+
+
 def test_message_passing_of_ones_own():
     """A layer written against PyG's base runs with its import changed."""
 

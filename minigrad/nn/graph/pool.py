@@ -25,12 +25,14 @@ import numpy as np
 from ...errors import ArgumentError, ShapeError
 from ...ops.creation import rand, zeros
 from ...ops.elementwise import maximum
-from ...ops.movement import cat
+from ...ops.movement import cat, stack
 from ...sparse import edge_array, integers, segment_max, segment_mean, segment_softmax, segment_sum
 from ...tensor import Tensor, wrap
 from .. import functional as F
 from .. import init
+from ..layers import Linear, positive
 from ..module import Module, Parameter
+from ..recurrent import LSTM
 
 
 def _batch(op: str, x: Tensor, batch: Any) -> Any:
@@ -185,13 +187,38 @@ def _among(op: str, edge_index: Any, edge_attr: Any, nodes: Any, count: int) -> 
 
 
 class JumpingKnowledge(Module):
-    """Join what all layers made of a node: side by side ("cat"), or the maximum ("max")."""
+    """Join what all layers made of a node.
 
-    def __init__(self, mode: str) -> None:
+    mode: side by side ("cat"), the maximum ("max"), or ("lstm") a sum weighted for each node by attention
+    over the layers, whose scores a bidirectional LSTM gives that reads them in turn.  channels: features of
+    a node, num_layers: how many layers; both for "lstm" only.  Parameters of "lstm": lstm (hidden size
+    num_layers * channels // 2), att (1, 2 * hidden size).
+    Reference: Xu et al. 2018 (arXiv 1806.03536).
+    """
+
+    def __init__(self, mode: str, channels: int | None = None, num_layers: int | None = None) -> None:
         super().__init__()
-        if mode not in ("cat", "max"):
-            raise ArgumentError("JumpingKnowledge", f"mode is {mode!r}", fix="use 'cat' or 'max'")
-        self.mode = mode
+        if mode not in ("cat", "max", "lstm"):
+            raise ArgumentError("JumpingKnowledge", f"mode is {mode!r}", fix="use 'cat', 'max' or 'lstm'")
+        self.mode, self.channels, self.num_layers = mode, channels, num_layers
+        if mode == "lstm":
+            if channels is None or num_layers is None:
+                raise ArgumentError(
+                    "JumpingKnowledge",
+                    f"mode 'lstm' with channels={channels} and num_layers={num_layers}",
+                    fix="pass both",
+                )
+            positive("JumpingKnowledge", channels=channels, num_layers=num_layers)
+            hidden = num_layers * channels // 2
+            positive("JumpingKnowledge", hidden_size=hidden)
+            self.lstm = LSTM(channels, hidden, bidirectional=True, batch_first=True)
+            self.att = Linear(2 * hidden, 1)
+
+    def reset_parameters(self) -> None:
+        """Draw the weights of "lstm" anew."""
+        if self.mode == "lstm":
+            self.lstm.reset_parameters()
+            self.att.reset_parameters()
 
     def forward(self, xs: Sequence[Tensor]) -> Tensor:
         """(nodes, features) of each layer to (nodes, layers * features) or (nodes, features)."""
@@ -201,6 +228,11 @@ class JumpingKnowledge(Module):
             )
         if self.mode == "cat":
             return cat(list(xs), -1)
+        if self.mode == "lstm":
+            x = stack(list(xs), 1)
+            score, _ = self.lstm(x)
+            weight: Tensor = F.softmax(self.att(score), dim=1)
+            return (x * weight).sum(1)
         y = xs[0]
         for x in xs[1:]:
             y = maximum(y, x)
@@ -208,7 +240,9 @@ class JumpingKnowledge(Module):
 
     def extra_repr(self) -> str:
         """Settings."""
-        return self.mode
+        if self.mode != "lstm":
+            return self.mode
+        return f"{self.mode}, channels={self.channels}, num_layers={self.num_layers}"
 
 
 class DropEdge(Module):
