@@ -45,19 +45,27 @@ ALWAYS_INLINE void FN(store_first)(REAL *p, FN(vec) v, int n) {
 }
 #endif
 
-/* Sum of the lanes, as a balanced tree: the same order at every call. */
+/* Sum of the lanes, as a balanced tree: the same order at every call. The indices are written as a constant, without which
+ * gcc would put them together at every call, and that takes ten times as long as the sum. */
 ALWAYS_INLINE REAL FN(sum_lanes)(FN(vec) v) {
-    UNROLL for (int half = VL / 2; half > 0; half /= 2) {
 #if defined(__clang__)
+    UNROLL for (int half = VL / 2; half > 0; half /= 2) {
         FN(vec) other = v;
         UNROLL for (int i = 0; i < half; i++) other[i] = v[i + half];   /* what is above does not reach v[0] */
         v += other;
-#else
-        FN(bits) other;
-        UNROLL for (int i = 0; i < VL; i++) other[i] = (i + half) % VL;
-        v += __builtin_shuffle(v, other);
-#endif
     }
+#else
+#if VL == 16
+    const FN(bits) lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+#elif VL == 8
+    const FN(bits) lane = {0, 1, 2, 3, 4, 5, 6, 7};
+#elif VL == 4
+    const FN(bits) lane = {0, 1, 2, 3};
+#else
+    const FN(bits) lane = {0, 1};
+#endif
+    UNROLL for (int half = VL / 2; half > 0; half /= 2) v += __builtin_shuffle(v, (lane + half) & (VL - 1));
+#endif
     return v[0];
 }
 

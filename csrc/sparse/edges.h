@@ -96,13 +96,12 @@ static void FN(edges_softmax)(int64_t begin, int64_t end, const int32_t *starts,
         const int together = places[stop - 1] - places[first] == stop - 1 - first;
         int in_order = together;
         for (int64_t k = first; in_order && k < stop; k++) in_order = places[k] == places[first] + (k - first);
-        for (int64_t f = 0; f < width; f++) {
-            REAL top = x[places[first] * width + f];
-            for (int64_t k = first + 1; k < stop; k++) {
-                const REAL a = x[places[k] * width + f];
-                top = a > top || a != a ? a : top;
-            }
-            for (int64_t k = first; k < stop; k++) y[places[k] * width + f] = x[places[k] * width + f] - top;
+        for (int64_t f = 0; f < width; f += VL) {
+            const int64_t left = width - f;
+            V top = PART(x + places[first] * width + f, left);
+            for (int64_t k = first + 1; k < stop; k++) top = FN(max)(top, PART(x + places[k] * width + f, left));
+            for (int64_t k = first; k < stop; k++)
+                FN(put_part)(y + places[k] * width + f, PART(x + places[k] * width + f, left) - top, left);
         }
         const int64_t run = in_order ? (stop - first) * width : width;
         for (int64_t k = first; k < stop; k += in_order ? stop - first : 1)
@@ -110,11 +109,15 @@ static void FN(edges_softmax)(int64_t begin, int64_t end, const int32_t *starts,
                 REAL *at = y + places[k] * width + i;
                 FN(put_part)(at, FN(exp)(PART(at, run - i)), run - i);
             }
-        for (int64_t f = 0; f < width; f++) {
-            double total = 0;
-            for (int64_t k = first; k < stop; k++) total += y[places[k] * width + f];
-            const REAL scale = (REAL)(1 / total);
-            for (int64_t k = first; k < stop; k++) y[places[k] * width + f] *= scale;
+        for (int64_t f = 0; f < width; f += VL) {
+            const int64_t n = width - f < VL ? width - f : VL;
+            double total[VL] = {0};
+            REAL scale[VL];
+            for (int64_t k = first; k < stop; k++)
+                for (int64_t i = 0; i < n; i++) total[i] += y[places[k] * width + f + i];
+            for (int64_t i = 0; i < n; i++) scale[i] = (REAL)(1 / total[i]);
+            for (int64_t k = first; k < stop; k++)
+                for (int64_t i = 0; i < n; i++) y[places[k] * width + f + i] *= scale[i];
         }
     }
 }
