@@ -5,7 +5,7 @@
  * Idea.       In a training step the cotangent of each row's loss is known before the loss is: it is one over the size of the
  *             batch. So the exponentials, which cost the most, are computed once for both.
  *             A row of ten classes leaves most of a vector unused, and its maximum and sum go across lanes. Up to SHORT
- *             classes, MG_STRIP rows are turned on their side: then a vector has one class of many rows. 50 ns a row become 7. */
+ *             classes, MG_STRIP rows are turned on their side: then a vector has one class of many rows. 50 ns a row become 10. */
 #include "../isa.h"
 #include "../pool.h"
 #include "program.h"

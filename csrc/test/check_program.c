@@ -117,6 +117,35 @@ static void chain(int type) {
     for (int b = 0; b < BASES; b++) if (memory[b]) drop(memory[b]);
 }
 
+/* Few classes, rows on their side: against the loss and its gradient apart from each other. And random numbers. */
+static void loss(int type, int64_t rows, int64_t n) {
+    static const struct mg_operand at[] = {AT(A, 0), AT(Y, 0), AT(LABELS, 0), AT(P0, 0), AT(P1, 0), AT(Y, 0), AT(LABELS, 0), AT(OUT, 0),
+                                           AT(A, 0), AT(Y, 0), AT(LABELS, 0), AT(G0, 0), AT(B, 0), AT(G1, 0)};
+    const struct mg_instruction i[] = {
+        {.kernel = MG_DO_CROSS_ENTROPY_BOTH, .operands = 5, .operand = at, .type = type, .n = {rows, n}},
+        {.kernel = MG_DO_CROSS_ENTROPY, .operands = 3, .operand = at + 5, .type = type, .n = {rows, n}},
+        {.kernel = MG_DO_CROSS_ENTROPY_GRAD, .operands = 4, .operand = at + 8, .type = type, .n = {rows, n}},
+        {.kernel = MG_DO_UNIFORM, .operands = 2, .operand = at + 12, .type = type, .n = {rows}}};
+    const struct mg_code c = {i, 4};
+    void *memory[BASES] = {0};
+    memory[A] = fresh(type, rows), memory[Y] = fresh(type, rows * n);
+    memory[P0] = numbers(type, rows), memory[P1] = numbers(type, rows * n);
+    memory[OUT] = numbers(type, rows), memory[G0] = numbers(type, rows * n), memory[G1] = numbers(type, rows);
+    int64_t *labels = memory[LABELS] = space((size_t)rows * 8);
+    uint64_t *state = memory[B] = space(16);
+    for (int64_t e = 0; e < rows; e++) labels[e] = e % n;
+    state[0] = 7, state[1] = 3;
+    int failed = -1;
+    CHECK(mg_program_run(&c, 0, 4, memory, &failed, NULL) == MG_OK, "status");
+    for (int64_t e = 0; e < rows; e++) {
+        CHECK(near(type, get(type, memory[P0], e), get(type, memory[OUT], e), 16 * epsilon(type)), "loss [%ld]", (long)e);
+        CHECK(get(type, memory[G1], e) >= 0 && get(type, memory[G1], e) < 1, "random [%ld]", (long)e);
+    }
+    for (int64_t e = 0; e < rows * n; e++)
+        CHECK(near(type, get(type, memory[P1], e), get(type, memory[G0], e), 8 * epsilon(type)), "gradient [%ld]", (long)e);
+    for (int b = 0; b < BASES; b++) if (memory[b]) drop(memory[b]);
+}
+
 static void large_copy(void) {
     enum { R = 300, C = 700 };
     const struct mg_copy turn = {.size = 4, .rank = 2, .shape = {C, R}, .from = {1, C}, .to = {R, 1}};
@@ -142,6 +171,7 @@ void check_program(void) {
         for (int type = MG_F32; type <= MG_F64; type++) {
             lanes(type);
             chain(type);
+            loss(type, 5, 7), loss(type, 9, 5), loss(type, 70, 10), loss(type, 131, 32), loss(type, 64, 1);
         }
         mixed();
         large_copy();
