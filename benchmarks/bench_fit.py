@@ -4,13 +4,15 @@
 
 A call is an epoch of 313 steps, the last of 16 rows, in order (no shuffling), with what `fit` does for
 people besides: accuracy, a history, callbacks that may look.  Times are per step.  Beside minigrad's
-captured and eager `fit` run Keras itself, where it is installed, and the loop that one writes with torch
-and its fused optimizer.  All start from the same weights; the losses of the first three epochs must agree.
+captured and eager `fit` run Keras itself on TensorFlow and on JAX, where they are installed, and the loop
+that one writes with torch and its fused optimizer.  All start from the same weights; the losses of the
+first three epochs must agree.
 """
 
 from __future__ import annotations
 
 import importlib
+from abc import abstractmethod
 from typing import Any
 
 import _harness as harness
@@ -50,8 +52,9 @@ class Epochs(harness.Engine):
 
         return call
 
+    @abstractmethod
     def trainer(self, x: Any, y: Any, weights: list[Any]) -> Any:
-        raise NotImplementedError
+        """A function that trains for an epoch and returns its loss."""
 
 
 class Minigrad(Epochs):
@@ -110,6 +113,19 @@ class Keras(Minigrad):
         return {}
 
 
+class KerasJax(Keras):
+    """Keras on JAX."""
+
+    name = "keras-jax"
+
+    def environment(self, threads: int) -> dict[str, str]:  # type: ignore[override]
+        return {**train.TensorFlow.environment(self, threads), "KERAS_BACKEND": "jax"}  # type: ignore[arg-type]
+
+    def start(self, threads: int) -> None:  # type: ignore[override]
+        importlib.import_module("jax")
+        importlib.import_module("keras")
+
+
 class Torch(Epochs):
     """The loop one writes, with the fused optimizer, and accuracy counted."""
 
@@ -138,7 +154,7 @@ class Torch(Epochs):
         return epoch
 
 
-ENGINES: list[Epochs] = [Minigrad(), MinigradEager(), Torch(), Keras()]
+ENGINES: list[Epochs] = [Minigrad(), MinigradEager(), Torch(), Keras(), KerasJax()]
 
 if __name__ == "__main__":
     train.main(__file__, ENGINES, CASES, __doc__ or "", 1e-3)
