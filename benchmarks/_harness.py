@@ -48,6 +48,7 @@ import statistics
 import subprocess
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -82,7 +83,7 @@ def c_backend() -> Any:
     return module
 
 
-class Engine:
+class Engine(ABC):
     """One contender. Subclasses say what to import (in `start`) and how to prepare a case."""
 
     name = ""
@@ -94,12 +95,12 @@ class Engine:
         """Variables of the worker process, beyond those that set the number of threads."""
         return {}
 
-    def start(self, threads: int) -> None:
+    def start(self, threads: int) -> None:  # noqa: B027  (most engines need nothing)
         """Import and configure the engine, in the worker. An ImportError leaves the engine out."""
 
+    @abstractmethod
     def prepare(self, case: Case) -> Call:
         """The call to be timed, its data made and warm; it returns the result, as an array of any kind."""
-        raise NotImplementedError
 
     def skips(self, case: Case) -> bool:
         """Whether the engine cannot do this case."""

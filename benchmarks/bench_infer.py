@@ -14,6 +14,7 @@ The promise is 1.2 times ONNX Runtime.
 from __future__ import annotations
 
 import importlib
+from abc import abstractmethod
 from typing import Any
 
 import _harness as harness
@@ -136,8 +137,9 @@ class Engine(harness.Engine):
         x = self.model.data(1, case["batch"])[0][0]
         return self.call(self.model.weights(), self.model.buffers(), x)
 
+    @abstractmethod
     def call(self, weights: Any, buffers: Any, x: Any) -> harness.Call:
-        raise NotImplementedError
+        """The prediction for one batch, its weights in place."""
 
 
 class Minigrad(Engine):

@@ -29,6 +29,7 @@ import platform
 import statistics
 import sys
 import time
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -143,9 +144,9 @@ class Trainer(harness.Engine):
     channels_last = False
     compiles = False
 
+    @abstractmethod
     def training(self, weights: Any, buffers: Any, xs: Any, ys: Any) -> Callable[[range], Any]:
         """A function that takes steps on these batches and gives their losses."""
-        raise NotImplementedError
 
     def facts(self) -> dict[str, float]:
         return {"compile": self.compile_seconds} if self.compiles else {}
