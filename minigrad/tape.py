@@ -61,7 +61,7 @@ class Hooks:
     ones: Callable[[Any], Any]
     wrap: Callable[..., Any]
     tensor: type[Any]
-    load: Callable[[], bool]
+    load: Callable[[], None]
     ufuncs: ClassVar[dict[str, Callable[..., Any]]] = {}
 
 

@@ -102,8 +102,10 @@ class Tensor(TensorMethods):
 
         def __getattr__(self, name: str) -> Any:
             """Methods of operations that are imported when one of them is first asked for; see `ops.load`."""
-            if name[0] != "_" and tape.hooks.load():
-                return getattr(self, name)
+            if name[0] != "_":
+                tape.hooks.load()
+                if hasattr(type(self), name):
+                    return object.__getattribute__(self, name)
             raise AttributeError(f"'Tensor' object has no attribute {name!r}", name=name, obj=self)
 
     # -- what it is ---------------------------------------------------------------------------

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import itertools
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -524,3 +526,19 @@ def test_einsum_is_numpys():
     ]:
         got = mg.einsum(equation, *(mg.tensor(x) for x in operands))
         np.testing.assert_allclose(got.numpy(), np.einsum(equation, *operands), atol=1e-12, err_msg=equation)
+
+
+def test_methods_that_come_later_come_once_for_all_threads():
+    code = (
+        "import threading, minigrad as mg\n"
+        "x, errors = mg.ones(2), []\n"
+        "def use():\n"
+        "    try: x.tan()\n"
+        "    except AttributeError as error: errors.append(error)\n"
+        "threads = [threading.Thread(target=use) for _ in range(8)]\n"
+        "[t.start() for t in threads]; [t.join() for t in threads]\n"
+        "assert not errors, errors\n"
+        "assert not hasattr(x, 'no_such_method')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -8,6 +8,7 @@ have (`LATER`): the import of the package should not pay for them.
 """
 
 from importlib import import_module
+from threading import RLock
 
 from ..record import OPS
 from ..tape import hooks
@@ -39,13 +40,16 @@ LATER: tuple[str, ...] = (
 )
 
 
-def load() -> bool:
-    """Import the operations that were left for later, so that OPS is complete; False if it was already."""
+_loading = RLock()
+
+
+def load() -> None:
+    """Import the operations that were left for later, so that OPS is complete."""
     global LATER
-    modules, LATER = LATER, ()
-    for name in modules:
-        import_module(f"{__name__}.{name}")
-    return bool(modules)
+    with _loading:  # another thread waits until the names are there
+        modules, LATER = LATER, ()
+        for name in modules:
+            import_module(f"{__name__}.{name}")
 
 
 hooks.load = load
