@@ -34,6 +34,7 @@ LATER: tuple[str, ...] = (
     "collective",
     "ctc",
     "linalg",
+    "quantized",
     "recurrent",
     "statistics",
     "transcendental",
