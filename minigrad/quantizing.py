@@ -528,6 +528,39 @@ class Network:
         """
         return _Run(self, plan, watch).everything(arguments)
 
+    def form(self, layer: Layer, plan: Plan, x: Tensor, on_codes: bool) -> Tensor:
+        """The input of a layer as the plan hands it over: codes if they are there already."""
+        if not on_codes:
+            return x
+        codes = q8.quantize(x, *plan.scales[self.group[layer.inputs[0]]])
+        return _channels_last(codes) if layer.kind == "conv" else codes
+
+    def alone(self, layer: Layer, plan: Plan) -> Callable[[Tensor], Tensor]:
+        """One linear layer or convolution as a function of its input, in floats or in the `form` of codes.
+
+        Its result is in codes if the plan goes on in codes.
+        """
+        v = layer.inputs[0]
+        _, coded = demands(self, plan)
+
+        def step(x: Tensor) -> Tensor:
+            run = _Run(self, plan)
+            if is_float(x.dtype):
+                run.floats[v] = x
+            elif layer.kind == "conv":
+                run.images[v] = x
+            else:
+                run.codes[v] = x
+            run.layer(layer)
+            out = layer.output
+            return (
+                run.floats[out]
+                if out not in coded
+                else (run.images if layer.kind == "conv" else run.codes)[out]
+            )
+
+        return step
+
 
 def _number(layers: list[Layer]) -> None:
     """Names are unique: a module that is called twice is "fc" and then "fc#2"."""
