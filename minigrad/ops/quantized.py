@@ -44,6 +44,13 @@ found at run time (`quantize_rows`) marks the whole row, so that its results are
 **Images** are channels-last, (batch, height, width, channels): all channels of a pixel are one run of bytes,
 which is what the dot-product instructions eat.  Weights are (out, height, width, in / groups), the same run.
 
+**Panels.**  A product reads its weights over and over, so they are laid out once as the kernels want them:
+`pack_panels` makes of a matrix (out, k) panels of 16 outputs, and in them, for every four steps of k, the
+four bytes of each output next to each other, which is what fills the lanes of a dot-product instruction.
+Before them stand the sums over k, 16 int32: with sum (x - z) w = sum x w - z sum w, the zero point costs
+nothing.  The array is int8 (panels, 1 + k / 4, 16, 4), padded with zeros; it is the same for every CPU, so it
+is data like any other, and nothing has to be packed when a program runs.
+
 **At run time.**  `quantize_rows` finds the range of each row (not of the whole tensor: then the result of
 an example would depend on its neighbours in the batch) and packs it before the codes, as block formats of
 language models do:
@@ -122,6 +129,53 @@ def _depth(count: int) -> None:
 
 def _spec(array: Any) -> Spec:
     return Spec(array.shape, array.dtype)
+
+
+# -- panels of weights -----------------------------------------------------------------------------
+
+#: Outputs of a panel, and steps of k that are together.
+PANEL, QUAD = 16, 4
+
+
+def _is_depthwise(groups: int, out: int, each: int) -> bool:
+    """Whether each output has an input of its own: then all are packed as one matrix (out, taps)."""
+    return groups == out and each == 1
+
+
+def _panels_shape(groups: int, out: int, taps: int, each: int) -> Shape:
+    """The shape of the panels of weights (out, taps, each), out and each in `groups`."""
+    if _is_depthwise(groups, out, each):
+        groups = 1
+    panels = groups * -(-(out // groups) // PANEL)
+    return (panels, 1 + -(-(taps * each) // QUAD), PANEL, QUAD)
+
+
+def pack_panels(weight: Any, groups: int = 1) -> Any:
+    """The panels of int8 weights, an array (out, k) or (out, height, width, in / groups). See the module.
+
+    groups: of a convolution; each has panels of its own, but a depthwise convolution (in / groups == 1 and
+    groups == out) has those of the matrix (out, height * width).  The array begins at a cache line.
+    """
+    out, each = weight.shape[0], weight.shape[-1]
+    k = math.prod(weight.shape[1:])
+    shape = _panels_shape(groups, out, k // max(each, 1), each)
+    if _is_depthwise(groups, out, each):
+        groups = 1
+    wide = np.zeros((groups, shape[0] // groups * PANEL, (shape[1] - 1) * QUAD), np.int8)
+    wide[:, : out // groups, :k] = weight.reshape(groups, out // groups, k)
+    size = math.prod(shape)
+    room = np.empty(size + 64, np.int8)
+    start = -room.__array_interface__["data"][0] % 64
+    panels = room[start : start + size].reshape(shape)
+    panels[:, 0] = wide.sum(axis=2, dtype="<i4").view(np.int8).reshape(shape[0], PANEL, QUAD)
+    panels[:, 1:] = wide.reshape(shape[0], PANEL, shape[1] - 1, QUAD).transpose(0, 2, 1, 3)
+    return panels
+
+
+def unpack_panels(panels: Any, out: int, k: int, groups: int = 1) -> Any:
+    """The weights (out, k) that `pack_panels` was given; groups as there, 1 for a depthwise convolution."""
+    wide = panels[:, 1:].transpose(0, 2, 1, 3).reshape(groups, -1, (panels.shape[1] - 1) * QUAD)
+    return wide[:, : out // groups, :k].reshape(out, k)
 
 
 # -- the arithmetic --------------------------------------------------------------------------------
@@ -277,14 +331,23 @@ def _linear_check(input: Spec, weight: Spec, multiplier: Spec, zero_point: int) 
     _dtype("the weight", weight, int8)
     _float("the multiplier", multiplier)
     _code("zero point", zero_point)
-    if len(weight.shape) != 2 or not input.shape or input.shape[-1] != weight.shape[1]:
+    if not input.shape or len(multiplier.shape) != 1:
         raise Refusal(
-            f"an input of shape {input.shape} and a weight of shape {weight.shape}",
-            "the weight must be (out, in), and the last size of the input in",
+            f"an input of shape {input.shape} and a multiplier of shape {multiplier.shape}",
+            "the input must be (..., in), the multiplier (out,)",
         )
-    _depth(weight.shape[1])
-    _vector("the multiplier", multiplier, weight.shape[0])
-    return (*input.shape[:-1], weight.shape[0])
+    _depth(input.shape[-1])
+    _panels(weight, 1, multiplier.shape[0], 1, input.shape[-1])
+    return (*input.shape[:-1], multiplier.shape[0])
+
+
+def _panels(weight: Spec, groups: int, out: int, taps: int, each: int) -> None:
+    wanted = _panels_shape(groups, out, taps, each)
+    if weight.shape != wanted:
+        raise Refusal(
+            f"a weight of shape {weight.shape} for {out} outputs of {taps * each} products",
+            f"it must be packed by pack_panels, which gives {wanted}",
+        )
 
 
 def _bounds(zero_point: int, lo: int, hi: int) -> None:
@@ -316,15 +379,17 @@ def _linear_kernel(
     x: Any, w: Any, m: Any, bias: Any, zero_point: int, out_zero_point: int, lo: int, hi: int
 ) -> Any:
     _linear_shape(_spec(x), _spec(w), _spec(m), _spec(bias), zero_point, out_zero_point, lo, hi)
+    w = unpack_panels(w, len(m), x.shape[-1])
     return _requantized(_products(x, w, zero_point) + bias, m, out_zero_point, lo, hi)
 
 
 def _linear_reference(
     x: Any, w: Any, m: Any, bias: Any, zero_point: int, out_zero_point: int, lo: int, hi: int
 ) -> Any:
-    y = np.zeros((*x.shape[:-1], len(w)), np.uint8)
+    y = np.zeros((*x.shape[:-1], len(m)), np.uint8)
     for place in np.ndindex(*y.shape):
-        row, weights = x[place[:-1]], w[place[-1]]
+        row, j = x[place[:-1]], place[-1]
+        weights = [w[j // PANEL, 1 + k // QUAD, j % PANEL, k % QUAD] for k in range(len(row))]
         acc = int(bias[place[-1]])
         acc += sum((int(a) - zero_point) * int(b) for a, b in zip(row, weights, strict=True))
         y[place] = _round_slowly(acc * float(m[place[-1]]), out_zero_point, lo, hi)
@@ -344,7 +409,7 @@ _LINEAR_CASES: list[tuple[Shape, int, int, int, int, int]] = [
 
 def _linear_samples(rng: Any) -> list[Any]:
     return [
-        ((_u8(rng, *x), _s8(rng, n, x[-1]), _scales(rng, n), _s32(rng, n)), tuple(attrs))
+        ((_u8(rng, *x), pack_panels(_s8(rng, n, x[-1])), _scales(rng, n), _s32(rng, n)), tuple(attrs))
         for x, n, *attrs in _LINEAR_CASES
     ]
 
@@ -357,11 +422,11 @@ quantized_linear = primitive(
     kernel=_linear_kernel,
     shape=_linear_shape,
     vjp=(None, None, None, None),
-    traits={"flops": lambda x, w, m, b, y, *_: 2 * math.prod(y.shape) * w.shape[1]},
+    traits={"flops": lambda x, w, m, b, y, *_: 2 * math.prod(y.shape) * x.shape[-1]},
     samples=_linear_samples,
     reference=_linear_reference,
     error=0.0,
-    doc="codes of act(x @ weight.T + bias): uint8 (..., in), int8 (out, in), float32 and int32 (out,)",
+    doc="codes of act(x @ weight.T + bias): uint8 (..., in), panels, float32 and int32 (out,)",
 )
 
 
@@ -382,12 +447,12 @@ def _float_result(shape: Shape, multiplier: Spec, bias: Spec, lo: float, hi: flo
 
 def _linear_float_kernel(x: Any, w: Any, m: Any, bias: Any, zero_point: int, lo: float, hi: float) -> Any:
     _linear_float_shape(_spec(x), _spec(w), _spec(m), _spec(bias), zero_point, lo, hi)
-    return _scaled(_products(x, w, zero_point), m, bias, lo, hi)
+    return _scaled(_products(x, unpack_panels(w, len(m), x.shape[-1]), zero_point), m, bias, lo, hi)
 
 
 def _linear_sums(x: Tensor, w: Tensor, like: Tensor, zero_point: int) -> Tensor:
     """The sums of products as floats."""
-    n = w.shape[0]
+    n = like.shape[-1]
     one, nothing = ones(n, dtype=like.dtype), zeros(n, dtype=like.dtype)
     return quantized_linear_float(x, w, one, nothing, zero_point, -math.inf, math.inf)
 
@@ -407,10 +472,10 @@ quantized_linear_float = primitive(
         ),
         lambda g, y, lo, hi: _over_rows(_inside(y, lo, hi, g)),
     ),
-    traits={"flops": lambda x, w, m, b, y, *_: 2 * math.prod(y.shape) * w.shape[1]},
+    traits={"flops": lambda x, w, m, b, y, *_: 2 * math.prod(y.shape) * x.shape[-1]},
     samples=lambda rng: [
         (
-            (_u8(rng, *x), _s8(rng, n, x[-1]), _scales(rng, n), rng.normal(size=n)),
+            (_u8(rng, *x), pack_panels(_s8(rng, n, x[-1])), _scales(rng, n), rng.normal(size=n)),
             (zero_point, *bounds),
         )
         for (x, n, zero_point, *_), bounds in zip(
@@ -496,6 +561,7 @@ def _rows_linear_kernel(rows: Any, w: Any, scale: Any, bias: Any, lo: float, hi:
     """The rule, in float32: float32(acc) * (s_row * scale[j]) + bias[j], then clamp."""
     _rows_linear_shape(_spec(rows), _spec(w), _spec(scale), _spec(bias), lo, hi)
     s, z, codes = unpacked_rows(rows)
+    w = unpack_panels(w, len(scale), codes.shape[-1])
     total = w.sum(axis=1, dtype=np.int32)
     acc = _products(codes, w, 0) - z * total  # modulo 2**32, where the true value fits
     y = acc.astype(scale.dtype) * (s.astype(scale.dtype) * scale)
@@ -513,7 +579,12 @@ def _rows_samples(rng: Any) -> list[Any]:
     ]
     return [
         (
-            (_rows_kernel(rng.normal(size=x)), _s8(rng, n, x[-1]), _scales(rng, n), rng.normal(size=n)),
+            (
+                _rows_kernel(rng.normal(size=x)),
+                pack_panels(_s8(rng, n, x[-1])),
+                _scales(rng, n),
+                rng.normal(size=n),
+            ),
             (lo, hi),
         )
         for x, n, lo, hi in cases
@@ -521,7 +592,7 @@ def _rows_samples(rng: Any) -> list[Any]:
 
 
 def _rows_linear_sums(rows: Tensor, w: Tensor, like: Tensor) -> Tensor:
-    n = w.shape[0]
+    n = like.shape[-1]
     one, nothing = ones(n, dtype=like.dtype), zeros(n, dtype=like.dtype)
     return quantized_rows_linear(rows, w, one, nothing, -math.inf, math.inf)
 
@@ -541,7 +612,7 @@ quantized_rows_linear = primitive(
         ),
         lambda g, y, lo, hi: _over_rows(_inside(y, lo, hi, g)),
     ),
-    traits={"flops": lambda x, w, s, b, y, *_: 2 * math.prod(y.shape) * w.shape[1]},
+    traits={"flops": lambda x, w, s, b, y, *_: 2 * math.prod(y.shape) * (x.shape[-1] - HEADER)},
     samples=_rows_samples,
     error=0.0,
     doc="act(x @ weight.T + bias) in floats, of rows that carry their own scale (quantize_rows)",
@@ -554,9 +625,14 @@ quantized_rows_linear = primitive(
 def _weight_only_shape(input: Spec, weight: Spec, scale: Spec, bias: Spec) -> Spec:
     _float("the input", input)
     _dtype("the scale", scale, input.dtype)
-    return _float_result(
-        _linear_check(Spec(input.shape, uint8), weight, scale, 0), scale, bias, -math.inf, math.inf
-    )
+    _dtype("the weight", weight, int8)
+    if len(weight.shape) != 2 or not input.shape or input.shape[-1] != weight.shape[1]:
+        raise Refusal(
+            f"an input of shape {input.shape} and a weight of shape {weight.shape}",
+            "the weight must be (out, in), and the last size of the input in",
+        )
+    _vector("the scale", scale, weight.shape[0])
+    return _float_result((*input.shape[:-1], weight.shape[0]), scale, bias, -math.inf, math.inf)
 
 
 def _weight_only_kernel(x: Any, w: Any, scale: Any, bias: Any) -> Any:
@@ -595,6 +671,7 @@ def _conv_check(
     input: Spec,
     weight: Spec,
     multiplier: Spec,
+    kernel: Pair,
     stride: Pair,
     padding: Borders,
     dilation: Pair,
@@ -605,20 +682,20 @@ def _conv_check(
     _dtype("the weight", weight, int8)
     _float("the multiplier", multiplier)
     _code("zero point", zero_point)
-    if len(input.shape) != 4 or len(weight.shape) != 4:
+    if len(input.shape) != 4 or len(multiplier.shape) != 1:
         raise Refusal(
-            f"an input of shape {input.shape} and a weight of shape {weight.shape}",
-            "they must be (batch, height, width, channels) and (out, height, width, in / groups)",
+            f"an input of shape {input.shape} and a multiplier of shape {multiplier.shape}",
+            "they must be (batch, height, width, channels) and (out,)",
         )
-    out, kh, kw, each = weight.shape
-    if input.shape[3] != each * groups or out % groups:
+    out, channels = multiplier.shape[0], input.shape[3]
+    if groups < 1 or channels % groups or out % groups:
         raise Refusal(
-            f"an input with {input.shape[3]} channels, a weight of shape {weight.shape}, groups={groups}",
-            "the last size of the weight times groups must be the channels, and groups divide the outputs",
+            f"{channels} channels and {out} outputs in {groups} groups",
+            "groups must divide both",
         )
-    _depth(kh * kw * each)
-    _vector("the multiplier", multiplier, out)
-    places = _places(input.shape[1:3], (kh, kw), stride, padding, dilation)
+    _depth(kernel[0] * kernel[1] * (channels // groups))
+    _panels(weight, groups, out, kernel[0] * kernel[1], channels // groups)
+    places = _places(input.shape[1:3], kernel, stride, padding, dilation)
     return (input.shape[0], *places, out)
 
 
@@ -627,6 +704,7 @@ def _conv_shape(
     weight: Spec,
     multiplier: Spec,
     bias: Spec,
+    kernel: Pair,
     stride: Pair,
     padding: Borders,
     dilation: Pair,
@@ -636,7 +714,7 @@ def _conv_shape(
     lo: int,
     hi: int,
 ) -> Spec:
-    shape = _conv_check(input, weight, multiplier, stride, padding, dilation, groups, zero_point)
+    shape = _conv_check(input, weight, multiplier, kernel, stride, padding, dilation, groups, zero_point)
     _dtype("the bias", bias, int32)
     _vector("the bias", bias, shape[-1])
     _bounds(out_zero_point, lo, hi)
@@ -661,17 +739,27 @@ def _patches(x: Any, kernel: Pair, places: Pair, stride: Pair, dilation: Pair) -
 
 
 def _conv_sums(
-    x: Any, w: Any, stride: Pair, padding: Borders, dilation: Pair, groups: int, zero_point: int
+    x: Any,
+    w: Any,
+    out: int,
+    kernel: Pair,
+    stride: Pair,
+    padding: Borders,
+    dilation: Pair,
+    groups: int,
+    zero_point: int,
 ) -> Any:
     """The exact sums, int32 (n, oh, ow, out)."""
-    out, kh, kw, each = w.shape
-    places = _places(x.shape[1:3], (kh, kw), stride, padding, dilation)
+    kh, kw = kernel
+    each = x.shape[3] // groups
+    places = _places(x.shape[1:3], kernel, stride, padding, dilation)
     x = _with_border(x, padding, zero_point)
     n = len(x)
+    w = unpack_panels(w, out, kh * kw * each, 1 if _is_depthwise(groups, out, each) else groups)
     w = w.reshape(groups, out // groups, kh * kw * each)
     acc = np.empty((n, *places, groups, out // groups), np.int32)
     for i in range(n):  # an image at a time: its patches are kh * kw times as large as itself
-        patches = _patches(x[i : i + 1], (kh, kw), places, stride, dilation)[0]
+        patches = _patches(x[i : i + 1], kernel, places, stride, dilation)[0]
         rows = patches.reshape(*places, kh * kw, groups, each).transpose(3, 0, 1, 2, 4)
         rows = rows.reshape(groups, places[0] * places[1], kh * kw * each)
         sums = _products(rows, w, zero_point)
@@ -684,6 +772,7 @@ def _conv_kernel(
     w: Any,
     m: Any,
     bias: Any,
+    kernel: Pair,
     stride: Pair,
     padding: Borders,
     dilation: Pair,
@@ -693,9 +782,9 @@ def _conv_kernel(
     lo: int,
     hi: int,
 ) -> Any:
-    rest = (stride, padding, dilation, groups, zero_point)
+    rest = (kernel, stride, padding, dilation, groups, zero_point)
     _conv_shape(_spec(x), _spec(w), _spec(m), _spec(bias), *rest, out_zero_point, lo, hi)
-    return _requantized(_conv_sums(x, w, *rest) + bias, m, out_zero_point, lo, hi)
+    return _requantized(_conv_sums(x, w, len(m), *rest) + bias, m, out_zero_point, lo, hi)
 
 
 def _conv_reference(
@@ -703,6 +792,7 @@ def _conv_reference(
     w: Any,
     m: Any,
     bias: Any,
+    kernel: Pair,
     stride: Pair,
     padding: Borders,
     dilation: Pair,
@@ -713,18 +803,27 @@ def _conv_reference(
     hi: int,
 ) -> Any:
     """The definition, one output at a time, places outside of the image left out."""
-    rest = (stride, padding, dilation, groups, zero_point)
+    rest = (kernel, stride, padding, dilation, groups, zero_point)
     y = np.zeros(_conv_check(_spec(x), _spec(w), _spec(m), *rest), np.uint8)
-    out, kh, kw, each = w.shape
+    (kh, kw), each = kernel, x.shape[3] // groups
+    depthwise = _is_depthwise(groups, len(m), each)
+    own = len(m) // (1 if depthwise else groups)  # outputs that are packed together
     for n, i, j, o in np.ndindex(*y.shape):
-        acc, first = int(bias[o]), o // (out // groups) * each
+        acc, first = int(bias[o]), o // (len(m) // groups) * each
+        panel = o // own * -(-own // PANEL) + o % own // PANEL
         for u, v, c in np.ndindex(kh, kw, each):
             row = i * stride[0] + u * dilation[0] - padding[0]
             column = j * stride[1] + v * dilation[1] - padding[2]
             if 0 <= row < x.shape[1] and 0 <= column < x.shape[2]:
-                acc += int(w[o, u, v, c]) * (int(x[n, row, column, first + c]) - zero_point)
+                k = (u * kw + v) * each + c
+                weight = w[panel, 1 + k // QUAD, o % own % PANEL, k % QUAD]
+                acc += int(weight) * (int(x[n, row, column, first + c]) - zero_point)
         y[n, i, j, o] = _round_slowly(acc * float(m[o]), out_zero_point, lo, hi)
     return y
+
+
+def _conv_flops(x: Spec, w: Spec, m: Spec, b: Spec, y: Spec, kernel: Pair, *attrs: Any) -> int:
+    return 2 * math.prod(y.shape) * kernel[0] * kernel[1] * (x.shape[3] // attrs[3])
 
 
 _ONE: Pair = (1, 1)
@@ -747,13 +846,16 @@ quantized_conv2d = primitive(
     "quantized_conv2d",
     kind="opaque",
     inputs=("input", "weight", "multiplier", "bias"),
-    attrs=("stride", "padding", "dilation", "groups", "zero_point", "out_zero_point", "lo", "hi"),
+    attrs=("kernel", "stride", "padding", "dilation", "groups", "zero_point", "out_zero_point", "lo", "hi"),
     kernel=_conv_kernel,
     shape=_conv_shape,
     vjp=(None, None, None, None),
-    traits={"flops": lambda x, w, m, b, y, *_: 2 * math.prod(y.shape) * math.prod(w.shape[1:])},
+    traits={"flops": _conv_flops},
     samples=lambda rng: [
-        ((_u8(rng, *x), _s8(rng, *w), _scales(rng, w[0]), _s32(rng, w[0])), (*rest, 128, lo, 255))
+        (
+            (_u8(rng, *x), pack_panels(_s8(rng, *w), rest[3]), _scales(rng, w[0]), _s32(rng, w[0])),
+            (w[1:3], *rest, 128, lo, 255),
+        )
         for (x, w, *rest), lo in zip(_CONV_CASES, [0, 128, 0, 0, 128, 0, 50, 128, 0], strict=True)
     ],
     reference=_conv_reference,
@@ -767,6 +869,7 @@ def _conv_float_shape(
     weight: Spec,
     multiplier: Spec,
     bias: Spec,
+    kernel: Pair,
     stride: Pair,
     padding: Borders,
     dilation: Pair,
@@ -775,18 +878,18 @@ def _conv_float_shape(
     lo: float,
     hi: float,
 ) -> Spec:
-    shape = _conv_check(input, weight, multiplier, stride, padding, dilation, groups, zero_point)
+    shape = _conv_check(input, weight, multiplier, kernel, stride, padding, dilation, groups, zero_point)
     return _float_result(shape, multiplier, bias, lo, hi)
 
 
 def _conv_float_kernel(x: Any, w: Any, m: Any, bias: Any, *attrs: Any) -> Any:
     _conv_float_shape(_spec(x), _spec(w), _spec(m), _spec(bias), *attrs)
     *rest, lo, hi = attrs
-    return _scaled(_conv_sums(x, w, *rest), m, bias, lo, hi)
+    return _scaled(_conv_sums(x, w, len(m), *rest), m, bias, lo, hi)
 
 
 def _conv_sums_of(x: Tensor, w: Tensor, like: Tensor, *attrs: Any) -> Tensor:
-    n = w.shape[0]
+    n = like.shape[-1]
     one, nothing = ones(n, dtype=like.dtype), zeros(n, dtype=like.dtype)
     return quantized_conv2d_float(x, w, one, nothing, *attrs, -math.inf, math.inf)
 
@@ -795,21 +898,24 @@ quantized_conv2d_float = primitive(
     "quantized_conv2d_float",
     kind="opaque",
     inputs=("input", "weight", "multiplier", "bias"),
-    attrs=("stride", "padding", "dilation", "groups", "zero_point", "lo", "hi"),
+    attrs=("kernel", "stride", "padding", "dilation", "groups", "zero_point", "lo", "hi"),
     kernel=_conv_float_kernel,
     shape=_conv_float_shape,
     vjp=(
         None,
         None,
-        lambda g, y, input, weight, stride, padding, dilation, groups, zero_point, lo, hi: _over_rows(
+        lambda g, y, input, weight, kernel, stride, padding, dilation, groups, zero_point, lo, hi: _over_rows(
             _inside(y, lo, hi, g)
-            * _conv_sums_of(input, weight, g, stride, padding, dilation, groups, zero_point)
+            * _conv_sums_of(input, weight, g, kernel, stride, padding, dilation, groups, zero_point)
         ),
         lambda g, y, lo, hi: _over_rows(_inside(y, lo, hi, g)),
     ),
-    traits={"flops": lambda x, w, m, b, y, *_: 2 * math.prod(y.shape) * math.prod(w.shape[1:])},
+    traits={"flops": _conv_flops},
     samples=lambda rng: [
-        ((_u8(rng, *x), _s8(rng, *w), _scales(rng, w[0]), rng.normal(size=w[0])), (*rest, *bounds))
+        (
+            (_u8(rng, *x), pack_panels(_s8(rng, *w), rest[3]), _scales(rng, w[0]), rng.normal(size=w[0])),
+            (w[1:3], *rest, *bounds),
+        )
         for (x, w, *rest), bounds in zip(
             _CONV_CASES, [(-math.inf, math.inf), (0.0, math.inf), (0.0, 6.0)] * 3, strict=True
         )
@@ -1113,6 +1219,7 @@ __all__ = [
     "HEADER",
     "LONGEST",
     "dequantize",
+    "pack_panels",
     "quantize",
     "quantize_rows",
     "quantized_add",
@@ -1125,6 +1232,7 @@ __all__ = [
     "quantized_lookup",
     "quantized_max_pool2d",
     "quantized_rows_linear",
+    "unpack_panels",
     "unpacked_rows",
     "weight_only_linear",
 ]
