@@ -884,10 +884,10 @@ def _arguments(
     product = np.float64(scale) * w.scale.astype(np.float64)
     depth = math.prod(w.codes.shape[1:])
     if target is None:
-        tensors = [constant(w.codes), constant(product.astype(np.float32)), constant(w.bias)]
+        tensors = [constant(product.astype(np.float32)), constant(w.bias)]
         return tensors, (zero,), (layer.lo, layer.hi)
     multiplier = (product / target[0]).astype(np.float32)
-    tensors = [constant(w.codes), constant(multiplier), constant(integer_bias(w, scale, depth))]
+    tensors = [constant(multiplier), constant(integer_bias(w, scale, depth))]
     return tensors, (zero,), (target[1], *_code_bounds(layer, *target))
 
 
@@ -897,7 +897,7 @@ def linear(
     """A linear layer on codes of scale and zero point `source`, to codes of `target` or (None) floats."""
     tensors, before, after = _arguments(w, layer, source, target)
     op = q8.quantized_linear_float if target is None else q8.quantized_linear
-    return op(x, *tensors, *before, *after)
+    return op(x, constant(q8.pack_panels(w.codes)), *tensors, *before, *after)
 
 
 def conv(
@@ -905,16 +905,16 @@ def conv(
 ) -> Tensor:
     """A convolution of channels-last codes; the result has channels last, too."""
     tensors, before, after = _arguments(w, layer, source, target)
-    tensors[0] = constant(np.ascontiguousarray(w.codes.transpose(0, 2, 3, 1)))
+    panels = q8.pack_panels(w.codes.transpose(0, 2, 3, 1), layer.attrs[-1])
     op = q8.quantized_conv2d_float if target is None else q8.quantized_conv2d
-    return op(x, *tensors, *layer.attrs, *before, *after)
+    return op(x, constant(panels), *tensors, w.codes.shape[2:], *layer.attrs, *before, *after)
 
 
 def float_linear(x: Tensor, w: Weights, layer: Layer, mode: str = "float") -> Tensor:
     """A linear layer on floats; mode "dynamic" and "weights" use int8 weights."""
     if mode == "dynamic":
         rows = q8.quantize_rows(x)
-        arrays = constant(w.codes), constant(w.scale), constant(w.bias)
+        arrays = constant(q8.pack_panels(w.codes)), constant(w.scale), constant(w.bias)
         return q8.quantized_rows_linear(rows, *arrays, layer.lo, layer.hi)
     if mode == "weights":
         y = q8.weight_only_linear(x, constant(w.codes), constant(w.scale), constant(w.bias))

@@ -27,7 +27,9 @@ def test_the_longest_sum_does_not_overflow(code, zero, weight):
     x = np.full((1, q8.LONGEST), code, np.uint8)
     w = np.full((1, q8.LONGEST), weight, np.int8)
     one, nothing = np.ones(1, np.float32), np.zeros(1, np.float32)
-    y = q8.quantized_linear_float(*map(mg.as_tensor, (x, w, one, nothing)), zero, -np.inf, np.inf)
+    y = q8.quantized_linear_float(
+        *map(mg.as_tensor, (x, q8.pack_panels(w), one, nothing)), zero, -np.inf, np.inf
+    )
     exact = (code - zero) * weight * q8.LONGEST
     assert abs(exact) < 2**31
     assert y.numpy().item() == np.float32(exact)
@@ -37,7 +39,11 @@ def test_one_product_more_is_refused():
     x, w = np.zeros((1, q8.LONGEST + 1), np.uint8), np.zeros((1, q8.LONGEST + 1), np.int8)
     with pytest.raises(mg.errors.ShapeError, match="32 bits"):
         q8.quantized_linear(
-            *map(mg.as_tensor, (x, w, np.ones(1, np.float32), np.zeros(1, np.int32))), 0, 0, 0, 255
+            *map(mg.as_tensor, (x, q8.pack_panels(w), np.ones(1, np.float32), np.zeros(1, np.int32))),
+            0,
+            0,
+            0,
+            255,
         )
 
 
@@ -56,7 +62,7 @@ def test_linear_is_the_rule_bit_for_bit(data):
     lo = zy if data.draw(st.booleans()) else 0
     y = q8.quantized_linear(
         mg.as_tensor(x.astype(np.uint8)),
-        mg.as_tensor(w.astype(np.int8)),
+        mg.as_tensor(q8.pack_panels(w.astype(np.int8))),
         mg.as_tensor(multiplier),
         mg.as_tensor(bias.astype(np.int32)),
         zx,
