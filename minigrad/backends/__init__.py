@@ -71,9 +71,9 @@ def _make_c(op: Op) -> Kernel | None:
     formula on the tile machine.  The modules are imported when the first operation runs."""
     from . import conv, elementwise, quantized, reduce, sparse
 
-    for module in (reduce, conv, sparse, quantized):
-        if op.name in module.KERNELS:
-            return module.KERNELS[op.name]
+    for kernels in (reduce.KERNELS, conv.KERNELS, sparse.KERNELS, quantized.KERNELS):
+        if op.name in kernels:
+            return kernels[op.name]
     wrapper = reduce.WRAPPERS.get(op.name) or sparse.WRAPPERS.get(op.name)
     return wrapper(op.kernel) if wrapper else elementwise.kernel(op)
 

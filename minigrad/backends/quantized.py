@@ -71,9 +71,8 @@ def convolution(
     dilation: Pair,
     groups: int,
     zero_point: int,
-    out_zero_point: int | None,
-    lo: float,
-    hi: float,
+    *,
+    then: tuple[int | None, float, float],
 ) -> Any:
     """The descriptor of a convolution of images (n, h, w, c)."""
     c = ffi.new("struct mg_quantized_conv *")
@@ -82,7 +81,7 @@ def convolution(
     c.kh, c.kw = kernel
     c.groups, c.zero = groups, zero_point
     c.stride, c.dilation, c.pad = stride, dilation, padding
-    _requantize(c.then, out_zero_point, lo, hi)
+    _requantize(c.then, *then)
     return c
 
 
@@ -258,7 +257,9 @@ def quantized_conv2d(x: Array, w: Array, m: Array, bias: Array, *attrs: Any) -> 
     if not _single(m):
         return _numpy("quantized_conv2d", x, w, m, bias, *attrs)
     y = _result("quantized_conv2d", (x, w, m, bias), attrs)
-    return _run_convolution(y, convolution(x.shape, y.shape, *attrs), x, w, m, bias)
+    *rest, out_zero_point, lo, hi = attrs
+    c = convolution(x.shape, y.shape, *rest, then=(out_zero_point, lo, hi))
+    return _run_convolution(y, c, x, w, m, bias)
 
 
 def quantized_conv2d_float(x: Array, w: Array, m: Array, bias: Array, *attrs: Any) -> Array:
@@ -267,7 +268,8 @@ def quantized_conv2d_float(x: Array, w: Array, m: Array, bias: Array, *attrs: An
         return _numpy("quantized_conv2d_float", x, w, m, bias, *attrs)
     y = _result("quantized_conv2d_float", (x, w, m, bias), attrs)
     *rest, lo, hi = attrs
-    return _run_convolution(y, convolution(x.shape, y.shape, *rest, None, lo, hi), x, w, m, bias)
+    c = convolution(x.shape, y.shape, *rest, then=(None, lo, hi))
+    return _run_convolution(y, c, x, w, m, bias)
 
 
 def quantized_add(a: Array, b: Array, *attrs: Any) -> Array:

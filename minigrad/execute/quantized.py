@@ -51,21 +51,19 @@ def _linear(asm: Assembler, node: Node, value: int) -> None:
     places = _dense(asm, node, value)
     x, y = places[0], places[-1]
     header = _HEADER if node.op.name == "quantized_rows_linear" else 0
-    zero_point, *then = (0, None, *node.attrs) if header else node.attrs
-    if node.op.name == "quantized_linear_float":
-        then = [None, *then]
+    lo, hi = node.attrs[-2:]
+    zero_point = 0 if header else node.attrs[0]
+    out_zero_point = node.attrs[1] if node.op.name == "quantized_linear" else None
     rows, n, k = math.prod(x.shape[:-1]), y.shape[-1], x.shape[-1] - header
-    g = _quantized.product(rows, n, k, zero_point, *then, header)
+    g = _quantized.product(rows, n, k, zero_point, out_zero_point, lo, hi, header)
     asm.add("quantized_gemm", *places, attributes=_made(asm, g))
 
 
 @rule("quantized_conv2d", "quantized_conv2d_float")
 def _conv(asm: Assembler, node: Node, value: int) -> None:
     places = _dense(asm, node, value)
-    *geometry, lo, hi = node.attrs
-    if node.op.name == "quantized_conv2d_float":
-        geometry = [*geometry, None]
-    c = _quantized.convolution(places[0].shape, places[-1].shape, *geometry, lo, hi)
+    then = node.attrs[6:] if node.op.name == "quantized_conv2d" else (None, *node.attrs[6:])
+    c = _quantized.convolution(places[0].shape, places[-1].shape, *node.attrs[:6], then=then)
     asm.add("quantized_conv", *places, attributes=_made(asm, c))
 
 
