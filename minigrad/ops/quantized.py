@@ -174,7 +174,8 @@ def pack_panels(weight: Any, groups: int = 1) -> Any:
 
 def unpack_panels(panels: Any, out: int, k: int, groups: int = 1) -> Any:
     """The weights (out, k) that `pack_panels` was given; groups as there, 1 for a depthwise convolution."""
-    wide = panels[:, 1:].transpose(0, 2, 1, 3).reshape(groups, -1, (panels.shape[1] - 1) * QUAD)
+    count, steps = panels.shape[0] // groups * PANEL, (panels.shape[1] - 1) * QUAD
+    wide = panels[:, 1:].transpose(0, 2, 1, 3).reshape(groups, count, steps)
     return wide[:, : out // groups, :k].reshape(out, k)
 
 
