@@ -115,16 +115,16 @@ def _tensordot(a: Any, b: Any, axes: Any = 2) -> Tensor:
     return contraction.tensordot(a, b, axes)
 
 
-def _transpose(a: Any, axes: Sequence[int] | None = None) -> Tensor:
+def _transpose(a: Tensor, axes: Sequence[int] | None = None) -> Tensor:
     return a.permute(*(range(a.ndim)[::-1] if axes is None else axes))
 
 
-def _reshape(a: Any, shape: int | Shape | None = None, *, newshape: int | Shape | None = None) -> Tensor:
+def _reshape(a: Tensor, shape: int | Shape | None = None, *, newshape: int | Shape | None = None) -> Tensor:
     wanted = newshape if shape is None else shape
     return a.reshape(wanted if isinstance(wanted, int) else tuple(wanted))  # type: ignore[arg-type]
 
 
-def _expand_dims(a: Any, axis: int | Sequence[int]) -> Tensor:
+def _expand_dims(a: Tensor, axis: int | Sequence[int]) -> Tensor:
     axes = (axis,) if isinstance(axis, int) else tuple(axis)
     rank = a.ndim + len(axes)
     for at in sorted(x % rank if -rank <= x < rank else x for x in axes):
@@ -136,7 +136,7 @@ def _repeat(a: Any, repeats: Any, axis: int | None = None) -> Tensor:
     return arranging.repeat_interleave(a, repeats, axis)
 
 
-def _flip(m: Any, axis: Axis = None) -> Tensor:
+def _flip(m: Tensor, axis: Axis = None) -> Tensor:
     return m.flip(tuple(range(m.ndim)) if axis is None else axis)
 
 
@@ -144,11 +144,11 @@ def _clip(a: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max:
     return elementwise.clamp(a, min if a_min is None else a_min, max if a_max is None else a_max)
 
 
-def _sort(a: Any, axis: int | None = -1) -> Tensor:
+def _sort(a: Tensor, axis: int | None = -1) -> Tensor:
     return (a.flatten().sort(0) if axis is None else a.sort(axis))[0]
 
 
-def _norm(x: Any, ord: Any = None, axis: Axis = None, keepdims: bool = False) -> Tensor:
+def _norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Tensor:
     return linalg.norm(x, ord, axis, keepdims)
 
 
