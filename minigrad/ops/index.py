@@ -29,8 +29,8 @@ PAGE = Path(__file__).with_name("INDEX.md")
 HEADER = """# The operations of minigrad
 
 {count} records, written from the source by `python -m minigrad.ops.index`. Functions and methods of the
-package (`minigrad.mean`, `Tensor.std`) are made of these. Each has a kernel on numpy; *C* and *Numba* say that
-there is one of that backend, too, *formula* that it is made from the formula (and fuses with its
+package (`minigrad.mean`, `Tensor.std`) are made of these. Each has a kernel on numpy; *C* and *Numba* say
+that there is one of that backend, too, *formula* that it is made from the formula (and fuses with its
 neighbours), and *step* that a captured step runs it in C, without going back to Python. *ulp* is how far
 kernels may be from numpy's (0: the same bits), *samples* how many sets of arguments the laws in
 `tests/laws` run it on. `g` is the cotangent of the result `y`; `-` stands for no gradient.
