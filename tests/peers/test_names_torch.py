@@ -43,7 +43,7 @@ ROWS = {
     "multiply": (lambda m, x: m.multiply(x, x[0]) + x.multiply(2.0), A),
     "nonzero": (lambda m, x: m.nonzero(x > 0) + (x > 0).nonzero(), A),
     "ones_like": (lambda m, x: m.ones_like(x) + x.new_ones(3, 4) + x.new_full((4,), 2.0), A),
-    "new_tensor": (lambda m, x: x.new_tensor([1.0, 2.0]), A),
+    "new_tensor": (lambda m, x: x.new_tensor([1.0, 2.0]) + x.new_zeros(2), A),
     "result_type": (lambda m, x: m.zeros(2, dtype=m.result_type(x, 1.5)), INTS),
     "subtract": (lambda m, x: m.subtract(x, x[0], alpha=2) + x.subtract(1.0), A),
     "vmap": (lambda m, x: m.vmap(lambda row: row * row.sum())(x), A),
