@@ -192,6 +192,12 @@ BAD = [
         TraceError,
         ["item"],
     ),
+    (
+        "a probability",
+        lambda: mg.bernoulli(mg.tensor([0.5, 1.5])),
+        ArgumentError,
+        ["outside [0, 1]", "sigmoid"],
+    ),
     ("what a trace returns", lambda: mg.trace(lambda t: 1.0, mg.Spec((), mg.float32)), TraceError, ["float"]),
 ]
 
@@ -278,3 +284,12 @@ def test_numpy_warnings_of_kernels_are_not_the_users():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == ""
     assert np.isnan(mg.tensor(-1.0).log().item())
+
+
+def test_a_long_line_is_cut():
+    with pytest.raises(ShapeError) as caught:
+        mg.ones(2).reshape(
+            3
+        )  # this line goes on and on, for longer than anybody would want to read in a message
+    assert "in a message" not in str(caught.value)
+    assert "mg.ones(2).reshape(3)  # this line" in str(caught.value)
