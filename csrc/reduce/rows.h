@@ -172,9 +172,9 @@ ALWAYS_INLINE int64_t FN(find)(int64_t n, const REAL *x, REAL value) {
     if (n < VL) return __builtin_ctz(FN(equal)(FN(load_first)(x, (int)n), wanted) | 1u << (n - 1));
     int64_t i = 0;
     for (; i + 4 * VL <= n; i += 4 * VL) {
-        unsigned here[4];
-        UNROLL for (int u = 0; u < 4; u++) here[u] = FN(equal)(FN(load)(x + i + u * VL), wanted);
-        if ((here[0] | here[1]) | (here[2] | here[3])) break;
+        uint64_t here = 0;
+        UNROLL for (int u = 0; u < 4; u++) here |= (uint64_t)FN(equal)(FN(load)(x + i + u * VL), wanted) << (u * VL);
+        if (here) return i + __builtin_ctzll(here);
     }
     for (; i + VL < n; i += VL) {
         const unsigned here = FN(equal)(FN(load)(x + i), wanted);
