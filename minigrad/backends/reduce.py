@@ -49,7 +49,7 @@ def _left(shape: Dims, dims: Dims, keepdim: bool) -> Dims:
 
 @lru_cache(maxsize=4096)
 def _plan(shape: Dims, dims: Dims, keepdim: bool) -> tuple[tuple[int, int, int, Dims], ...]:
-    """(outer, n, inner) and the shape of the result, for each group of dimensions side by side, the last first."""
+    """(outer, n, inner) and the result's shape, for each group of dimensions side by side, the last first."""
     result_shape = _left(shape, dims, keepdim)
     plan: list[tuple[int, int, int, Dims]] = []
     todo = sorted(d for d in dims if shape[d] != 1)
