@@ -84,7 +84,8 @@
     {.steps = steps_##T, .from_bool = from_bool_##T, .to_bool = to_bool_##T, .stream = stream_##T}
 
 #define REDUCE_KERNELS(T) {                                                                                        \
-    .sum = row_sum_##T, .max = row_max_##T, .min = row_min_##T, .find = row_find_##T, .columns = row_columns_##T,     \
+    .row = row_reduce_##T, .rows = rows_reduce_##T, .columns = columns_reduce_##T, .places = rows_places_##T,         \
+    .column_places = columns_places_##T,                                                                             \
     .softmax = row_softmax_##T, .log_softmax = row_log_softmax_##T, .softmax_grad = row_softmax_grad_##T,             \
     .log_softmax_grad = row_log_softmax_grad_##T, .scale = row_scale_##T, .softmax_columns = softmax_columns_##T,     \
     .softmax_grad_columns = softmax_grad_columns_##T, .moments = row_moments_##T, .normalize = row_normalize_##T,     \
