@@ -158,6 +158,8 @@ const struct mg_isa *mg_table(void);   /* the table in use */
 extern const struct mg_isa mg_isa_generic;
 #if defined(__x86_64__)
 extern const struct mg_isa mg_isa_avx2, mg_isa_avx512;
+#elif defined(__aarch64__)
+extern const struct mg_isa mg_isa_neon;
 #endif
 
 #endif
