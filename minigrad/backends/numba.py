@@ -743,7 +743,7 @@ def _scratch(dtype: Any) -> Array:
 
     It begins with a cache line: vectors as long as one would otherwise each touch two of them, at half
     the speed.  Taken anew, its half a megabyte would be given back to the system after every call of a
-    helper thread, and its pages cleared at the next: as much time as a product of 256 takes.
+    helper thread, and its pages cleared at the next: a third of a product of 256 on two threads.
     """
     name = dtype.char
     if not hasattr(_kept, name):
