@@ -44,6 +44,15 @@ ALWAYS_INLINE FN(ints) FN(dot)(FN(ints) acc, struct FN(four) a, struct FN(four) 
     return (FN(ints))_mm256_dpbusd_avx_epi32((__m256i)acc, (__m256i)a.all, (__m256i)b.all);
 #endif
 }
+#elif defined(MG_SDOT)
+/* Both signed: a - 128 instead of a, with the zero point as much less. */
+#define DOT_SHIFT 128u
+struct FN(four) { FN(ints) all; };
+ALWAYS_INLINE struct FN(four) FN(signed_four)(FN(ints) v) { return (struct FN(four)){v}; }
+ALWAYS_INLINE struct FN(four) FN(unsigned_four)(FN(ints) v) { return (struct FN(four)){v ^ (int32_t)0x80808080}; }
+ALWAYS_INLINE FN(ints) FN(dot)(FN(ints) acc, struct FN(four) a, struct FN(four) b) {
+    return (FN(ints))vdotq_s32((int32x4_t)acc, (int8x16_t)a.all, (int8x16_t)b.all);
+}
 #elif defined(__SSE2__)
 #if VBYTES == 64
 #define PAIRS(a, b) (FN(ints))_mm512_madd_epi16((__m512i)(a), (__m512i)(b))
@@ -80,6 +89,10 @@ ALWAYS_INLINE FN(ints) FN(dot)(FN(ints) acc, struct FN(four) a, struct FN(four) 
     UNROLL for (int i = 0; i < 4; i++) sum += (FN(bits))(a.t[i] * b.t[i]);
     return (FN(ints))sum;
 }
+#endif
+
+#ifndef DOT_SHIFT
+#define DOT_SHIFT 0u
 #endif
 
 /* The same four bytes in every lane; the first n of them, others 0. */

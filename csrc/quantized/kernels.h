@@ -49,6 +49,8 @@ const struct mg_quantized_kernels *mg_quantized(void);   /* the set in use */
 extern const struct mg_quantized_kernels mg_quantized_generic;
 #if defined(__x86_64__)
 extern const struct mg_quantized_kernels mg_quantized_avx2, mg_quantized_avx_vnni, mg_quantized_avx512, mg_quantized_avx512_vnni;
+#elif defined(__aarch64__)
+extern const struct mg_quantized_kernels mg_quantized_neon_dot;
 #endif
 
 #endif

@@ -189,7 +189,7 @@ ALWAYS_INLINE void FN(depthwise_block)(const int64_t taps, const int some, const
     enum { KEPT = 3 };
     const int8_t *b = t->b + at / MG_PANEL * t->panel + at % MG_PANEL * MG_QUAD;
     const struct FN(column) c = FN(column_of)(&t->then, at, some);
-    FN(bits) start = (FN(bits)){0} - (FN(bits))FN(load_ints)(b) * (uint32_t)t->zero;
+    FN(bits) start = (FN(bits)){0} - (FN(bits))FN(load_ints)(b) * ((uint32_t)t->zero - DOT_SHIFT);
     if (t->bias) start += (FN(bits))FN(load_first_ints)(t->bias + at, some);
     FN(ints) kept[KEPT];
     if (taps <= KEPT * MG_QUAD)

@@ -17,7 +17,7 @@
 #if defined(MG_VNNI) && VBYTES == 64
 #define MR 14
 #define FOR_EACH_ROW_COUNT(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14)
-#elif VBYTES == 64
+#elif VBYTES == 64 || defined(MG_SDOT)
 #define MR 12
 #define FOR_EACH_ROW_COUNT(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12)
 #elif defined(MG_VNNI)

@@ -16,9 +16,9 @@ ALWAYS_INLINE void FN(quantized_tile)(const int mr, const int nv, const struct m
         const FN(bits) sums = (FN(bits))FN(load_ints)(b[j]), start = t->bias ? (FN(bits))FN(load_first_ints)(t->bias + first, n)
                                                                             : (FN(bits)){0};
         b[j] += MG_PANEL_ROW;
-        UNROLL for (int i = 0; i < mr; i++) x[i][j] = (FN(ints))(start - sums * (uint32_t)t->zero);
+        UNROLL for (int i = 0; i < mr; i++) x[i][j] = (FN(ints))(start - sums * ((uint32_t)t->zero - DOT_SHIFT));
         if (t->headers)
-            UNROLL for (int i = 0; i < mr; i++) x[i][j] = (FN(ints))(start - sums * FN(own_zero)(t->a + i * t->rsa));
+            UNROLL for (int i = 0; i < mr; i++) x[i][j] = (FN(ints))(start - sums * (FN(own_zero)(t->a + i * t->rsa) - DOT_SHIFT));
     }
     const int64_t rsa = t->rsa;
     const uint8_t *quad[(MR + 3) / 4];
@@ -64,7 +64,7 @@ static mg_quantized_tile_fn *const FN(quantized_tiles)[] = {FOR_EACH_ROW_COUNT(T
 static void FN(quantized_row)(const struct mg_quantized_tile *t) {
     enum { PARTS = MG_PANEL / VL, CHAINS = 8 / PARTS };
     const int64_t quads = t->k / 4, rest = t->k % 4;
-    const uint32_t zero = t->headers ? FN(own_zero)(t->a) : (uint32_t)t->zero;
+    const uint32_t zero = (t->headers ? FN(own_zero)(t->a) : (uint32_t)t->zero) - DOT_SHIFT;
     for (int64_t first = 0; first < t->columns; first += MG_PANEL) {
         const int8_t *b = t->b + first / MG_PANEL * t->panel;
         FN(ints) x[CHAINS][PARTS];

@@ -290,7 +290,7 @@ def test_the_environment_chooses_the_product() -> None:
     if len(c.dots()) < 2:
         pytest.skip("one kind of product")
     code = "from minigrad.backends import c; print(c.isa(), c.dot())"
-    for wanted, expected in ((f"{isa}:pairs", f"{isa} pairs"), (isa, f"{isa} vnni")):
+    for wanted, expected in ((f"{isa}:plain", f"{isa} plain"), (isa, f"{isa} vnni")):
         done = subprocess.run(
             [sys.executable, "-c", code],
             env={**os.environ, "MINIGRAD_ISA": wanted},
@@ -298,5 +298,5 @@ def test_the_environment_chooses_the_product() -> None:
             text=True,
         )
         assert done.stdout.strip() == expected
-    with pytest.raises(ValueError, match="pairs"):
+    with pytest.raises(ValueError, match="plain"):
         c.set_dot("nonsense")

@@ -8,7 +8,7 @@
 #include <immintrin.h>
 
 #define QUANTIZED_SET mg_quantized_avx2
-#define QUANTIZED_NAME "pairs"
+#define QUANTIZED_NAME "plain"
 #define QUANTIZED_SUPPORTED 1
 #define MG_AVX2 1
 #define VBYTES 32

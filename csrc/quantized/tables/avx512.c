@@ -8,7 +8,7 @@
 #include <immintrin.h>
 
 #define QUANTIZED_SET mg_quantized_avx512
-#define QUANTIZED_NAME "pairs"
+#define QUANTIZED_NAME "plain"
 #define QUANTIZED_SUPPORTED 1
 #define MG_AVX512 1
 #define VBYTES 64

@@ -4,7 +4,7 @@
 #endif
 
 #define QUANTIZED_SET mg_quantized_generic
-#define QUANTIZED_NAME "pairs"
+#define QUANTIZED_NAME "plain"
 #define QUANTIZED_SUPPORTED 1
 #define VBYTES 16
 #include "../table.h"
