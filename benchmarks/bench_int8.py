@@ -345,6 +345,7 @@ class OpenVINO(Onnx):
         options = {"INFERENCE_NUM_THREADS": self.threads, "PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1}
         request = core.compile_model(core.read_model(data), "CPU", options).create_infer_request()
         request.set_input_tensor(self.ov.Tensor(x, shared_memory=True))
+        self.kept = x  # as long as its memory is shared
 
         def call() -> Any:
             request.infer()
