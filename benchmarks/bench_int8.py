@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import importlib
 import itertools
+import logging
 import tempfile
 import warnings
 from abc import abstractmethod
@@ -201,6 +202,7 @@ class Onnx(Engine):
 
     def start(self, threads: int) -> None:
         warnings.simplefilter("ignore")
+        logging.getLogger().setLevel(logging.ERROR)  # advice of the quantizer, once a model
         self.onnx = importlib.import_module("onnx")
         self.ort = importlib.import_module("onnxruntime")
         self.threads = threads
