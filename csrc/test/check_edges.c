@@ -166,11 +166,14 @@ void check_edges(void) {
             products(type, 13, 9, 1 + f % 3, features[f], 9);
             neighbours(type, 13, 9, features[f], 9);
         }
+        for (int heads = 1; heads <= 15 && !RACES; heads += 7) products(type, 9, 7, heads, heads, 6);
         products(type, 0, 3, 2, 3, 4);
         products(type, 4, 0, 2, 3, 4);
         products(type, 300, 200, 2, 33, 20);
         neighbours(type, 0, 3, 2, 4);
         neighbours(type, 300, 200, 17, 20);
+        neighbours(type, 600, 200, 1, 20);
+        if (!RACES) neighbours(type, 5, 200, 1, 1500), neighbours(type, 5, 200, 3, 700);   /* softmax of long rows */
     }
     groups(0, 3), groups(1, 1), groups(500, 37);
     samples(60, 9, 5, (const int64_t[]){3, 2}, 2);
