@@ -408,14 +408,7 @@ class CSR:
         Raises ArgumentError for a negative sum, which has no root.
         """
         self._square("normalize_symmetric")
-        degree = self.sum(1)
-        if not isinstance(degree._array, Symbol) and degree._array.size and degree._array.min() < 0:
-            raise ArgumentError(
-                "normalize_symmetric",
-                f"a row has the sum {degree._array.min():g}, and no root",
-                fix="use weights that are not negative, or normalize_rows",
-            )
-        root = power(degree, -0.5)
+        root = inverse_root("normalize_symmetric", self.sum(1))
         return self.scale(root, root)
 
     def scale(self, left: Tensor | None, right: Tensor | None) -> CSR:
@@ -515,6 +508,17 @@ def power(degree: Tensor, exponent: float) -> Tensor:
     """degree ** exponent, and 0 where the degree is 0; the gradient is 0 there too."""
     empty = degree == 0.0
     return where(empty, 0.0, pow_(where(empty, 1.0, degree), exponent))
+
+
+def inverse_root(op: str, degree: Tensor) -> Tensor:
+    """degree ** -0.5, and 0 where the degree is 0.  Raises ArgumentError for a negative one (if it is known)."""
+    if not isinstance(degree._array, Symbol) and degree._array.size and degree._array.min() < 0:
+        raise ArgumentError(
+            op,
+            f"the weights of a node's edges add up to {degree._array.min():g}, which has no root",
+            fix="use weights that are not negative, or normalise by rows",
+        )
+    return power(degree, -0.5)
 
 
 def _chosen(a: CSR, rows: Array, kept: Array) -> CSR:

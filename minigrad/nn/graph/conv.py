@@ -47,14 +47,14 @@ from ...errors import ArgumentError, ShapeError
 from ...ops import sparse as ops
 from ...ops.creation import zeros
 from ...ops.movement import _reshape, cat, unsqueeze
-from ...sparse import CSR, dropout, power, spmm
+from ...sparse import CSR, dropout, inverse_root, power, spmm
 from ...tensor import Tensor, wrap
 from .. import functional as F
 from .. import init
 from ..containers import ModuleList
 from ..layers import Linear, positive
 from ..module import Module, Parameter
-from .edges import Edges, edges, features, gcn_norm, made_once, mean_matrix, sizes
+from .edges import Edges, edges, features, gcn_norm, made_once, mean_matrix, nodes, sizes
 from .message import MessagePassing, aggregation
 
 
@@ -134,7 +134,7 @@ class GCNConv(Module):
 
     def forward(self, x: Any, edge_index: Any, edge_weight: Any = None) -> Tensor:
         """(nodes, in_channels) to (nodes, out_channels).  x may be a sparse CSR."""
-        x, _, n, _ = sizes("GCNConv", x)
+        n = nodes("GCNConv", x)
         features("GCNConv", x, self.in_channels)
         e = edges("GCNConv", edge_index, n, n)
         if self.normalize:
@@ -691,7 +691,7 @@ class ChebConv(Module):
             a = CSR.of(e.pattern, weight).to(dtype).remove_self_loops()
             degree = a.sum(0)
             if self.normalization == "sym":
-                root = power(degree, -0.5)
+                root = inverse_root("ChebConv", degree)
                 a, diagonal = a.scale(root, root), degree * 0.0 + 1.0
             elif self.normalization == "rw":
                 a, diagonal = a.scale(None, power(degree, -1.0)), degree * 0.0 + 1.0
@@ -718,6 +718,7 @@ class ChebConv(Module):
         lambda_max: the largest eigenvalue of the Laplacian, one number (2 by default, its bound for "sym" and
         "rw").  batch: not looked at, as one number serves all graphs.
         """
+        n = nodes("ChebConv", x)
         features("ChebConv", x, self.in_channels)
         if lambda_max is None:
             if self.normalization is None:
@@ -725,7 +726,6 @@ class ChebConv(Module):
                     "ChebConv", "the largest eigenvalue of D - A is not known", fix="pass lambda_max"
                 )
             lambda_max = 2.0
-        n = x.shape[0]
         e = edges("ChebConv", edge_index, n, n)
         laplacian = self._laplacian(e, edge_weight, x.dtype, float(lambda_max))
         before, now = x, x
@@ -764,7 +764,7 @@ class APPNP(Module):
 
     def forward(self, x: Tensor, edge_index: Any, edge_weight: Any = None) -> Tensor:
         """(nodes, features) to the same."""
-        n = x.shape[0]
+        n = nodes("APPNP", x)
         e = edges("APPNP", edge_index, n, n)
         if self.normalize:
             a = gcn_norm("APPNP", e, edge_weight, x.dtype, add_self_loops=self.add_self_loops)
@@ -812,8 +812,8 @@ class SGConv(Module):
         """(nodes, in_channels) to (nodes, out_channels)."""
         if self.cached and self._kept is not None:
             return _affine(self._kept[0], self.lin)
+        n = nodes("SGConv", x)
         features("SGConv", x, self.in_channels)
-        n = x.shape[0]
         e = edges("SGConv", edge_index, n, n)
         a = gcn_norm("SGConv", e, edge_weight, x.dtype, add_self_loops=self.add_self_loops)
         if not self.cached and (isinstance(x, CSR) or self.out_channels < self.in_channels):
