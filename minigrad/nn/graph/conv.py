@@ -222,7 +222,7 @@ class SAGEConv(_Neighbours):
 
     def forward(self, x: Any, edge_index: Any, size: Any = None) -> Tensor:
         """(nodes, in_channels) to (nodes, out_channels); x may be (x_source, x_target)."""
-        source, target, sources, targets = _checked("SAGEConv", x, self.in_channels, size)
+        source, target, sources, targets = _checked("SAGEConv", x, self.in_channels, size, self.project)
         e = edges("SAGEConv", edge_index, sources, targets)
         if self.project:
             source = F.relu(self.lin(source))
@@ -284,9 +284,11 @@ def _pair(op: str, channels: Any) -> tuple[int, int]:
     return int(pair[0]), int(pair[1])
 
 
-def _checked(op: str, x: Any, channels: Any, size: Any) -> tuple[Any, Any, int, int]:
+def _checked(
+    op: str, x: Any, channels: Any, size: Any, dense: bool = False
+) -> tuple[Any, Any, int, int]:
     """x of sources and targets, and their counts, which `size` gives where x has no targets."""
-    source, target, sources, targets = sizes(op, x)
+    source, target, sources, targets = sizes(op, x, dense)
     pair = _pair(op, channels)
     features(op, source, pair[0])
     features(op, target, pair[1])
@@ -622,6 +624,8 @@ class GINConv(Module):
 
     def __init__(self, nn: Callable[..., Any], eps: float = 0.0, train_eps: bool = False) -> None:
         super().__init__()
+        if not callable(nn):
+            raise ArgumentError("GINConv", f"nn is {nn!r}", fix="pass a module, such as an MLP")
         self.initial_eps = eps
         start = wrap(np.full(1, eps, np.float32))
         if train_eps:
@@ -640,7 +644,7 @@ class GINConv(Module):
 
     def forward(self, x: Any, edge_index: Any, size: Any = None) -> Any:
         """(nodes, features) to whatever f makes of that; x may be (x_source, x_target)."""
-        source, target, sources, targets = sizes("GINConv", x)
+        source, target, sources, targets = sizes("GINConv", x, dense=True)
         targets = targets if size is None or size[1] is None else int(size[1])
         e = edges("GINConv", edge_index, sources, targets)
         y = CSR.of(e.pattern, e.weight) @ source
@@ -718,7 +722,7 @@ class ChebConv(Module):
         lambda_max: the largest eigenvalue of the Laplacian, one number (2 by default, its bound for "sym" and
         "rw").  batch: not looked at, as one number serves all graphs.
         """
-        n = nodes("ChebConv", x)
+        n = nodes("ChebConv", x, dense=True)
         features("ChebConv", x, self.in_channels)
         if lambda_max is None:
             if self.normalization is None:
@@ -726,6 +730,8 @@ class ChebConv(Module):
                     "ChebConv", "the largest eigenvalue of D - A is not known", fix="pass lambda_max"
                 )
             lambda_max = 2.0
+        if not float(lambda_max) > 0.0:
+            raise ArgumentError("ChebConv", f"lambda_max is {float(lambda_max):g}", fix="pass a positive one")
         e = edges("ChebConv", edge_index, n, n)
         laplacian = self._laplacian(e, edge_weight, x.dtype, float(lambda_max))
         before, now = x, x
@@ -759,12 +765,15 @@ class APPNP(Module):
     ) -> None:
         super().__init__()
         positive("APPNP", K=K)
+        for what, value in (("alpha", alpha), ("dropout", dropout)):
+            if not 0.0 <= value <= 1.0:
+                raise ArgumentError("APPNP", f"{what} is {value}", fix="choose it between 0 and 1")
         self.K, self.alpha, self.dropout, self.cached = K, alpha, dropout, cached
         self.add_self_loops, self.normalize = add_self_loops, normalize
 
     def forward(self, x: Tensor, edge_index: Any, edge_weight: Any = None) -> Tensor:
         """(nodes, features) to the same."""
-        n = nodes("APPNP", x)
+        n = nodes("APPNP", x, dense=True)
         e = edges("APPNP", edge_index, n, n)
         if self.normalize:
             a = gcn_norm("APPNP", e, edge_weight, x.dtype, add_self_loops=self.add_self_loops)
@@ -841,6 +850,8 @@ class EdgeConv(MessagePassing):
 
     def __init__(self, nn: Callable[..., Any], aggr: str = "max") -> None:
         super().__init__(aggr)
+        if not callable(nn):
+            raise ArgumentError("EdgeConv", f"nn is {nn!r}", fix="pass a module, such as an MLP")
         self.nn = nn
 
     def forward(self, x: Any, edge_index: Any) -> Any:

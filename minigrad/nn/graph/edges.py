@@ -139,10 +139,11 @@ def _of_matrix(pattern: Pattern, weight: Tensor | None) -> Edges:
     return weighted
 
 
-def sizes(op: str, x: Any) -> tuple[Any, Any, int, int]:
+def sizes(op: str, x: Any, dense: bool = False) -> tuple[Any, Any, int, int]:
     """x, or (x of sources, x of targets), and how many of each there are.
 
-    Raises ShapeError unless each is (nodes, features), DTypeError unless it is a tensor (or CSR) of floats.
+    Raises ShapeError unless each is (nodes, features), DTypeError unless it is a tensor of floats, or a CSR
+    where the layer takes one (not `dense`).
     """
     pair = x if isinstance(x, tuple) else (x, x)
     if len(pair) != 2 or pair[0] is None:
@@ -152,6 +153,8 @@ def sizes(op: str, x: Any) -> tuple[Any, Any, int, int]:
             continue
         if not isinstance(part, (Tensor, CSR)):
             raise DTypeError(op, f"x is a {type(part).__name__}", fix="pass a tensor, mg.tensor(x)")
+        if dense and isinstance(part, CSR):
+            raise DTypeError(op, "x is a sparse matrix", fix="use x.to_dense()")
         if len(part.shape) != 2:
             raise ShapeError(op, f"x of shape {tuple(part.shape)}", fix="pass a (nodes, features) tensor")
         if not is_float(part.dtype):
@@ -160,13 +163,13 @@ def sizes(op: str, x: Any) -> tuple[Any, Any, int, int]:
     return source, target, source.shape[0], source.shape[0] if target is None else target.shape[0]
 
 
-def nodes(op: str, x: Any) -> int:
+def nodes(op: str, x: Any, dense: bool = False) -> int:
     """How many nodes there are, for a layer between nodes of one kind; raises as `sizes`."""
     if isinstance(x, tuple):
         raise ArgumentError(
             op, "x is a pair, of sources and targets", fix="pass one tensor, or use SAGEConv or GATConv"
         )
-    return sizes(op, x)[2]
+    return sizes(op, x, dense)[2]
 
 
 def features(op: str, x: Any, wanted: int, name: str = "in_channels") -> None:
