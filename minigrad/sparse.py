@@ -517,7 +517,7 @@ def power(degree: Tensor, exponent: float) -> Tensor:
 
 
 def inverse_root(op: str, degree: Tensor) -> Tensor:
-    """degree ** -0.5, and 0 where the degree is 0.  Raises ArgumentError for a negative one (if it is known)."""
+    """degree ** -0.5, and 0 where the degree is 0.  ArgumentError for a negative one, if known."""
     if not isinstance(degree._array, Symbol) and degree._array.size and degree._array.min() < 0:
         raise ArgumentError(
             op,

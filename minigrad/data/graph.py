@@ -123,7 +123,9 @@ class Graph:
         for name, value in self.items():
             if name.endswith("_mask") and tuple(getattr(value, "shape", ())) != (n,):
                 raise ShapeError(
-                    "Graph", f"{name} of shape {tuple(getattr(value, 'shape', ()))} for {n} nodes", fix=f"use ({n},)"
+                    "Graph",
+                    f"{name} of shape {tuple(getattr(value, 'shape', ()))} for {n} nodes",
+                    fix=f"use ({n},)",
                 )
 
     # -- what it is ---------------------------------------------------------------------------------

@@ -284,9 +284,7 @@ def _pair(op: str, channels: Any) -> tuple[int, int]:
     return int(pair[0]), int(pair[1])
 
 
-def _checked(
-    op: str, x: Any, channels: Any, size: Any, dense: bool = False
-) -> tuple[Any, Any, int, int]:
+def _checked(op: str, x: Any, channels: Any, size: Any, dense: bool = False) -> tuple[Any, Any, int, int]:
     """x of sources and targets, and their counts, which `size` gives where x has no targets."""
     source, target, sources, targets = sizes(op, x, dense)
     pair = _pair(op, channels)

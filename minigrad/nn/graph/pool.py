@@ -110,7 +110,9 @@ class TopKPooling(Module):
         super().__init__()
         positive("TopKPooling", in_channels=in_channels)
         if isinstance(ratio, bool) or not isinstance(ratio, (int, float)) or not ratio > 0:
-            raise ArgumentError("TopKPooling", f"ratio is {ratio!r}", fix="pass a share in (0, 1], or a count")
+            raise ArgumentError(
+                "TopKPooling", f"ratio is {ratio!r}", fix="pass a share in (0, 1], or a count"
+            )
         if isinstance(nonlinearity, str) and nonlinearity not in ("tanh", "sigmoid", "relu"):
             raise ArgumentError(
                 "TopKPooling",
