@@ -14,7 +14,8 @@ one. scipy and torch are written by hand (scipy: with the derivatives, too), PyG
 `cached=True`.
 
 `sample`: one pass over 8 batches of 1,024 nodes with [10, 10] neighbours in the large graph, features
-gathered. minigrad and PyG draw differently, so only the numbers of features are compared.
+gathered. Engines draw differently, so only the numbers of features are compared. scipy is numpy by hand
+there; PyG's loader needs pyg-lib or torch-sparse.
 """
 
 from __future__ import annotations
@@ -114,11 +115,46 @@ class Scipy(harness.Engine):
     def start(self, threads: int) -> None:
         self.sparse = importlib.import_module("scipy.sparse")
 
-    def skips(self, case: harness.Case) -> bool:
-        return bool(case["label"] == "sample")
+    def sampling(self, p: dict[str, Any]) -> harness.Call:
+        """Neighbours without replacement: those with the smallest of random keys, of each node."""
+        n, x = p["n"], p["x"]
+        order = np.argsort(p["edges"][1], kind="stable")
+        sources = p["edges"][0][order]
+        starts = np.concatenate([[0], np.cumsum(np.bincount(p["edges"][1], minlength=n))])
+        rng, place = np.random.default_rng(0), np.full(n, -1)
+
+        def batch(seeds: Any) -> Any:
+            nodes, new, edges = [seeds], seeds, []
+            place[seeds] = np.arange(len(seeds))
+            count = len(seeds)
+            for fanout in FANOUTS:
+                degree = starts[new + 1] - starts[new]
+                ends = np.cumsum(degree)
+                owner = np.repeat(np.arange(len(new)), degree)
+                rank = np.arange(ends[-1]) - np.repeat(ends - degree, degree)
+                found = starts[new][owner] + rank
+                mixed = np.argsort(owner + rng.random(len(owner)))
+                kept = mixed[rank < fanout]  # sorted by owner, so that ranks are those of the keys
+                found, owner = found[kept], owner[kept]
+                neighbours = sources[found]
+                fresh = np.unique(neighbours[place[neighbours] < 0])
+                place[fresh] = np.arange(count, count + len(fresh))
+                count += len(fresh)
+                edges.append(np.stack([place[neighbours], place[new][owner]]))
+                nodes.append(fresh)
+                new = fresh
+            ids = np.concatenate(nodes)
+            place[ids] = -1
+            return np.concatenate(edges, 1), x[ids]
+
+        return lambda: np.array(
+            [batch(np.arange(i, i + BATCH))[1].shape[1] for i in range(0, BATCH * BATCHES, BATCH)]
+        )
 
     def prepare(self, case: harness.Case) -> harness.Call:
         p = problem(case["label"])
+        if case["label"] == "sample":
+            return self.sampling(p)
         n, train, labels = p["n"], p["train"], p["labels"][p["train"]]
         starts, index, values = normalised(p)
         a = self.sparse.csr_matrix((values, index, starts), shape=(n, n))
