@@ -20,6 +20,7 @@ from __future__ import annotations
 import copy
 import math
 import os
+import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
@@ -184,6 +185,8 @@ class QuantizedModel(Module):
         self._weights: dict[str, Weights] = {}
         self._scales: dict[int, tuple[float, int]] = {}
         self._float: tuple[str, ...] = ()  # names of state that float operations use
+        self._signature = 0
+        self._places: list[int] = []  # of the values that have a scale, see `_values`
         self._rows: list[Row] = []
         self._notes: list[str] = []
         self._pending: Callable[[tuple[Any, ...], Mapping[str, Any]], None] | None = None
@@ -345,9 +348,21 @@ class QuantizedModel(Module):
         return size(self)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write a file for `load`: safetensors (or .npz), no pickle."""
+        """Write a file for `load`: safetensors (or .npz), no pickle.
+
+        Scales and bias of a layer are one array, as every name costs some hundred bytes.
+        """
         self._settled("save")
         layers = list(self._weights)
+        named = self._named_state()
+        arrays: dict[str, Any] = {name: named[name] for name in self._float}
+        for name, w in self._weights.items():
+            arrays[f"{name}.weight"] = w.real() if w.codes is None else w.codes
+            beside = [a for a in (w.scale, w.bias) if a is not None]
+            if beside:
+                arrays[f"{name}.beside"] = np.stack(beside)
+        if self._scales:
+            arrays["activation"] = np.array(list(self._scales.values()), np.float32).T
         checkpoint.save(
             path,
             {
@@ -356,9 +371,10 @@ class QuantizedModel(Module):
                 "mode": self._mode,
                 "layers": " ".join(layers),
                 "modes": " ".join(self._modes.get(name, "float")[0] for name in layers),
-                "groups": list(self._scales),
+                "signature": self._signature,
+                "groups": self._places,
                 "float": list(self._float),
-                "state": dict(self.state_dict()),
+                "state": arrays,
             },
         )
 
@@ -384,6 +400,21 @@ class QuantizedModel(Module):
 def size(model: Module) -> int:
     """Bytes of a model's state (parameters and saved buffers)."""
     return sum(t._array.dtype.itemsize * math.prod(t.shape) for t in model.state_dict().values())
+
+
+def _values(network: Network) -> list[int]:
+    """The values that codes can stand for, in an order that does not depend on how they were traced."""
+    return [*range(network.arguments), *(layer.output for layer in network.layers)]
+
+
+def _signature(network: Network) -> int:
+    """A number that networks of the same layers and connections share."""
+    values = _values(network)
+    parts = [
+        (layer.kind, layer.name, [values.index(x) if x in values else -1 for x in layer.inputs])
+        for layer in network.layers
+    ]
+    return zlib.crc32(repr(parts).encode())
 
 
 # -- deciding ----------------------------------------------------------------------------------------
@@ -578,6 +609,8 @@ def _decide(
     made._weights = {r.name: (real.weights if r.decision == "float" else codes)[r.name] for r in rows}
     used = {network.group[x] for x in demands(network, made._plan())[0]}
     made._scales = {g: s for g, s in scales.items() if g in used}
+    values = _values(network)
+    made._signature, made._places = _signature(network), [values.index(g) for g in made._scales]
     made._rows = rows
     made._take(network, made._weights)
     made._changed()
@@ -845,15 +878,16 @@ def load(path: str | os.PathLike[str], model: Module) -> QuantizedModel:
     made._modes = {n: words[m] for n, m in zip(names, held["modes"].split(), strict=True)}
     weights = {}
     for name in names:
-        w, bias = arrays[f"{name}.weight"], arrays.get(f"{name}.bias")
+        w, beside = arrays[f"{name}.weight"], list(arrays.get(f"{name}.beside", ()))
         if w.dtype == np.int8:
-            weights[name] = Weights(codes=w, scale=arrays[f"{name}.weight_scale"], bias=bias)
+            weights[name] = Weights(codes=w, scale=beside[0], bias=beside[1] if len(beside) > 1 else None)
         else:
-            weights[name] = Weights(floats=w, bias=bias)
+            weights[name] = Weights(floats=w, bias=beside[0] if beside else None)
     made._float = tuple(held["float"])
-    if held["groups"]:
-        pairs = zip(arrays["activation.scale"], arrays["activation.zero_point"], strict=True)
-        made._scales = {g: (float(s), int(z)) for g, (s, z) in zip(held["groups"], pairs, strict=True)}
+    made._signature, made._places = held["signature"], list(held["groups"])
+    if made._places:
+        pairs = zip(*arrays["activation"], strict=True)
+        made._scales = {g: (float(s), int(z)) for g, (s, z) in zip(made._places, pairs, strict=True)}
     named = made._named_state()
     for name in made._float:
         if name not in named or named[name].shape != arrays[name].shape:
@@ -889,6 +923,14 @@ def load(path: str | os.PathLike[str], model: Module) -> QuantizedModel:
                     f"layer {layer.name!r} has weights of another shape in the file",
                     fix="pass a model of the same architecture",
                 )
+        if _signature(network) != made._signature:
+            raise ArgumentError(
+                "quantization.load",
+                "the model has the same layers as that of the file, but not in the same order or connection",
+                fix="pass a model of the same architecture",
+            )
+        values = _values(network)
+        made._scales = {values[p]: s for p, s in zip(made._places, made._scales.values(), strict=True)}
         made._take(network, weights)
 
     made._pending = settle
