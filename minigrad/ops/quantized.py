@@ -823,7 +823,8 @@ def _conv_reference(
 
 
 def _conv_flops(x: Spec, w: Spec, m: Spec, b: Spec, y: Spec, kernel: Pair, *attrs: Any) -> int:
-    return 2 * math.prod(y.shape) * kernel[0] * kernel[1] * (x.shape[3] // attrs[3])
+    groups: int = attrs[3]
+    return 2 * math.prod(y.shape) * kernel[0] * kernel[1] * (x.shape[3] // groups)
 
 
 _ONE: Pair = (1, 1)
@@ -853,10 +854,12 @@ quantized_conv2d = primitive(
     traits={"flops": _conv_flops},
     samples=lambda rng: [
         (
-            (_u8(rng, *x), pack_panels(_s8(rng, *w), rest[3]), _scales(rng, w[0]), _s32(rng, w[0])),
-            (w[1:3], *rest, 128, lo, 255),
+            (_u8(rng, *x), pack_panels(_s8(rng, *w), groups), _scales(rng, w[0]), _s32(rng, w[0])),
+            (w[1:3], *rest, groups, zero_point, 128, lo, 255),
         )
-        for (x, w, *rest), lo in zip(_CONV_CASES, [0, 128, 0, 0, 128, 0, 50, 128, 0], strict=True)
+        for (x, w, *rest, groups, zero_point), lo in zip(
+            _CONV_CASES, [0, 128, 0, 0, 128, 0, 50, 128, 0], strict=True
+        )
     ],
     reference=_conv_reference,
     error=0.0,
@@ -913,10 +916,10 @@ quantized_conv2d_float = primitive(
     traits={"flops": _conv_flops},
     samples=lambda rng: [
         (
-            (_u8(rng, *x), pack_panels(_s8(rng, *w), rest[3]), _scales(rng, w[0]), rng.normal(size=w[0])),
-            (w[1:3], *rest, *bounds),
+            (_u8(rng, *x), pack_panels(_s8(rng, *w), groups), _scales(rng, w[0]), rng.normal(size=w[0])),
+            (w[1:3], *rest, groups, zero_point, *bounds),
         )
-        for (x, w, *rest), bounds in zip(
+        for (x, w, *rest, groups, zero_point), bounds in zip(
             _CONV_CASES, [(-math.inf, math.inf), (0.0, math.inf), (0.0, 6.0)] * 3, strict=True
         )
     ],
