@@ -35,7 +35,7 @@ def aware(model: nn.Module, seed: int, epochs: int, calibration: mg.Tensor) -> q
     teacher = model.eval()
     student = quantization.prepare_qat(model).train()
     student.freeze_norms()
-    optimizer = optim.SGD(student.parameters(), lr=0.002, momentum=0.9)
+    optimizer = optim.SGD(student.parameters(), lr=0.0001, momentum=0.9)
     mean = optim.AveragedModel(student)
 
     def step(x: mg.Tensor) -> mg.Tensor:

@@ -380,8 +380,8 @@ def test_keep_and_reasons():
 
 def test_a_slower_layer_stays_in_floats(monkeypatch):
     model, x = made("mlp")
-    times = iter([(10.0, 5.0), (10.0, 20.0), (30.0, 20.0)])
-    monkeypatch.setattr(quantization.model, "interleaved", lambda f, g: next(times))
+    times = iter([(10.0, 5.0), (10.0, 20.0), (28.0, 20.0, 30.0, 30.0)])
+    monkeypatch.setattr(quantization.deciding, "interleaved", lambda *functions: next(times))
     small = quantization.quantize_static(model, [x])
     rows = small.report().rows
     assert [(r.decision, r.reason) for r in rows] == [
@@ -390,11 +390,20 @@ def test_a_slower_layer_stays_in_floats(monkeypatch):
     ]
 
 
+def test_a_layer_that_is_slower_alone_may_run_on_codes_all_the_same(monkeypatch):
+    model, x = made("mlp")
+    times = iter([(10.0, 5.0), (10.0, 20.0), (20.0, 28.0, 30.0, 30.0)])
+    monkeypatch.setattr(quantization.deciding, "interleaved", lambda *functions: next(times))
+    rows = quantization.quantize_static(model, [x]).report().rows
+    assert [r.decision for r in rows] == ["static", "static"]
+    assert "not with its neighbours" in rows[1].reason
+
+
 def test_a_slower_model_stays_in_floats_and_says_so(monkeypatch):
     model, x = made("mlp")
-    times = iter([(10.0, 5.0), (10.0, 5.0), (10.0, 30.0)])
-    monkeypatch.setattr(quantization.model, "interleaved", lambda f, g: next(times))
-    with pytest.warns(UserWarning, match="30 us in eight bits and 10 us in floats"):
+    times = iter([(10.0, 5.0), (10.0, 5.5), (30.0, 12.0, 10.0)])
+    monkeypatch.setattr(quantization.deciding, "interleaved", lambda *functions: next(times))
+    with pytest.warns(UserWarning, match=r"30.0 us in eight bits and 10.0 us in floats"):
         small = quantization.quantize_static(model, [x])
     assert {r.decision for r in small.report().rows} == {"float"}
     assert "stays in floats" in str(small.report())
