@@ -6,7 +6,8 @@
 3. Each of the rest is timed on its own, in floats and on codes.
 4. Three models are timed against each other: all of the rest in eight bits; those that are faster on their
    own; none.  The quickest is taken.  It need not be the second: between two layers on codes, a slower one on
-   codes saves two conversions.  Unless it gains 5 % it is not worth its error.  "None" is also compared as the user would have it, `minigrad.compile(model)`.
+   codes saves two conversions.  "None" is compared as the user would have it, too, `minigrad.compile(model)`,
+   and wins unless eight bits gain 5 %.
 
 Times are the best of many turns: whatever else a machine does only ever adds to them.
 """
@@ -30,7 +31,6 @@ from ..tensor import Tensor
 from ..tree import flatten
 from .report import Row, interleaved
 from .scheme import quantize_weights, sqnr
-
 
 #: A whole model must need less than this part of the time in floats; less gain is not worth the error.
 WORTH = 0.95
