@@ -578,6 +578,15 @@ def test_training_with_rounding_in_view(name, learned):
     )
 
 
+def test_before_training_nothing_is_rounded_but_weights():
+    model, x = made("mlp")
+    aware = quantization.prepare_qat(model)
+    with pytest.raises(ArgumentError, match="no batch was seen in training"):
+        aware.freeze_observers()
+    fine = quantization.quantize_weights_only(model, example=x)
+    np.testing.assert_allclose(aware(x).detach().numpy(), fine(x).numpy(), rtol=1e-4, atol=1e-5)
+
+
 def test_prepare_qat_refuses():
     with pytest.raises(ArgumentError, match="no layer with weights"):
         quantization.prepare_qat(nn.ReLU())

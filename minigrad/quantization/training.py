@@ -40,7 +40,7 @@ import copy
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 from .. import nn
 from ..autograd import no_grad
@@ -122,9 +122,11 @@ class ActivationQuantizer(nn.Module):
                 target.assign(value)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The same shape."""
+        """The same shape; the input itself as long as no batch was seen in training."""
         if self.training:
             self._follow(x)
+        elif not float(self.seen.item()):
+            return x
         scale: Tensor = self.scale
         if self.learned:
             scale = grad_scaled(_positive(scale), 1.0 / math.sqrt(max(math.prod(x.shape), 1) * 255))
@@ -242,7 +244,11 @@ class QATModel(nn.Module):
         return self
 
     def freeze_observers(self) -> None:
-        """From now on ranges of activations stay as they are."""
+        """From now on ranges of activations stay as they are.  Raises ArgumentError if there are none yet."""
+        if not any(float(part.seen.item()) for part in cast(Any, self.inputs)):
+            raise ArgumentError(
+                "freeze_observers", "no batch was seen in training", fix="train for some steps before"
+            )
         self._freeze("observers")
 
     def freeze_norms(self) -> None:
