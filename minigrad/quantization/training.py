@@ -189,7 +189,6 @@ class QATModel(nn.Module):
     def __init__(self, model: nn.Module, keep: Iterable[str], momentum: float, learned: bool) -> None:
         super().__init__()
         self.model = copy.deepcopy(model)
-        self.train(model.training)
         self.keep = tuple(keep)
         found = _quantizable(self.model, self.keep)
         if not found:
@@ -202,6 +201,7 @@ class QATModel(nn.Module):
         self.weights = nn.ModuleList([WeightQuantizer(self._holder(m).weight, learned) for _, m in found])
         self.inputs = nn.ModuleList([ActivationQuantizer(momentum, learned) for _ in found])
         self._frozen: set[str] = set()
+        self.train(model.training)
 
     @staticmethod
     def _holder(module: Any) -> Any:
