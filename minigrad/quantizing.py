@@ -47,7 +47,7 @@ import numpy as np
 
 from .bind import apply
 from .errors import ArgumentError, TraceError
-from .ir import Graph, Node, Shape, Spec, is_float
+from .ir import Graph, Node, Shape, Spec, float32, is_float
 from .mode import Switch, current
 from .ops import quantized as q8
 from .ops.contraction import matmul
@@ -265,13 +265,15 @@ class Network:
             yield layer
 
     def _activation(self, *values: int) -> bool:
-        return all(not self._constant[v] and is_float(self.graph.spec(v).dtype) for v in values)
+        return all(not self._constant[v] and self.graph.spec(v).dtype == float32 for v in values)
 
     def _linear(self, position: int, node: Node, v: int) -> Layer | None:
         if node.op.name != "matmul" or node.attrs[0]:
             return None
         x, w = node.inputs
         if not self._activation(x) or not self._constant[w] or len(self.graph.spec(w).shape) != 2:
+            return None
+        if not self.state_of(w):  # numbers of the program's own, such as the averages of a pooling
             return None
         if self.graph.spec(w).shape[1 if node.attrs[1] else 0] > q8.LONGEST:
             return None

@@ -110,8 +110,9 @@ class _Networks:
 class PreparedModel(Module):
     """A model in floats, batch norms folded, whose activations are observed; see `prepare`."""
 
-    def __init__(self, model: Module, observer: Any, keep: Iterable[str]) -> None:
+    def __init__(self, model: Module, observer: Any, keep: Iterable[str], symmetric: bool = False) -> None:
         super().__init__()
+        self._symmetric = symmetric
         make_observer(observer)
         self._model = [copy.deepcopy(model).eval()]  # in a list: it is no part of this one
         self._networks = _Networks(self._model[0])
@@ -156,7 +157,11 @@ class PreparedModel(Module):
 
     def scales(self) -> dict[int, tuple[float, int]]:
         """Group -> scale and zero point, as observed."""
-        scales = {g: scale_and_zero_point(*o.range()) for g, o in self._observers.items() if o.batches}
+        scales = {
+            g: scale_and_zero_point(*o.range(), self._symmetric)
+            for g, o in self._observers.items()
+            if o.batches
+        }
         return _pooled(self.network, scales)
 
 
@@ -434,13 +439,16 @@ def size(model: Module) -> int:
 # -- the public functions ------------------------------------------------------------------------------
 
 
-def prepare(model: Module, *, observer: Any = "minmax", keep: Iterable[str] = ()) -> PreparedModel:
+def prepare(
+    model: Module, *, observer: Any = "minmax", keep: Iterable[str] = (), symmetric: bool = False
+) -> PreparedModel:
     """A copy of the model, in evaluation mode, that observes its activations when it is called.
 
     observer: "minmax", "moving_average", "percentile", "entropy", "mse", or a function that makes an
-    `Observer`.  keep: layers that stay in floats.  Batch norms are folded already.
+    `Observer`.  keep: layers that stay in floats.  symmetric: the code of 0 is 128 for every activation,
+    which wastes half of the codes after a relu.  Batch norms are folded already.
     """
-    return PreparedModel(model, observer, keep)
+    return PreparedModel(model, observer, keep, symmetric)
 
 
 def convert(
@@ -501,6 +509,7 @@ def quantize_static(
     *,
     observer: Any = "minmax",
     keep: Iterable[str] = (),
+    symmetric: bool = False,
     measure: bool = True,
     min_sqnr: float = 10.0,
     per_channel: bool = True,
@@ -515,7 +524,7 @@ def quantize_static(
     the model's arguments.  The other arguments are those of `prepare` and `convert`.
     Raises ArgumentError if there are no batches, or NaN or Inf in them or in what the model makes of them.
     """
-    prepared = prepare(model, observer=observer, keep=keep)
+    prepared = prepare(model, observer=observer, keep=keep, symmetric=symmetric)
     return convert(
         prepared,
         batches,
