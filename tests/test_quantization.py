@@ -338,6 +338,29 @@ def test_captured_in_a_users_program_and_loaded_anew():
     assert not np.array_equal(step(x).numpy(), first)
 
 
+def test_a_copy_is_another_model():
+    model, x = made("residual")
+    small = quantization.quantize_static(model, [x], measure=False)
+    twin = copy.deepcopy(small)
+    assert np.array_equal(twin(x).numpy(), small(x).numpy())
+    twin.load_state_dict(
+        {k: v.numpy() * 0 for k, v in twin.state_dict().items() if "scale" not in k}, strict=False
+    )
+    assert not np.array_equal(twin(x).numpy(), small(x).numpy())
+
+
+def test_batches_of_a_loader_and_other_shapes():
+    model, x = made("residual")
+    loader = mg.data.DataLoader(mg.data.TensorDataset(x, np.arange(3)), batch_size=2)
+    small = quantization.quantize_static(model, loader, measure=False)
+    assert scheme.sqnr(model(x).detach().numpy(), small(x).numpy()) > 25
+    larger = mg.randn(2, 3, 12, 10)
+    assert scheme.sqnr(model(larger).detach().numpy(), small(larger).numpy()) > 15
+    assert small(larger[:0]).shape == (0, 5)
+    for n in range(1, 20):
+        small(mg.randn(n, 3, 8, 8))
+
+
 @pytest.mark.parametrize("quantize", [quantization.quantize_dynamic, quantization.quantize_weights_only])
 def test_dynamic_and_weight_only(quantize):
     model, x = made("mlp")

@@ -44,6 +44,8 @@ from .scheme import scale_and_zero_point
 from .training import QATModel
 
 FORMAT, VERSION = "minigrad.quantization", 1
+#: For how many kinds of arguments a model remembers its layers.
+KINDS = 16
 
 
 def _batch(batch: Any, count: int) -> tuple[Any, ...]:
@@ -103,6 +105,8 @@ class _Networks:
             if self.first is None:
                 self.first = found
             same_structure(self.first, found)
+            if len(self._known) == KINDS:
+                del self._known[next(iter(self._known))]
             self._known[key] = found
         return found
 
@@ -236,6 +240,21 @@ class QuantizedModel(Module):
 
     def _plan(self) -> Plan:
         return Plan(self._modes, self._weights, self._scales)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> QuantizedModel:
+        if self._pending is not None:
+            raise ArgumentError(
+                "copy.deepcopy", "a quantized model that was not called yet", fix="call it once before"
+            )
+        twin = QuantizedModel(copy.deepcopy(self._model[0], memo), self._mode)
+        twin._modes, twin._scales = dict(self._modes), dict(self._scales)
+        twin._weights = {
+            n: Weights(codes=w.codes, scale=w.scale, bias=w.bias, floats=w.floats)
+            for n, w in self._weights.items()
+        }
+        twin._float, twin._signature, twin._places = self._float, self._signature, list(self._places)
+        twin._rows, twin._notes = list(self._rows), list(self._notes)
+        return twin
 
     def _changed(self) -> None:
         self._version_number += 1
