@@ -593,6 +593,8 @@ def demands(network: Network, plan: Plan) -> tuple[set[int], set[int]]:
         have = [x in coded for x in layer.inputs]
         if layer.kind in ("linear", "conv"):
             runs = out and plan.modes.get(layer.name) == "static"
+        elif layer.kind == "embedding":
+            runs = out and plan.modes.get(layer.name, "float") != "float"
         elif layer.kind in SAME or layer.kind == "avg_pool":
             runs = out and all(group[x] in scales for x in layer.inputs)
         elif layer.kind in ("add", "table"):
@@ -682,11 +684,12 @@ class _Run:
         method = getattr(self, f"_{layer.kind}")
         if layer.kind in ("linear", "conv"):
             method(layer, self.plan.modes.get(layer.name, "float"), on_codes)
-        elif on_codes:
-            method(layer)
         elif layer.kind == "embedding":
             method(layer)
-            self._seen(layer.output)
+            if not on_codes:
+                self._seen(layer.output)
+        elif on_codes:
+            method(layer)
         else:
             self._float(layer)
 
@@ -740,13 +743,17 @@ class _Run:
             self._seen(v)
 
     def _embedding(self, layer: Layer) -> None:
-        w = self.plan.weights[layer.name]
+        w, v = self.plan.weights[layer.name], layer.output
         index = self.floating(layer.inputs[0])
+        if v in self.coded:  # the table in the codes of its rows' users: looking up is all there is to do
+            table = q8.quantize.op.kernel(w.real(), *self.scale(v))  # type: ignore[attr-defined]
+            self.codes[v] = apply(layer.node.op, (constant(table), index), layer.node.attrs)
+            return
         if w.codes is not None and self.plan.modes.get(layer.name, "float") != "float":
             y = q8.quantized_embedding(index, constant(w.codes), constant(w.scale))
         else:
             y = apply(layer.node.op, (constant(w.real()), index), layer.node.attrs)
-        self.floats[layer.output] = y
+        self.floats[v] = y
 
     def _max_pool(self, layer: Layer) -> None:
         x = layer.inputs[0]

@@ -388,6 +388,18 @@ def test_what_is_not_supported_stays_in_floats_and_is_listed():
     assert any("rnn" in note for note in report.notes)
 
 
+def test_rows_of_an_embedding_are_codes_for_the_layer_after_it():
+    mg.manual_seed(0)
+    model = nn.Sequential(nn.Embedding(20, 8), nn.Flatten(), nn.Linear(24, 4))
+    i = mg.randint(0, 20, (50, 3))
+    small = quantization.quantize_static(model, [i], measure=False)
+    assert scheme.sqnr(model(i).detach().numpy(), small(i).numpy()) > 30
+    names = [node.op.name for node in mg.trace(lambda i: small(i), mg.Spec((5, 3), mg.int64)).nodes]
+    assert names == ["index_select", "reshape", "quantized_linear_float"]
+    with pytest.raises(mg.errors.OutOfRangeError):
+        small(i + 20)
+
+
 def test_keep_and_reasons():
     model, x = made("image")
     small = quantization.quantize_static(model, [x], measure=False, keep=["4"])
