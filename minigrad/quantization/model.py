@@ -48,6 +48,11 @@ FORMAT, VERSION = "minigrad.quantization", 1
 KINDS = 16
 
 
+def _batches(batches: Any) -> Iterable[Any]:
+    """Batches; a single tensor or array is one batch."""
+    return [batches] if isinstance(batches, (Tensor, np.ndarray)) else batches
+
+
 def _batch(batch: Any, count: int) -> tuple[Any, ...]:
     """The arguments that a batch stands for."""
     given = tuple(batch)[:count] if isinstance(batch, (tuple, list)) else (batch,)
@@ -497,7 +502,7 @@ def convert(
     if isinstance(prepared, QATModel):
         trained, ranges = prepared.weight_scales(), prepared.ranges()
         qat, prepared = prepared, PreparedModel(prepared.model, "minmax", prepared.keep)
-        for batch in batches:
+        for batch in _batches(batches):
             prepared(*_batch(batch, inputs))
         if prepared.example is None:
             raise ArgumentError(
@@ -507,7 +512,7 @@ def convert(
             )
         del qat
     else:
-        for batch in batches:
+        for batch in _batches(batches):
             prepared(*_batch(batch, inputs))
     network = prepared.network
     scales = prepared.scales()
