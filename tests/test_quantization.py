@@ -176,6 +176,8 @@ def test_a_histogram_grows_to_both_sides_and_loses_nothing():
     assert observer.counts.sum() == 6
     assert observer.start <= -3000
     assert observer.centres[-1] + observer.width >= 500
+    total = 0.1 + 0.2 + 500.0 - 3000.0 + 7.0
+    assert abs((observer.counts * observer.centres).sum() - total) <= 6 * observer.width
     constant = quantization.Percentile()
     constant.observe(np.full(100, 2.5, np.float32))
     assert constant.range()[0] == pytest.approx(2.5)
@@ -287,6 +289,56 @@ def test_a_network_in_floats_is_the_model(name):
     np.testing.assert_allclose(got, model(x).detach().numpy(), rtol=2e-5, atol=2e-6)
 
 
+class Affine(nn.Module):
+    """Every affine map that may follow a product."""
+
+    def __init__(self):
+        super().__init__()
+        self.f, self.g = nn.Linear(6, 8), nn.Conv2d(2, 4, 3)
+        self.a, self.b = nn.Parameter(mg.rand(8) + 0.5), nn.Parameter(mg.randn(8))
+        self.c = nn.Parameter(mg.rand(4, 1, 1) + 0.5)
+
+    def forward(self, x, image):
+        y = (self.b - self.f(x) / self.a) * 2.0 - self.b + 1.0
+        z = (self.c - (self.g(image) - self.c) / self.c) * self.c
+        return y.relu(), z
+
+
+def test_affine_maps_are_folded():
+    mg.manual_seed(0)
+    model, args = Affine(), (mg.randn(5, 6), mg.randn(3, 2, 6, 6))
+    network = read(model, args)
+    assert [layer.kind for layer in network.layers] == ["linear", "conv"]
+    small = quantization.quantize_static(model, [args], inputs=2, measure=False)
+    for wanted, got, close in zip(
+        model(*args), network.run(list(args), network.in_float()), small(*args), strict=True
+    ):
+        np.testing.assert_allclose(got.numpy(), wanted.detach().numpy(), rtol=1e-4, atol=1e-5)
+        assert scheme.sqnr(wanted.detach().numpy(), close.numpy()) > 30
+
+
+class Joined(nn.Module):
+    def __init__(self, other=False):
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(6, 8), nn.Linear(6, 8), nn.Linear(16, 4)
+        self.other = other
+
+    def forward(self, x):
+        y, z = self.a(x).relu(), self.b(x)
+        return self.c(mg.cat([z, y] if self.other else [y, z], 1))
+
+
+def test_a_relu_whose_codes_are_shared_begins_at_the_code_of_zero():
+    mg.manual_seed(0)
+    model, x = Joined(), mg.randn(40, 6)
+    small = quantization.quantize_static(model, [x], measure=False)
+    assert scheme.sqnr(model(x).detach().numpy(), small(x).numpy()) > 30
+    nodes = mg.trace(lambda x: small(x), mg.Spec((40, 6), mg.float32)).nodes
+    clamps = [n.attrs[1:3] for n in nodes if n.op.name == "quantized_linear"]
+    (zero, lo), (same, nothing) = clamps
+    assert zero == lo == same > 0 == nothing
+
+
 def test_batch_norms_and_activations_are_folded():
     model, x = made("image")
     network = read(model, (x,))
@@ -323,6 +375,14 @@ def test_other_batch_sizes_give_the_same_rows(name):
     model, x = made(name)
     small = quantization.quantize_static(model, [x], measure=False)
     assert np.array_equal(small(x[:2]).numpy(), small(x).numpy()[:2])
+
+
+def test_float_weights_are_dropped():
+    model, x = made("image")
+    small = quantization.quantize_static(model, [x], measure=False, keep=["8"])
+    for t in (small._model[0][0].weight, small._model[0][8].weight, small._model[0][1].running_var):
+        assert not any(t.detach().numpy().strides)
+    assert any(model[0].weight.detach().numpy().strides)
 
 
 def test_captured_in_a_users_program_and_loaded_anew():
@@ -501,6 +561,10 @@ def test_files_of_another_kind(tmp_path):
     deeper = nn.Sequential(nn.Linear(12, 32), nn.ReLU(), nn.Linear(32, 4), nn.Linear(4, 4))
     with pytest.raises(ArgumentError, match="differ in layer '3'"):
         quantization.load(tmp_path / "a.npz", deeper)(x)
+    joined, y = Joined(), mg.randn(4, 6)
+    quantization.quantize_static(joined, [y], measure=False).save(tmp_path / "d.npz")
+    with pytest.raises(ArgumentError, match="not in the same order or connection"):
+        quantization.load(tmp_path / "d.npz", Joined(other=True))(y)
     with pytest.raises(mg.nn.module.StateDictError, match=r"0\.weight is missing"):
         small.load_state_dict({k: v for k, v in small.state_dict().items() if k != "0.weight"})
 
@@ -611,6 +675,14 @@ def test_training_with_rounding_in_view(name, learned):
         np.array_equal(a.numpy(), b.numpy())
         for a, b in zip(model.state_dict().values(), made(name)[0].state_dict().values(), strict=True)
     )
+
+
+def test_a_learned_scale_is_set_by_the_first_batch_only():
+    for learned, wanted in ((True, 4.0 / 255), (False, (4.0 + 0.5 * 36.0) / 255)):
+        quantizer = quantization.ActivationQuantizer(momentum=0.5, learned=learned)
+        quantizer(mg.tensor([0.0, 4.0]))
+        quantizer(mg.tensor([0.0, 40.0]))
+        assert quantizer.scale.item() == pytest.approx(wanted, rel=1e-6)
 
 
 def test_before_training_nothing_is_rounded_but_weights():
