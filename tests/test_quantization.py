@@ -725,6 +725,8 @@ def test_graph_networks():
     assert scheme.sqnr(model(x).detach().numpy(), small(x).numpy()) > 25
     assert [r.decision for r in small.report().rows] == ["static", "static"]
     assert "spmm stays in floats" in str(small.report())
+    with pytest.raises(ArgumentError, match="holds a CSR"):
+        quantization.quantize_static(model, [mg.sparse.from_dense(x)], measure=False)
     aware = quantization.prepare_qat(model)
     losses, _ = _fit(aware, x, mg.as_tensor(np.arange(30) % 3), 20, 0.2)
     assert losses[-1] < losses[0]

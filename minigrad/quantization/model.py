@@ -44,6 +44,8 @@ from .scheme import scale_and_zero_point
 from .training import QATModel
 
 FORMAT, VERSION = "minigrad.quantization", 1
+#: Arguments that are no tensors.
+PLAIN = (bool, int, float, complex, str, bytes, np.generic, np.dtype)
 #: For how many kinds of arguments a model remembers its layers.
 KINDS = 16
 
@@ -96,12 +98,18 @@ class _Networks:
         """The network for these arguments."""
         leaves, structure = flatten((args, dict(kwargs)))
         order: dict[int, int] = {}
-        parts = []
+        parts: list[Any] = []
         for x in leaves:
             if isinstance(x, Tensor):
                 parts.append((x.shape, x.dtype, order.setdefault(id(x), len(order))))
+            elif x is None or isinstance(x, PLAIN):
+                parts.append((type(x), x))
             else:
-                parts.append(x)
+                raise ArgumentError(
+                    "quantization",
+                    f"an argument holds a {type(x).__name__}, whose contents would be taken for constants",
+                    fix="pass dense tensors, numbers and strings; the model may hold the rest",
+                )
         key = (structure, tuple(parts))
         found = self._known.get(key)
         if found is None:
