@@ -39,7 +39,8 @@ struct mg_quantized_kernels {
     void (*max_window)(int64_t n, int64_t rows, int64_t columns, const uint8_t *x, int64_t down, int64_t right, uint8_t *y);
     void (*mean_window)(int64_t n, int64_t rows, int64_t columns, const uint8_t *x, int64_t down, int64_t right, int zero,
                         float reciprocal, uint8_t *y);
-    void (*depthwise)(const struct mg_quantized_tile *t, const uint8_t *const *tap);
+    void (*copy_runs)(int64_t count, int64_t n, const uint8_t *from, int64_t step, uint8_t *to, int64_t apart);
+    void (*depthwise)(const struct mg_quantized_tile *t, const uint8_t *const *tap, int64_t pixels, int64_t step);
     void (*weight_only)(const struct mg_weight_only *g, int64_t j0, int64_t j1);
 };
 

@@ -191,7 +191,8 @@ static void tables(int64_t m, int64_t n, int64_t k) {   /* float products with i
     CHECK(mg_quantized_embedding(m, n, k, index, w, scale, rows) == MG_OK, "status");
     for (int64_t at = 0; at < m * k; at++) {
         const int64_t i = index[at / k];
-        CHECK(rows[at] == (float)w[i * k + at % k] * scale[i], "row of a table");
+        const float want = (float)w[i * k + at % k] * scale[i];
+        CHECK(rows[at] == want, "row of a table");
     }
     index[m - 1] = n;
     CHECK(mg_quantized_embedding(m, n, k, index, w, scale, rows) == MG_EARG, "an index out of range");
