@@ -117,7 +117,9 @@ class Weights:
 class Plan(NamedTuple):
     """How to run a network.
 
-    modes      layer name -> "float", "static", "dynamic" or "weights" (float if it is not there)
+    modes      layer name -> how it runs: "static" on codes; "dynamic" on rows of codes made from floats;
+               "weights" on floats with int8 weights; "expanded", with int8 weights that become floats when
+               the model is compiled; "float" (also if it is not there)
     weights    layer name -> its Weights
     scales     group -> (scale, zero point)
     """
@@ -530,6 +532,12 @@ class Network:
         """
         return _Run(self, plan, watch).everything(arguments)
 
+    def activations(self, arguments: Sequence[Tensor], plan: Plan) -> dict[int, Tensor]:
+        """All values that are there in floats (or are indices) when the network runs by this plan."""
+        run = _Run(self, plan)
+        run.everything(arguments)
+        return run.floats
+
     def form(self, layer: Layer, plan: Plan, x: Tensor, on_codes: bool) -> Tensor:
         """The input of a layer as the plan hands it over: codes if they are there already."""
         if not on_codes:
@@ -547,7 +555,7 @@ class Network:
 
         def step(x: Tensor) -> Tensor:
             run = _Run(self, plan)
-            if is_float(x.dtype):
+            if layer.kind == "embedding" or is_float(x.dtype):
                 run.floats[v] = x
             elif layer.kind == "conv":
                 run.images[v] = x
@@ -749,7 +757,7 @@ class _Run:
             table = q8.quantize.op.kernel(w.real(), *self.scale(v))  # type: ignore[attr-defined]
             self.codes[v] = apply(layer.node.op, (constant(table), index), layer.node.attrs)
             return
-        if w.codes is not None and self.plan.modes.get(layer.name, "float") != "float":
+        if w.codes is not None and self.plan.modes.get(layer.name) in ("weights", "static"):
             y = q8.quantized_embedding(index, constant(w.codes), constant(w.scale))
         else:
             y = apply(layer.node.op, (constant(w.real()), index), layer.node.attrs)

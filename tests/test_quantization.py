@@ -424,7 +424,7 @@ def test_batches_of_a_loader_and_other_shapes():
 @pytest.mark.parametrize("quantize", [quantization.quantize_dynamic, quantization.quantize_weights_only])
 def test_dynamic_and_weight_only(quantize):
     model, x = made("mlp")
-    settings = {} if quantize is quantization.quantize_weights_only else {"measure": False}
+    settings = {"measure": False}
     small = quantize(model, **settings)
     with pytest.raises(ArgumentError, match="before the first call"):
         small.state_dict()
@@ -503,6 +503,20 @@ def test_a_slower_model_stays_in_floats_and_says_so(monkeypatch):
     assert {r.decision for r in small.report().rows} == {"float"}
     assert "stays in floats" in str(small.report())
     np.testing.assert_allclose(small(x).numpy(), model(x).detach().numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_weights_alone_become_floats_where_that_is_faster(monkeypatch, tmp_path):
+    model, x = made("mlp")
+    times = iter([(10.0, 5.0), (10.0, 20.0)])
+    monkeypatch.setattr(quantization.deciding, "interleaved", lambda *functions: next(times))
+    small = quantization.quantize_weights_only(model, example=x)
+    assert [r.decision for r in small.report().rows] == ["weights", "expanded"]
+    assert {small.state_dict()[f"{k}.weight"].dtype for k in (0, 2)} == {mg.int8}
+    names = [n.op.name for n in mg.trace(lambda x: small(x), mg.Spec(x.shape, mg.float32)).nodes]
+    assert names.count("weight_only_linear") == names.count("matmul") == 1
+    small.save(tmp_path / "small.npz")
+    again = quantization.load(tmp_path / "small.npz", model)
+    assert np.array_equal(again(x).numpy(), small(x).numpy())
 
 
 def test_sensitivity_and_a_budget_of_accuracy():

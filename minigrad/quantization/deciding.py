@@ -129,20 +129,15 @@ def timed(network: Network, plan: Plan, rows: Iterable[Row], args: tuple[Any, ..
     """The rows with the times of this moment: each layer of the plan in floats and on codes."""
     real = _in_floats(plan)
     layers = {layer.name: layer for layer in network.weighted}
-    inputs: dict[int, Tensor] = {}
-
-    def watch(v: int, t: Tensor) -> None:
-        inputs[v] = t
-
     with no_grad():
-        network.run(arguments(args), real, watch)
+        inputs = network.activations(arguments(args), real)
         _, coded = demands(network, plan)
         found = []
         for row in rows:
             layer = layers[row.name]
             x = inputs.get(layer.inputs[0])
             mode = plan.modes.get(row.name, "float")
-            if x is None or mode == "float" or layer.kind == "embedding" or not x._array.size:
+            if x is None or mode in ("float", "expanded") or not x._array.size:
                 found.append(row)
                 continue
             f, g = compile_(network.alone(layer, real)), compile_(network.alone(layer, plan))
@@ -198,7 +193,7 @@ def decide(
     }
     able = [name for name in layers if name not in unable]
     codes = quantized(network, able, settings)
-    modes = {n: "weights" if layers[n].kind == "embedding" else mode for n in able}
+    modes = {n: _mode(layers[n].kind, mode) for n in able}
     errors = sensitivities(network, real, codes, scales, modes, args)
     rows = []
     for name, layer in layers.items():
@@ -226,10 +221,18 @@ def decide(
     if settings.evaluate is not None:
         rows, note = _within(rows, plan_of, settings.evaluate, settings.budget, trial)
         notes.append(note)
-    if settings.measure and any(r.decision in ("static", "dynamic") for r in rows):
+    if settings.measure and any(r.decision in ("static", "dynamic", "weights") for r in rows):
         rows, said = _quickest(network, model, rows, plan_of, args)
         notes += said
     return Decision(tuple(rows), plan_of(rows), tuple(dict.fromkeys(notes)))
+
+
+def _mode(kind: str, mode: str) -> str:
+    """How a kind of layer runs in a mode: embeddings have no activations, convolutions no kernel for int8
+    weights alone."""
+    if kind == "embedding":
+        return "weights"
+    return "expanded" if kind == "conv" and mode == "weights" else mode
 
 
 def _unable(
@@ -255,6 +258,9 @@ def _quickest(
     """The rows of the quickest of three models, and what is to be said about it."""
     every = timed(network, plan_of(rows), rows, args)
     alone = [_judged(row) for row in every]
+    every = [own if row.decision == "weights" else row for row, own in zip(every, alone, strict=True)]
+    if not any(row.decision in ("static", "dynamic") for row in every):
+        return alone, []
     none = [
         r._replace(
             decision="float",
@@ -287,9 +293,11 @@ def _quickest(
 def _judged(row: Row) -> Row:
     """The row with what its times say."""
     before, after = row.float_us, row.int8_us
-    if row.decision in ("float", "weights") or before is None or after is None:
+    if row.decision in ("float", "expanded") or before is None or after is None:
         return row
     if after > before:
+        if row.decision == "weights":
+            return row._replace(decision="expanded", reason="slower in eight bits, so floats when compiled")
         return row._replace(decision="float", reason="slower in eight bits")
     return row._replace(reason=f"{before / after:.1f} times as fast")
 

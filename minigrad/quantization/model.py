@@ -611,15 +611,17 @@ def quantize_weights_only(
     *,
     keep: Iterable[str] = (),
     example: Any = None,
+    measure: bool = True,
     min_sqnr: float = 10.0,
     per_channel: bool = True,
     search: bool = False,
 ) -> QuantizedModel:
-    """The model with int8 weights and arithmetic in floats: a quarter of the memory, hardly any error.
+    """The model with int8 weights and arithmetic in floats: a quarter of the size, hardly any error.
 
-    The weights of convolutions are turned into floats once, when the model is compiled.
+    Where that is slower than floats (measure=False: nowhere), and for convolutions, the weights become floats
+    when the model is compiled; what is stored stays int8.
     """
-    settings = Settings(tuple(keep), False, min_sqnr, per_channel, search)
+    settings = Settings(tuple(keep), measure, min_sqnr, per_channel, search)
     return _without_data(model, "weights", example, settings)
 
 
@@ -661,7 +663,7 @@ def load(path: str | os.PathLike[str], model: Module) -> QuantizedModel:
     made = QuantizedModel(copy.deepcopy(model), held["mode"])
     arrays = {k: np.asarray(v) for k, v in held["state"].items()}
     names = held["layers"].split()
-    words = {"f": "float", "s": "static", "d": "dynamic", "w": "weights"}
+    words = {"f": "float", "s": "static", "d": "dynamic", "w": "weights", "e": "expanded"}
     made._modes = {n: words[m] for n, m in zip(names, held["modes"].split(), strict=True)}
     weights = {}
     for name in names:

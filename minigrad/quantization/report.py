@@ -16,7 +16,7 @@ class Row(NamedTuple):
 
     float_us, int8_us   microseconds of the layer on its own, compiled; None where not measured
     sqnr, difference    of the model's results when this layer alone is in eight bits: decibels, largest
-    decision            "static", "dynamic", "weights" or "float"
+    decision            "static", "dynamic", "weights", "expanded" or "float", see `quantizing.Plan`
     """
 
     name: str
