@@ -40,7 +40,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -177,13 +177,43 @@ def read(model: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = N
     return Network(captured, names)
 
 
+def _settle_moves(graph: Graph, names: Sequence[str]) -> tuple[Graph, list[str]]:
+    """The graph with functions of one value before permutations, and no permutation after its inverse.
+
+    Layers whose images have channels last (Keras's) are traced as permutations around every convolution;
+    without this their activations would stand too far from it to be taken in.  Nodes keep their positions.
+    """
+    nodes, names, first = list(graph.nodes), list(names), graph.first_node
+    same: dict[int, int] = {}  # value -> the value that it repeats
+    users: dict[int, int] = {}
+    for v in [*graph.results, *(v for node in nodes for v in node.inputs)]:
+        users[v] = users.get(v, 0) + 1
+    for position, old in enumerate(nodes):
+        node = Node(old.op, tuple([same.get(v, v) for v in old.inputs]), old.attrs, old.spec, old.where)
+        nodes[position] = node
+        at = node.inputs[0] - first if node.inputs else -1
+        if at < 0 or nodes[at].op.name != "permute":
+            continue
+        before = nodes[at]
+        if node.op.name == "permute":
+            if [before.attrs[0][d] for d in node.attrs[0]] == list(range(len(node.attrs[0]))):
+                source = same[first + position] = before.inputs[0]
+                users[source] = users.get(source, 0) + users.get(first + position, 0)
+        elif node.op.kind == "elementwise" and len(node.inputs) == 1 and users[first + at] == 1:
+            spec = Spec(graph.spec(before.inputs[0]).shape, node.spec.dtype)
+            nodes[at] = Node(node.op, before.inputs, node.attrs, spec, node.where)
+            nodes[position] = Node(before.op, (first + at,), before.attrs, node.spec, before.where)
+            names[at], names[position] = names[position], names[at]
+    outputs = tuple([same.get(v, v) for v in graph.outputs])
+    return replace(graph, nodes=tuple(nodes), outputs=outputs), names
+
+
 class Network:
     """A traced model as layers."""
 
     def __init__(self, captured: Captured, names: Sequence[str]) -> None:
         self.captured = captured
-        self.graph: Graph = captured.graph
-        self.names = names
+        self.graph, self.names = _settle_moves(captured.graph, names)
         self.arguments = captured.arguments
         self._arrays: dict[int, Any] = {}
         self._constant = self._constants()
@@ -784,6 +814,12 @@ class _Run:
         channels_stay = node.op.name == "reshape" and len(old) > 2 and len(new) > 2 and old[:2] == new[:2]
         if x in self.images and channels_stay:
             self.images[v] = self.images[x]  # the pixels of a channel are in the same order before and after
+            return
+        if node.op.name == "permute" and x in self.images and node.attrs[0] == (0, 2, 3, 1):
+            self.codes[v] = self.images[x]
+            return
+        if node.op.name == "permute" and x not in self.images and node.attrs[0] == (0, 3, 1, 2):
+            self.images[v] = self.coded_plainly(x)
             return
         if x in self.images and new == (old[0], math.prod(old[1:])) and self._only_linear(v):
             self.flat[v] = _reshape(self.images[x], new), old[1]

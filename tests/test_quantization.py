@@ -460,6 +460,32 @@ def test_rows_of_an_embedding_are_codes_for_the_layer_after_it():
         small(i + 20)
 
 
+def test_models_with_channels_last_are_not_permuted():
+    from minigrad import keras
+    from minigrad.keras import layers
+
+    mg.manual_seed(0)
+    model = keras.Sequential(
+        [
+            layers.Conv2D(4, 3, activation="relu", input_shape=(10, 10, 2)),
+            layers.MaxPooling2D(2),
+            layers.Conv2D(6, 3, activation="gelu"),
+            layers.Flatten(),
+            layers.Dense(10, activation="softmax"),
+        ]
+    )
+    x = mg.randn(16, 10, 10, 2)
+    wanted = model(x).detach().numpy()
+    network = read(model, (x,))
+    np.testing.assert_allclose(network.run([x], network.in_float()).numpy(), wanted, rtol=1e-5, atol=1e-6)
+    small = quantization.quantize_static(model, [x], measure=False)
+    assert scheme.sqnr(wanted, small(x).numpy()) > 30
+    names = [node.op.name for node in mg.trace(lambda x: small(x), mg.Spec(x.shape, mg.float32)).nodes]
+    assert "permute" not in names
+    assert "dequantize" not in names
+    assert names.count("quantized_lookup") == 1  # gelu; relu is part of its convolution
+
+
 def test_keep_and_reasons():
     model, x = made("image")
     small = quantization.quantize_static(model, [x], measure=False, keep=["4"])
