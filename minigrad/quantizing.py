@@ -75,7 +75,7 @@ class Layer:
     weight     the constant with the weights; `turned` if it is (in, out) and not (out, in)
     affine     what is done channel by channel after the product: (operation, constant, constant first?)
     lo, hi     the clamp after that
-    native     the shape of the product, before what `spec` says (a convolution in one dimension differs)
+    axis       where the channels are in the result: -1, or 1, or 3 for images with channels last
     """
 
     kind: str
@@ -91,7 +91,6 @@ class Layer:
     axis: int = -1
     lo: float = -INF
     hi: float = INF
-    native: Shape = ()
 
     @property
     def clamps(self) -> bool:
@@ -311,7 +310,6 @@ class Network:
             return None
         layer = Layer("linear", self.names[position], (x,), v, node.spec, node, weight=w)
         layer.turned = not node.attrs[1]
-        layer.native = node.spec.shape
         return self._absorb(layer)
 
     def _conv(self, position: int, node: Node, v: int) -> Layer | None:
@@ -323,13 +321,12 @@ class Network:
         if math.prod(self.graph.spec(w).shape[1:]) > q8.LONGEST:
             return None
         layer = Layer("conv", self.names[position], (x,), v, node.spec, node, node.attrs, weight=w, axis=1)
-        layer.native = node.spec.shape
         return self._absorb(layer)
 
     def _absorb(self, layer: Layer) -> Layer:
         """Take what follows channel by channel into the layer."""
         graph = self.graph
-        v = layer.output
+        v, axis = layer.output, layer.axis
         taken: list[int] = []
         while True:
             users = self._users[v]
@@ -343,20 +340,24 @@ class Network:
             taken.append(position)
             v = graph.first_node + position
             if kind == "absorbed":
-                layer.output, layer.spec = v, node.spec
+                layer.output, layer.spec, axis = v, node.spec, layer.axis
                 self._covered.update(taken)
                 taken = []
+        layer.axis = axis
         return layer
 
     def _follows(self, layer: Layer, node: Node, v: int) -> str:
-        """Whether a node is "absorbed" by the layer, or "passed" (a reshape that keeps channels)."""
+        """Whether a node is "absorbed" by the layer, or "passed": channels go with it."""
         name, shape = node.op.name, self.graph.spec(v).shape
         axis = layer.axis % len(shape) if layer.axis < 0 else layer.axis
         if name == "reshape":
             new = node.spec.shape
             if layer.axis < 0:
                 return "passed" if len(new) and new[-1] == shape[-1] else ""
-            return "passed" if new[:2] == shape[:2] and len(new) > 2 else ""
+            return "passed" if layer.axis == 1 and new[:2] == shape[:2] and len(new) > 2 else ""
+        if name == "permute" and layer.axis == 1 and node.attrs[0] == (0, 2, 3, 1):
+            layer.axis = 3
+            return "passed"
         if name in _AFFINE and not layer.clamps and len(node.inputs) == 2 and node.inputs.count(v) == 1:
             first = node.inputs[1] == v
             other = node.inputs[0] if first else node.inputs[1]
@@ -404,27 +405,23 @@ class Network:
         if last.spec.shape != node.spec.shape:
             return None
         self._covered.update(c - graph.first_node for c in (*chain[1:], flat))
-        layer = Layer("max_pool", self.names[position], (x,), chain[3], last.spec, node, node.attrs)
-        layer.native = last.spec.shape
-        return layer
+        return Layer("max_pool", self.names[position], (x,), chain[3], last.spec, node, node.attrs)
 
     def _avg_pool(self, position: int, node: Node, v: int) -> Layer | None:
         shape = self.graph.spec(node.inputs[0]).shape if node.inputs else ()
         if node.op.name == "avg_pool2d" and self._activation(node.inputs[0]):
-            attrs, native = node.attrs, node.spec.shape
-        elif (
-            node.op.name == "mean"
-            and len(shape) == 4
-            and self._activation(node.inputs[0])
-            and tuple(d % 4 for d in node.attrs[0] or ()) == (2, 3)
-        ):
-            attrs = (shape[2:], (1, 1), (0, 0), False, True, None)
-            native = (*shape[:2], 1, 1)
+            attrs, axis = node.attrs, 1
+        elif node.op.name == "mean" and len(shape) == 4 and self._activation(node.inputs[0]):
+            dims = tuple(sorted(d % 4 for d in node.attrs[0] or ()))
+            if dims not in ((2, 3), (1, 2)):
+                return None
+            attrs = (tuple([shape[d] for d in dims]), (1, 1), (0, 0), False, True, None)
+            axis = 1 if dims == (2, 3) else 3
         else:
             return None
-        layer = Layer("avg_pool", self.names[position], (node.inputs[0],), v, node.spec, node, attrs)
-        layer.native = native
-        return layer
+        return Layer(
+            "avg_pool", self.names[position], (node.inputs[0],), v, node.spec, node, attrs, axis=axis
+        )
 
     def _add(self, position: int, node: Node, v: int) -> Layer | None:
         shapes = {self.graph.spec(x).shape for x in node.inputs}
@@ -581,7 +578,6 @@ class Network:
         Its result is in codes if the plan goes on in codes.
         """
         v = layer.inputs[0]
-        _, coded = demands(self, plan)
 
         def step(x: Tensor) -> Tensor:
             run = _Run(self, plan)
@@ -592,12 +588,8 @@ class Network:
             else:
                 run.codes[v] = x
             run.layer(layer)
-            out = layer.output
-            return (
-                run.floats[out]
-                if out not in coded
-                else (run.images if layer.kind == "conv" else run.codes)[out]
-            )
+            forms: tuple[dict[int, Tensor], ...] = (run.floats, run.images, run.codes)
+            return next(form[layer.output] for form in forms if layer.output in form)
 
         return step
 
@@ -770,12 +762,16 @@ class _Run:
         if mode == "static" and self.network.group[x] in self.plan.scales:
             image = self.coded_image(x, self.network.graph.spec(x).shape)
             y = conv(image, w, layer, self.scale(x), self.scale(v) if on_codes else None)
-            if on_codes:
+            if layer.axis == 3:
+                (self.codes if on_codes else self.floats)[v] = y
+            elif on_codes:
                 self.images[v] = y
             else:
                 self.floats[v] = _channels_second(y, layer.spec.shape)
         else:
             y = float_conv(self.floating(x), w, layer)
+            if layer.axis == 3:
+                y = permute(y, (0, 2, 3, 1))
             self.floats[v] = _as_shape(y, layer.spec.shape)
         if v in self.floats:
             self._seen(v)
@@ -800,12 +796,18 @@ class _Run:
 
     def _avg_pool(self, layer: Layer) -> None:
         x = layer.inputs[0]
-        image = self.coded_image(x, self.network.graph.spec(x).shape)
+        if layer.axis == 3:
+            image = self.coded_plainly(x)
+        else:
+            image = self.coded_image(x, self.network.graph.spec(x).shape)
         y = q8.quantized_avg_pool2d(image, *layer.attrs, self.scale(x)[1])
         source, target = self.scale(x), self.scale(layer.output)
         if source != target:
             reals = q8.dequantize.op.kernel(np.arange(256, dtype=np.uint8), *source)  # type: ignore[attr-defined]
             y = q8.quantized_lookup(y, constant(q8.quantize.op.kernel(reals, *target)))  # type: ignore[attr-defined]
+        if layer.axis == 3:
+            self.codes[layer.output] = _as_shape(y, layer.spec.shape)
+            return
         self.images[layer.output] = y
 
     def _move(self, layer: Layer) -> None:
