@@ -114,38 +114,48 @@ ALWAYS_INLINE FN(bytes) FN(most_bytes)(FN(bytes) a, FN(bytes) b) {
 }
 #endif
 
-static void FN(max_window)(int64_t n, int64_t rows, int64_t columns, const uint8_t *x, int64_t down, int64_t right, uint8_t *y) {
-    int64_t i = 0;
-    for (; i + VBYTES <= n; i += VBYTES) {
-        FN(bytes) v, w;
-        memset(&v, 0, VBYTES);
-        for (int64_t r = 0; r < rows; r++)
-            for (int64_t c = 0; c < columns; c++) {
-                memcpy(&w, x + i + r * down + c * right, VBYTES);
-                v = FN(most_bytes)(v, w);
-            }
-        memcpy(y + i, &v, VBYTES);
-    }
+/* The windows of a row: pixel i begins at x + i * step, and its result at y + i * n. */
+ALWAYS_INLINE void FN(max_windows_of)(int64_t pixels, int64_t step, int64_t n, const int64_t rows, const int64_t columns,
+                                      const uint8_t *x, int64_t down, int64_t right, uint8_t *y) {
+    for (; pixels > 0; pixels--, x += step, y += n) {
+        int64_t i = 0;
+        for (; i + VBYTES <= n; i += VBYTES) {
+            FN(bytes) v, w;
+            memset(&v, 0, VBYTES);
+            UNROLL for (int64_t r = 0; r < rows; r++)
+                UNROLL for (int64_t c = 0; c < columns; c++) {
+                    memcpy(&w, x + i + r * down + c * right, VBYTES);
+                    v = FN(most_bytes)(v, w);
+                }
+            memcpy(y + i, &v, VBYTES);
+        }
 #if defined(MG_AVX512)
-    if (i < n) {
-        const __mmask64 some = ((__mmask64)1 << (n - i)) - 1;
-        __m512i v = _mm512_setzero_si512();
-        for (int64_t r = 0; r < rows; r++)
-            for (int64_t c = 0; c < columns; c++)
-                v = _mm512_max_epu8(v, _mm512_maskz_loadu_epi8(some, x + i + r * down + c * right));
-        _mm512_mask_storeu_epi8(y + i, some, v);
-    }
+        if (i < n) {
+            const __mmask64 some = ((__mmask64)1 << (n - i)) - 1;
+            __m512i v = _mm512_setzero_si512();
+            UNROLL for (int64_t r = 0; r < rows; r++)
+                UNROLL for (int64_t c = 0; c < columns; c++)
+                    v = _mm512_max_epu8(v, _mm512_maskz_loadu_epi8(some, x + i + r * down + c * right));
+            _mm512_mask_storeu_epi8(y + i, some, v);
+        }
 #else
-    for (; i < n; i++) {
-        uint8_t v = 0;
-        for (int64_t r = 0; r < rows; r++)
-            for (int64_t c = 0; c < columns; c++) {
-                const uint8_t w = x[i + r * down + c * right];
-                v = w > v ? w : v;
-            }
-        y[i] = v;
-    }
+        for (; i < n; i++) {
+            uint8_t v = 0;
+            for (int64_t r = 0; r < rows; r++)
+                for (int64_t c = 0; c < columns; c++) {
+                    const uint8_t w = x[i + r * down + c * right];
+                    v = w > v ? w : v;
+                }
+            y[i] = v;
+        }
 #endif
+    }
+}
+static void FN(max_windows)(int64_t pixels, int64_t step, int64_t n, int64_t rows, int64_t columns, const uint8_t *x,
+                            int64_t down, int64_t right, uint8_t *y) {
+    if (rows == 2 && columns == 2) FN(max_windows_of)(pixels, step, n, 2, 2, x, down, right, y);
+    else if (rows == 3 && columns == 3) FN(max_windows_of)(pixels, step, n, 3, 3, x, down, right, y);
+    else FN(max_windows_of)(pixels, step, n, rows, columns, x, down, right, y);
 }
 
 /* count runs of n bytes: to[i * apart] = from[i * step]. Two copies that overlap leave no rest. */
