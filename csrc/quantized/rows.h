@@ -199,6 +199,9 @@ ALWAYS_INLINE void FN(depthwise_block)(const int64_t taps, const int some, const
     enum { KEPT = 3 };
     const int8_t *b = t->b + at / MG_PANEL * t->panel + at % MG_PANEL * MG_QUAD;
     const struct FN(column) c = FN(column_of)(&t->then, at, some);
+    const struct FN(rule) rule = FN(rule_of)(&t->then);
+    const int64_t rsc = t->rsc;
+    void *y = t->c;
     FN(bits) start = (FN(bits)){0} - (FN(bits))FN(load_ints)(b) * ((uint32_t)t->zero - DOT_SHIFT);
     if (t->bias) start += (FN(bits))FN(load_first_ints)(t->bias + at, some);
     FN(ints) kept[KEPT];
@@ -215,7 +218,7 @@ ALWAYS_INLINE void FN(depthwise_block)(const int64_t taps, const int some, const
             const FN(ints) w = taps <= KEPT * MG_QUAD ? kept[k / 4] : FN(load_ints)(b + (1 + k / 4) * MG_PANEL_ROW);
             sum = FN(dot)(sum, FN(unsigned_four)((FN(ints))four), FN(signed_four)(w));
         }
-        FN(put)(&t->then, c, sum, t->c, i * t->rsc + at, some);
+        FN(put)(rule, c, sum, y, i * rsc + at, some);
     }
 }
 ALWAYS_INLINE void FN(depthwise_taps)(const int64_t taps, const struct mg_quantized_tile *t, const uint8_t *const *tap,

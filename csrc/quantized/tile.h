@@ -42,14 +42,22 @@ ALWAYS_INLINE void FN(quantized_tile)(const int mr, const int nv, const struct m
             UNROLL for (int j = 0; j < nv; j++) x[i][j] = FN(dot)(x[i][j], a, FN(signed_four)(FN(load_ints)(b[j])));
         }
     }
-    UNROLL for (int j = 0; j < nv; j++) {
-        const int n = j < nv - 1 ? VL : t->columns - j * VL;
-        const struct FN(column) c = FN(column_of)(&t->then, j * VL, n);
-        if (t->headers)
+    const struct FN(rule) rule = FN(rule_of)(&t->then);
+    const int64_t rsc = t->rsc;
+    void *y = t->c;
+    if (t->headers)
+        UNROLL for (int j = 0; j < nv; j++) {
+            const int n = j < nv - 1 ? VL : t->columns - j * VL;
+            const struct FN(column) c = FN(column_of)(&t->then, j * VL, n);
             UNROLL for (int i = 0; i < mr; i++)
-                FN(put)(&t->then, FN(own_scale)(c, t->a + i * t->rsa), x[i][j], t->c, i * t->rsc + j * VL, n);
-        else UNROLL for (int i = 0; i < mr; i++) FN(put)(&t->then, c, x[i][j], t->c, i * t->rsc + j * VL, n);
-    }
+                FN(put)(rule, FN(own_scale)(c, t->a + i * rsa), x[i][j], y, i * rsc + j * VL, n);
+        }
+    else
+        UNROLL for (int j = 0; j < nv; j++) {
+            const int n = j < nv - 1 ? VL : t->columns - j * VL;
+            const struct FN(column) c = FN(column_of)(&t->then, j * VL, n);
+            UNROLL for (int i = 0; i < mr; i++) FN(put)(rule, c, x[i][j], y, i * rsc + j * VL, n);
+        }
 }
 
 #define TILE_FN(m, n) \
@@ -96,7 +104,7 @@ static void FN(quantized_row)(const struct mg_quantized_tile *t) {
             UNROLL for (int c = 1; c < CHAINS; c++) sum += (FN(bits))x[c][j];
             if (t->bias) sum += (FN(bits))FN(load_first_ints)(t->bias + at, n);
             const struct FN(column) c = FN(column_of)(&t->then, at, n);
-            FN(put)(&t->then, t->headers ? FN(own_scale)(c, t->a) : c, (FN(ints))sum, t->c, at, n);
+            FN(put)(FN(rule_of)(&t->then), t->headers ? FN(own_scale)(c, t->a) : c, (FN(ints))sum, t->c, at, n);
         }
     }
 }
