@@ -162,6 +162,8 @@ static void one_by_one(int64_t n) {
     for (int64_t i = 0; i < n; i++) low = fminf(low, x[i]), high = fmaxf(high, x[i]);
     memcpy(&scale, rows, 4), memcpy(&zero, rows + 4, 4);
     CHECK(scale == (high == low ? 1 : (high - low) * (float)(1.0 / 255.0)), "scale");
+    const float nothing = rintf(-low * (1 / scale));
+    CHECK(zero == (nothing < 255 ? (int)nothing : 255), "zero point");
     for (int64_t i = 0; i < n; i++) {
         volatile float v = x[i] * (1 / scale);
         const float r = rintf(v) + (float)zero;
