@@ -39,6 +39,7 @@ LAYERS: list[tuple[str, list[str]]] = [
             "training",
             "quantization",
             "distillation",
+            "transfer",
             "distributed",
             "interpret",
             "export",
