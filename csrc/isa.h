@@ -7,6 +7,7 @@
 #include "minigrad.h"
 #include "elementwise/kernels.h"
 #include "optimizer/kernels.h"
+#include "quantized/kernels.h"
 #include "reduce/kernels.h"
 #include "sparse/kernels.h"
 
@@ -151,6 +152,7 @@ struct mg_isa {
     struct mg_update_kernels update[2];
     struct mg_sparse_kernels sparse[2];
     struct mg_edge_kernels edges[2];
+    const struct mg_quantized_kernels *quantized[2];   /* best last; the second may be NULL, or not be supported */
 };
 
 const struct mg_isa *mg_table(void);   /* the table in use */

@@ -248,6 +248,93 @@ struct mg_sample {
 };
 int mg_sample_neighbors(struct mg_sample *b);
 
+/* --- integers: products, convolution and pooling of quantized arrays ---------------------------------------------- */
+/* Activations are uint8, scale_x (x - zero); weights int8, -127 .. 127, with a scale for each output. See ops/quantized.py for
+ * the rule, which leaves no bit open. A sum of products becomes
+ *     y = clamp(rint(float(sum) * scale[j]) + zero, low, high)      as uint8, rint half to even, or
+ *     y = clamp(float(sum) * scale[j] + offset[j], least, most)     as float, by two operations; offset may be NULL. */
+struct mg_requantize {
+    const float *scale, *offset;
+    int to_float, zero, low, high;
+    float least, most;
+};
+
+/* Weights lie in panels of 16 columns, the same for every table of kernels: for panel j / 16, first the sums of its columns
+ * (16 int32), then for every four steps p .. p+3 of k the bytes w[p..p+3][j] of column 0, those of column 1, and so on: int8
+ * (panels, 1 + ceil(k / 4), 16, 4), with zeros where there are no columns or steps. mg_quantized_pack makes this of element
+ * (p, j) at w[p * rsw + j * csw], and mg_quantized_pack_bytes says how long it is (0: too large). */
+int64_t mg_quantized_pack_bytes(int64_t k, int64_t n);
+int mg_quantized_pack(int64_t k, int64_t n, const int8_t *w, int64_t rsw, int64_t csw, int8_t *panels);
+
+/* y[i][j] = then(bias[j] + sum_p (x[i][p] - zero) * w[p][j]), i < m, j < n, p < k, the sum in 32 bits: exact for k up to
+ * 65,536. Rows of x and y are rsx and rsy elements apart. bias may be NULL. headers: the 8 bytes before each row of x are a
+ * scale, float, and a zero point, int32, of its own; then the sum is multiplied by (that scale * scale[j]). */
+struct mg_quantized_gemm {
+    int64_t m, n, k, rsx, rsy;
+    const uint8_t *x;
+    const int8_t *w;               /* panels */
+    const int32_t *bias;
+    void *y;
+    int zero, headers;
+    struct mg_requantize then;
+};
+int mg_quantized_gemm(const struct mg_quantized_gemm *g);
+
+/* y (n, oh, ow, co) = then(...) likewise, of images x (n, h, w, ci), channels last, with `zero` around them: product
+ * p = (row * kw + column) * ci / groups + channel of a patch. w: the panels of each group, one after the other; or, where
+ * groups == ci == co, the panels of one matrix of kh * kw steps and co columns. */
+struct mg_quantized_conv {
+    int64_t n, ci, co, groups, h, w, kh, kw, oh, ow;
+    int64_t stride[2], dilation[2], pad[4];      /* pad: above, below, left, right */
+    const uint8_t *x;
+    const int8_t *weights;
+    const int32_t *bias;
+    void *y;
+    int zero;
+    struct mg_requantize then;
+};
+int mg_quantized_conv2d(const struct mg_quantized_conv *c);
+
+/* Windows of channels-last images; places outside do not count for the maximum; for the mean they are `zero`, and count if
+ * count_include_pad says so; divisor 0: the places that count. */
+struct mg_quantized_pool {
+    int64_t n, c, h, w, kh, kw, oh, ow, divisor;
+    int64_t stride[2], dilation[2], pad[2];
+    int zero, count_include_pad;
+};
+int mg_quantized_max_pool2d(const struct mg_quantized_pool *p, const uint8_t *x, uint8_t *y);
+int mg_quantized_avg_pool2d(const struct mg_quantized_pool *p, const uint8_t *x, uint8_t *y);
+
+/* Codes of floats: clamp(rint(x * reciprocal) + zero, 0, 255), 0 for NaN; and back: (x - zero) * scale. */
+int mg_quantize(int64_t n, const float *x, float reciprocal, int zero, uint8_t *y);
+int mg_dequantize(int64_t n, const uint8_t *x, float scale, int zero, float *y);
+/* Rows of k floats become rows of 8 + k bytes: a header as above, and codes of the row's own range. */
+int mg_quantize_rows(int64_t rows, int64_t k, const float *x, uint8_t *y);
+/* clamp(rint((a - zero_a) * scale_a + (b - zero_b) * scale_b) + zero, low, high), each operation rounded. */
+struct mg_quantized_add {
+    float scale_a, scale_b;
+    int zero_a, zero_b, zero, low, high;
+};
+int mg_quantized_add(const struct mg_quantized_add *q, int64_t n, const uint8_t *a, const uint8_t *b, uint8_t *y);
+int mg_quantized_lookup(int64_t n, const uint8_t *x, const uint8_t *table, uint8_t *y);   /* a table of 256 */
+/* y[i] = scale[index[i]] * w[index[i]], rows of an int8 table; MG_EARG for an index out of range, nothing was written then. */
+int mg_quantized_embedding(int64_t n, int64_t rows, int64_t width, const int64_t *index, const int8_t *w, const float *scale,
+                           float *y);
+/* y (m, n) = (x w^T) * scale + bias in floats, w int8 (n, k), all dense. */
+struct mg_weight_only {
+    int64_t m, n, k;
+    const float *x;
+    const int8_t *w;
+    const float *scale, *bias;
+    float *y;
+};
+int mg_weight_only(const struct mg_weight_only *g);
+
+/* The set of integer kernels within the table in use: the dot product it is made of, best last. mg_set_isa chooses the best. */
+const char *mg_dot(void);
+const char *mg_dot_at(int i);
+int mg_set_dot(const char *name);
+
 /* --- whole programs: see program/program.c ----------------------------------------------------------------------- */
 enum {
     MG_DO_GEMM, MG_DO_LOOP, MG_DO_LANES, MG_DO_MIXED, MG_DO_COPY, MG_DO_CONV, MG_DO_CONV_INPUT_GRAD, MG_DO_CONV_WEIGHT_GRAD,
@@ -255,7 +342,9 @@ enum {
     MG_DO_LOGSUMEXP, MG_DO_SOFTMAX_GRAD, MG_DO_CROSS_ENTROPY, MG_DO_CROSS_ENTROPY_GRAD, MG_DO_CROSS_ENTROPY_BOTH,
     MG_DO_STANDARDIZE, MG_DO_SQUARES, MG_DO_FINITE,
     MG_DO_SPMM, MG_DO_SPMM_HEADS, MG_DO_SDDMM, MG_DO_SEGMENT_MAX, MG_DO_SEGMENT_SOFTMAX, MG_DO_TAKE_ROWS,
-    MG_DO_ALL_REDUCE, MG_DO_UNIFORM
+    MG_DO_ALL_REDUCE, MG_DO_UNIFORM,
+    MG_DO_QUANTIZE, MG_DO_DEQUANTIZE, MG_DO_QUANTIZE_ROWS, MG_DO_QUANTIZED_GEMM, MG_DO_QUANTIZED_CONV, MG_DO_QUANTIZED_ADD,
+    MG_DO_QUANTIZED_LOOKUP, MG_DO_QUANTIZED_MAX_POOL, MG_DO_QUANTIZED_AVG_POOL, MG_DO_QUANTIZED_EMBEDDING, MG_DO_WEIGHT_ONLY
 };
 /* Where an operand lies: `offset` bytes behind memory[base]. */
 struct mg_operand {

@@ -127,4 +127,5 @@ const struct mg_isa MG_TABLE = {
     .update = {{sgd_f32, adam_f32}, {sgd_f64, adam_f64}},
     .sparse = {{spmm_f32, row_add_f32}, {spmm_f64, row_add_f64}},
     .edges = {EDGE_KERNELS(f32), EDGE_KERNELS(f64)},
+    .quantized = {MG_QUANTIZED},
 };

@@ -25,7 +25,17 @@ LAYERS: list[tuple[str, list[str]]] = [
     ("vocabulary", ["ops"]),
     (
         "gradients",
-        ["autograd", "batching", "func", "recompute", "compiled", "profiling", "explaining", "drawing"],
+        [
+            "autograd",
+            "batching",
+            "func",
+            "recompute",
+            "compiled",
+            "profiling",
+            "explaining",
+            "drawing",
+            "quantizing",
+        ],
     ),
     (
         "library",

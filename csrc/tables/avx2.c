@@ -20,7 +20,13 @@
 #define FOR_EACH_ROW_COUNT(X) X(1) X(2) X(3) X(4) X(5) X(6)
 #define KC 256
 #define NC 1024
+#define MG_QUANTIZED &mg_quantized_avx2, &mg_quantized_avx_vnni
 #include "../table.h"
+
+#define QUANTIZED_SET mg_quantized_avx2
+#define QUANTIZED_NAME "pairs"
+#define QUANTIZED_SUPPORTED 1
+#include "../quantized/table.h"
 
 #if defined(__clang__)
 #pragma clang attribute pop

@@ -10,4 +10,13 @@
 #define FOR_EACH_ROW_COUNT(X) X(1) X(2) X(3) X(4)
 #define KC 256
 #define NC 512
+#define MG_QUANTIZED &mg_quantized_generic
 #include "../table.h"
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
+#define QUANTIZED_SET mg_quantized_generic
+#define QUANTIZED_NAME "pairs"
+#define QUANTIZED_SUPPORTED 1
+#include "../quantized/table.h"

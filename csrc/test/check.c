@@ -115,7 +115,7 @@ int main(int argc, char **argv) {   /* all checks, or those that are named */
                {"pool2d", check_pool2d},     {"elementwise", check_elementwise}, {"reduce", check_reduce},
                {"softmax", check_softmax},   {"standardize", check_standardize}, {"optimizer", check_optimizer},
                {"sparse", check_sparse},     {"edges", check_edges},           {"program", check_program},
-               {"group", check_group},       {"threads", check_threads}};
+               {"group", check_group},       {"quantized", check_quantized},     {"threads", check_threads}};
     printf("tables:");
     for (int i = 0; mg_isa_at(i) != NULL; i++) printf(" %s", mg_isa_at(i));
     printf("\n");

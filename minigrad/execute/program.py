@@ -46,6 +46,7 @@ from ..passes.cost import node_flops
 from ..plan import ALIGN, Plan, plan
 from . import edges as _edges  # noqa: F401  (its rules)
 from . import failure, interpret, roots
+from . import quantized as _quantized  # noqa: F401  (its rules)
 from .lower import WORKSPACE, Assembler, Instruction
 from .pieces import Cutter
 from .places import Layout, Place, layouts, row_major
