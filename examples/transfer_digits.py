@@ -126,7 +126,7 @@ def main() -> int:
     first = results[args.steps[0]][0]
     heads = "".join(f"{f'{steps} steps':>16}" for steps in args.steps)
     print(
-        f"{args.shots} images of each digit, {args.seeds} seeds: percent of the test images of 5 to 9 read right"
+        f"{args.shots} images of each digit, {args.seeds} seeds: percent of the 5 to 9 of the test set"
     )
     print(f"{'':20}{heads}{'learn':>9}")
     for name in first:
