@@ -57,6 +57,15 @@ def collectives():
     return [str(key) for key, right in found.items() if not right]
 
 
+def normal(rank):
+    return np.random.default_rng([9, rank]).normal(size=5000).astype(np.float32)
+
+
+def reduce_normal():
+    x = mg.tensor(normal(dist.get_rank()))
+    return {op: dist.all_reduce(x.clone(), op).numpy() for op in ("sum", "mean", "prod", "max", "min")}
+
+
 def nan_is_kept():
     x = mg.tensor([float("nan"), 1.0] if dist.get_rank() else [1.0, float("nan")])
     return dist.all_reduce(x, "max").tolist()

@@ -55,6 +55,9 @@ class Engine(Protocol):
     rank: int
     size: int
 
+    def set_timeout(self, seconds: float) -> None:
+        """Wait so long for other ranks, and no longer."""
+
     def barrier(self) -> None:
         """Wait until all ranks are here."""
 
@@ -93,6 +96,9 @@ class Alone:
 
     def __repr__(self) -> str:
         return "group of 1"
+
+    def set_timeout(self, seconds: float) -> None:
+        """Nobody to wait for."""
 
     def barrier(self) -> None:
         """Nobody to wait for."""
@@ -146,6 +152,26 @@ def _kernels() -> tuple[Any, Any]:
             fix="install a C compiler and reinstall minigrad, or train in one process",
         ) from None
     return found.ffi, found.lib
+
+
+def describe_call(kind: int, dtype: int, op: int, root: int, n: int) -> str:
+    """A collective in words; the numbers are indices of `KINDS`, `DTYPES` and `REDUCTIONS`.
+
+    >>> describe_call(2, 0, 1, -1, 300)
+    'all_reduce(mean) of 300 float32'
+    """
+    name = KINDS[kind]
+    if name in ("all_reduce", "reduce", "reduce_scatter"):
+        to = f" to rank {root}" if name == "reduce" else ""
+        return f"{name}({REDUCTIONS[op]}) of {n} {DTYPES[dtype]}{to}"
+    if name == "broadcast":
+        return f"broadcast of {n} bytes from rank {root}"
+    return f"{name} of {n} bytes" if name == "all_gather" else name
+
+
+def processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Closed:
@@ -202,13 +228,7 @@ class Segment:
         seen = self.watch(rank)
         if half is None:
             half = 0 if seen.turn == 0 or not seen.kind[1] else 1
-        kind, n = KINDS[seen.kind[half]], seen.n[half]
-        if kind in ("all_reduce", "reduce", "reduce_scatter"):
-            root = f" to rank {seen.root[half]}" if kind == "reduce" else ""
-            return f"{kind}({REDUCTIONS[seen.op[half]]}) of {n} {DTYPES[seen.type[half]]}{root}"
-        if kind == "broadcast":
-            return f"broadcast of {n} bytes from rank {seen.root[half]}"
-        return f"{kind} of {n} bytes" if kind == "all_gather" else kind
+        return describe_call(seen.kind[half], seen.type[half], seen.op[half], seen.root[half], seen.n[half])
 
     def close(self) -> None:
         """Give the memory and its descriptor back; the last user's goes to the system."""
@@ -233,8 +253,7 @@ class Shared:
         self._check("init_process_group", self._lib.mg_group_join(member, segment.pointer, rank))
         self.rank, self.size = rank, int(member.size)
         member.timeout = self.timeout = timeout
-        processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        member.spins = 3000 if self.size <= processors else 0
+        member.spins = 3000 if self.size <= processors() else 0
         self._ended = threading.Event()
         self._heart = threading.Thread(target=self._live, name="minigrad heartbeat", daemon=True)
         self._heart.start()

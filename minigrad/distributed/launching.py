@@ -43,8 +43,8 @@ from typing import Any
 
 from ..errors import ArgumentError
 from ..random import manual_seed
-from . import group
-from .engine import DistributedError, Segment
+from . import group, mpi
+from .engine import DistributedError, Segment, processors
 
 #: Seconds without a heartbeat after which a rank counts as hung, and seconds of waiting that are worth a
 #: word.
@@ -85,7 +85,10 @@ def run(
     seed: rank r starts with `manual_seed(seed + r)`.  threads: of each process (processors / nprocs).
     timeout: seconds that a rank waits for another one.
     Raises DistributedError, with the rank and its traceback, if one of them fails; then all others have
-    ended."""
+    ended.
+
+    In a script that mpirun has started there are processes already: each of them calls fn, and gets all
+    results; how many they are, and with how many threads, is for mpirun to say."""
     if _importing_main:
         raise DistributedError(
             "run",
@@ -94,8 +97,22 @@ def run(
         )
     if not callable(fn):
         raise ArgumentError("run", f"{fn!r} is no function", fix="pass the function and its args separately")
+    if mpi.started() and "MINIGRAD_GROUP_FD" not in os.environ:
+        return _run_here(fn, args, kwargs or {}, seed, timeout)
     payload = _pack(_preparation(), seed, "call", (fn, tuple(args), dict(kwargs or {})))
     return _Parent(nprocs, payload, threads, timeout).results()
+
+
+def _run_here(
+    fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], seed: int | None, timeout: float
+) -> list[Any]:
+    """`run` in a process that is one of several already."""
+    group.init_process_group("mpi", timeout=timeout)
+    engine = group.group()
+    if seed is not None:
+        manual_seed(seed + engine.rank)
+    result = fn(*args, **kwargs)
+    return engine.gather_objects(result) if isinstance(engine, mpi.MPI) else [result]
 
 
 def launch(
@@ -142,8 +159,7 @@ class _Parent:
         if not timeout > 0:
             raise ArgumentError("run", f"a timeout of {timeout!r}", fix="pass seconds, above 0")
         self.size, self.timeout = nprocs, timeout
-        processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.threads = max(1, processors // nprocs) if threads is None else threads
+        self.threads = max(1, processors() // nprocs) if threads is None else threads
         self.segment = Segment.create(nprocs)
         self.processes: list[subprocess.Popen[bytes]] = []
         self.said: list[io.BytesIO] = []
