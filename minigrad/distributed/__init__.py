@@ -40,21 +40,27 @@ from .group import (
     barrier,
     broadcast,
     destroy_process_group,
+    get_global_rank,
+    get_group_rank,
+    get_process_group_ranks,
     get_rank,
     get_world_size,
     init_process_group,
     is_available,
     is_initialized,
+    new_group,
     recv,
     reduce,
     reduce_scatter,
     send,
 )
 from .launching import run
+from .mesh import DeviceMesh, init_device_mesh
 from .parallel import DistributedDataParallel
 from .sampler import DistributedSampler
 
 __all__ = [
+    "DeviceMesh",
     "DistributedDataParallel",
     "DistributedError",
     "DistributedSampler",
@@ -65,11 +71,16 @@ __all__ = [
     "barrier",
     "broadcast",
     "destroy_process_group",
+    "get_global_rank",
+    "get_group_rank",
+    "get_process_group_ranks",
     "get_rank",
     "get_world_size",
+    "init_device_mesh",
     "init_process_group",
     "is_available",
     "is_initialized",
+    "new_group",
     "recv",
     "reduce",
     "reduce_scatter",

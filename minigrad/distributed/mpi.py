@@ -39,7 +39,18 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError, DTypeError
-from .engine import DTYPES, KINDS, REDUCTIONS, Array, DistributedError, describe_call, processors
+from .engine import (
+    DTYPES,
+    KINDS,
+    REDUCTIONS,
+    Array,
+    DistributedError,
+    Engine,
+    Outside,
+    agree,
+    describe_call,
+    processors,
+)
 
 #: Bytes of all ranks' x together up to which everybody adds up everything.
 SMALL = 1 << 16
@@ -94,20 +105,24 @@ def combine(parts: Any, op: str, weights: Any) -> Array:
 class MPI:
     """A rank of a communicator. timeout: seconds that a wait for another rank may take.
 
-    communicator: of mpi4py; a copy of MPI.COMM_WORLD unless given.  Raises DistributedError from any call
-    if another rank does not come, has left, or comes to another collective."""
+    communicator, ranks: for a group of some of the ranks, that of mpi4py, and the numbers in the world.
+    Raises DistributedError from any call if another rank does not come, has left, or comes to another
+    collective."""
 
-    def __init__(self, timeout: float, communicator: Any = None) -> None:
+    def __init__(
+        self, timeout: float, communicator: Any = None, ranks: tuple[int, ...] | None = None
+    ) -> None:
         self._mpi = _mpi()
-        world = self._mpi.COMM_WORLD if communicator is None else communicator
-        self._comm = comm = world.Dup()
+        self._comm = comm = self._mpi.COMM_WORLD.Dup() if communicator is None else communicator
         self.rank, self.size = int(comm.rank), int(comm.size)
+        self.ranks = tuple(range(self.size)) if ranks is None else ranks
         self.timeout = timeout
         self._others = [r for r in range(self.size) if r != self.rank]
         self._mine, self._all = np.zeros(8, np.int64), np.zeros((self.size, 8), np.int64)
         self._meeting = [comm.Recv_init(self._all[r], r, _MEET) for r in self._others]
         self._meeting += [comm.Send_init(self._mine, r, _MEET) for r in self._others]
         self._sent: list[tuple[Any, Array]] = []
+        self._parts: list[MPI] = []  # groups of some of the ranks
         self._failed: DistributedError | None = None
         self._open = True
         local = comm.Split_type(self._mpi.COMM_TYPE_SHARED)
@@ -119,6 +134,15 @@ class MPI:
     def __repr__(self) -> str:
         return f"group of {self.size}"
 
+    def new_group(self, ranks: tuple[int, ...]) -> Engine:
+        """A group of these ranks, with a communicator of its own."""
+        agree(self, ranks)
+        if self.rank not in ranks:
+            return Outside(ranks)
+        part = MPI(self.timeout, self._comm.Create_group(self._comm.group.Incl(ranks)), ranks)
+        self._parts.append(part)
+        return part
+
     def set_timeout(self, seconds: float) -> None:
         """Wait so long for other ranks, and no longer."""
         self.timeout = float(seconds)
@@ -126,7 +150,7 @@ class MPI:
     # -- waiting --------------------------------------------------------------------------------------------
 
     def _wait(self, what: str, done: Callable[[], bool], late: Callable[[], list[int]]) -> None:
-        """Until done(): at first in a loop, then with naps. late() says which ranks are waited for."""
+        """Until done(): at first in a loop, then with naps. late(): which ranks are waited for."""
         for _ in range(0 if self._crowded else 200):
             if done():
                 return
@@ -137,26 +161,31 @@ class MPI:
             if waited > SLOW and not warned and self.timeout > SLOW:
                 warned = True
                 print(
-                    f"minigrad.distributed: rank {self.rank} has waited {SLOW:g} s in {what} for "
-                    f"{_ranks(late())}",
+                    f"minigrad.distributed: rank {self.ranks[self.rank]} has waited {SLOW:g} s in {what} for "
+                    f"{self._names(late())}",
                     file=sys.stderr,
                     flush=True,
                 )
             if waited > self.timeout:
-                names = late()
+                who = late()
                 raise self._fail(
                     what,
-                    f"rank {self.rank} waited {self.timeout:g} s for {_ranks(names)}, which did not come",
+                    f"rank {self.ranks[self.rank]} waited {self.timeout:g} s for {self._names(who)}, "
+                    "which did not come",
                     "look at what that rank does, or pass a larger timeout",
-                    names[0] if names else None,
+                    who[0] if who else None,
                 )
             time.sleep(0.0 if waited < 0.001 else 0.0001)  # 0: somebody else may have this processor
         self.waited += time.monotonic() - begin
 
     def _fail(self, op: str, problem: str, fix: str, rank: int | None) -> DistributedError:
         self._failed = error = DistributedError(op, problem, fix=fix)
-        error.rank = rank
+        error.rank = None if rank is None else self.ranks[rank]
         return error
+
+    def _names(self, ranks: list[int]) -> str:
+        """Ranks of this group in words, by their numbers in the world."""
+        return "rank " + " and ".join(str(self.ranks[r]) for r in ranks) if ranks else "another rank"
 
     def _finish(self, what: str, request: Any) -> None:
         """Wait for a collective of MPI's, to which all ranks have come."""
@@ -198,11 +227,12 @@ class MPI:
         op = KINDS[int(self._mine[0])]
         if theirs[0] == _LEAVE:
             return self._fail(
-                op, f"rank {rank} has left the group", "every rank must make the same calls", rank
+                op, f"rank {self.ranks[rank]} has left the group", "every rank must make the same calls", rank
             )
         return self._fail(
             op,
-            f"rank {self.rank} calls {mine} while rank {rank} calls {describe_call(*theirs)}",
+            f"rank {self.ranks[self.rank]} calls {mine} while rank {self.ranks[rank]} calls "
+            f"{describe_call(*theirs)}",
             "every rank must make the same calls in the same order, with the same shapes",
             rank,
         )
@@ -305,11 +335,16 @@ class MPI:
         if target is not x:
             error = DistributedError(
                 "recv",
-                f"rank {source} sent {sent} bytes where {x.nbytes} were expected",
+                f"rank {self.ranks[source]} sent {sent} bytes where {x.nbytes} were expected",
                 fix="receive into a tensor of the shape and dtype that is sent",
             )
-            error.rank = source
+            error.rank = self.ranks[source]
             raise error
+
+    def exchange(self, x: Array, to: int, y: Array, source: int) -> None:
+        """Hand x to rank `to`, and fill y with what rank `source` sends."""
+        self.send(x, to)
+        self.recv(y, source)
 
     def _check_other(self, op: str, rank: int) -> None:
         if self._failed is not None:
@@ -332,6 +367,8 @@ class MPI:
         """Leave the group, when all others come to leave it or notice that this rank has."""
         if not self._open:
             return
+        for part in self._parts:
+            part.close()
         if self._failed is None:
             self._meet(_LEAVE)
             self._wait("send", lambda: all(r.Test() for r, _ in self._sent), lambda: self._others)
@@ -370,14 +407,6 @@ def _abort_on_errors(engine: MPI) -> None:
         engine._comm.Abort(1)
 
     sys.excepthook = hook
-
-
-def _ranks(ranks: list[int]) -> str:
-    """
-    >>> _ranks([1, 3])
-    'rank 1 and 3'
-    """
-    return "rank " + " and ".join(map(str, ranks)) if ranks else "another rank"
 
 
 def _bytes(x: Array) -> Any:

@@ -33,7 +33,7 @@ from ..ops.collective import all_reduce
 from ..ops.movement import cat
 from ..tensor import Tensor
 from .engine import Engine
-from .group import group
+from .group import of
 
 #: A gradient of at least so many bytes is a bucket of its own.
 LARGE = 1 << 16
@@ -58,6 +58,7 @@ class DistributedDataParallel(Module):
         bucket_cap_mb: float = 1.0,
         find_unused_parameters: bool = False,
         broadcast_buffers: bool = True,
+        process_group: Engine | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(module, Module):
@@ -80,7 +81,7 @@ class DistributedDataParallel(Module):
         self.module = module
         self.find_unused_parameters = bool(find_unused_parameters)
         self.broadcast_buffers = bool(broadcast_buffers)
-        self._group: Engine = group()
+        self._group: Engine = of(process_group)
         self._names = {id(p): name for name, p in learned}
         self._buckets = _buckets([p for _, p in learned], int(bucket_cap_mb * (1 << 20)))
         self._bucket_of = {id(p): k for k, bucket in enumerate(self._buckets) for p in bucket}
