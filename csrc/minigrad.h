@@ -331,6 +331,13 @@ enum {
     MG_GROUP_BARRIER = 1, MG_GROUP_ALL_REDUCE, MG_GROUP_REDUCE, MG_GROUP_REDUCE_SCATTER, MG_GROUP_BROADCAST, MG_GROUP_ALL_GATHER,
     MG_GROUP_SEND, MG_GROUP_RECV, MG_GROUP_EXCHANGE
 };
+struct mg_event {                  /* a collective: when it began and ended, and how long it waited, nanoseconds */
+    int64_t begin, end, waited, kind, bytes;
+};
+struct mg_log {
+    int64_t most, count;           /* room, and how many there were, which may be more */
+    struct mg_event *events;
+};
 struct mg_member {                 /* one rank's side of a group, its own; mg_group_join fills it in */
     void *memory, *world;          /* of the group, and of the one that all processes were started for */
     int world_rank;
@@ -339,6 +346,7 @@ struct mg_member {                 /* one rank's side of a group, its own; mg_gr
     uint32_t turn;
     double timeout;                /* seconds that a wait may take */
     int64_t waited, sent;          /* nanoseconds of waiting so far; bytes of the last message */
+    struct mg_log *log;            /* where collectives are noted, or NULL */
 };
 struct mg_watch {                  /* how a rank is, seconds; its last two collectives, and what it last did in any group */
     int joined, left, kind[3], type[3], op[3], root[3];

@@ -194,3 +194,34 @@ def sleep():
 
 def return_a_function():
     return lambda: 0
+
+
+def perform_all():
+    """Whether each algorithm of `schedules` gives the sum."""
+    from minigrad.distributed.group import group
+    from minigrad.distributed.schedules import ALGORITHMS, perform
+
+    rank, size = dist.get_rank(), dist.get_world_size()
+    parts = np.random.default_rng(0).integers(0, 9, (size, 200_001)).astype(np.float32)
+    hosts = 2 if size % 2 == 0 else 1
+    return {a: bool((perform(a, group(), parts[rank], hosts) == parts.sum(0)).all()) for a in ALGORITHMS}
+
+
+def late(compiled, path):
+    """(seconds, rank 1's computing, its collectives), and (rank 0's wait, rank 1's wait, collectives)."""
+
+    def add(x):
+        return dist.all_reduce(x.clone())
+
+    f, x = mg.compile(add) if compiled else add, mg.ones(1000)
+    f(x)
+    with dist.timeline() as seen:
+        for k in range(6):
+            if dist.get_rank() == 1 and k % 2:
+                time.sleep(0.03)
+            f(x)
+    if dist.get_rank() == 0:
+        seen.save(path)
+        seen.save(path.replace(".json", ".txt"))
+    zero, one = seen.ranks
+    return (seen.seconds, one.compute, one.collectives), (zero.wait, one.wait, zero.collectives)

@@ -149,6 +149,7 @@ int mg_group_join_part(struct mg_member *m, void *memory, int rank, const struct
     m->world_rank = world->world_rank;
     m->timeout = world->timeout;
     m->spins = world->spins;
+    m->log = world->log;
     return status;
 }
 
@@ -180,11 +181,27 @@ void mg_group_watch(void *memory, int rank, struct mg_watch *w) {
     }
 }
 
+/* --- a log of collectives ------------------------------------------------------------------------------------------ */
+
+struct noted { struct mg_member *m; int64_t begin, waited, kind, bytes; };
+
+static void note(struct noted *e) {
+    struct mg_log *log = e->m->log;
+    if (!log || !e->begin) return;
+    if (log->count < log->most)
+        log->events[log->count] = (struct mg_event){e->begin, now(), e->m->waited - e->waited, e->kind, e->bytes};
+    log->count++;
+}
+
+/* From here to the end of the function around it is one event. */
+#define NOTE(member, kind_, bytes_)                                                                                    \
+    struct noted noted_ __attribute__((cleanup(note))) = {member, (member)->log ? now() : 0, (member)->waited, kind_, bytes_}
+
 /* --- waiting ------------------------------------------------------------------------------------------------------- */
 
 /* Wait for `ready`, which changes with *word; returns from the function around it if that does not come. */
 #define WAIT(m, rank_waited_for, word, sleeping, ready) do {                                                        \
-        int64_t begin_ = 0, give_up_ = 0;                                                                            \
+        int64_t begin_ = 0, give_up_ = 0, from_ = (m)->log ? now() : 0;   /* spinning counts if somebody looks */     \
         for (int spins_ = 0; !(ready); spins_++) {                                                                    \
             if (spins_ < (m)->spins) { relax(); continue; }                                                           \
             int64_t t_ = now();                                                                                       \
@@ -206,8 +223,9 @@ void mg_group_watch(void *memory, int rank, struct mg_watch *w) {
             if (!(ready)) doze(word, seen_);                                                                          \
             atomic_fetch_sub(sleeping, 1);                                                                            \
         }                                                                                                             \
+        if (from_) m->waited += now() - from_;                                                                        \
+        else if (begin_) m->waited += now() - begin_;                                                                 \
         if (begin_) {                                                                                                 \
-            m->waited += now() - begin_;                                                                              \
             atomic_store(&own(m)->waiting_since, 0);                                                                  \
         }                                                                                                             \
     } while (0)
@@ -402,14 +420,17 @@ static int reduce(struct mg_member *m, int kind, int type, int op, int root, int
 }
 
 int mg_group_all_reduce(struct mg_member *m, int type, int op, int64_t n, const void *x, void *y, double weight, int tag) {
+    NOTE(m, MG_GROUP_ALL_REDUCE, n * size_of(type));
     return tag < 0 ? MG_EARG : reduce(m, MG_GROUP_ALL_REDUCE, type, op, -1 - tag, n, x, y, weight);
 }
 
 int mg_group_reduce(struct mg_member *m, int type, int op, int root, int64_t n, const void *x, void *y) {
+    NOTE(m, MG_GROUP_REDUCE, n * size_of(type));
     return root < 0 ? MG_EARG : reduce(m, MG_GROUP_REDUCE, type, op, root, n, x, y, 1.0);
 }
 
 int mg_group_reduce_scatter(struct mg_member *m, int type, int op, int64_t n, const void *x, void *y) {
+    NOTE(m, MG_GROUP_REDUCE_SCATTER, n * size_of(type) * m->size);
     if (m->failed) return m->failed;
     if (!valid(type, op) || n < 0) return MG_EARG;
     int64_t bytes = size_of(type), most = head(m)->slot / bytes / m->size;
@@ -429,12 +450,14 @@ int mg_group_reduce_scatter(struct mg_member *m, int type, int op, int64_t n, co
 /* --- moving ---------------------------------------------------------------------------------------------------------- */
 
 int mg_group_barrier(struct mg_member *m) {
+    NOTE(m, MG_GROUP_BARRIER, 0);
     if (m->failed) return m->failed;
     begin(m, MG_GROUP_BARRIER, 0, 0, -1, 0, 0.0);
     return meet(m);
 }
 
 int mg_group_broadcast(struct mg_member *m, int root, int64_t bytes, void *x) {
+    NOTE(m, MG_GROUP_BROADCAST, bytes);
     if (m->failed) return m->failed;
     int64_t most = head(m)->slot;
     if (root < 0 || root >= m->size || bytes < 0) return MG_EARG;
@@ -450,6 +473,7 @@ int mg_group_broadcast(struct mg_member *m, int root, int64_t bytes, void *x) {
 }
 
 int mg_group_all_gather(struct mg_member *m, int64_t bytes, const void *x, void *y) {
+    NOTE(m, MG_GROUP_ALL_GATHER, bytes);
     if (m->failed) return m->failed;
     int64_t most = head(m)->slot;
     if (bytes < 0) return MG_EARG;
@@ -529,12 +553,14 @@ static int take_length(struct mg_member *m, int from, int64_t bytes) {
 }
 
 int mg_group_send(struct mg_member *m, int to, int64_t bytes, const void *x) {
+    NOTE(m, MG_GROUP_SEND, bytes);
     int status = peer(m, MG_GROUP_SEND, to, bytes);
     if (!status) status = put(m, to, sizeof bytes, (const char *)&bytes);
     return status ? status : put(m, to, bytes, x);
 }
 
 int mg_group_recv(struct mg_member *m, int from, int64_t bytes, void *x) {
+    NOTE(m, MG_GROUP_RECV, bytes);
     int status = peer(m, MG_GROUP_RECV, from, bytes);
     if (!status) status = take_length(m, from, bytes);
     return status ? status : take(m, from, bytes, x);
@@ -543,6 +569,7 @@ int mg_group_recv(struct mg_member *m, int from, int64_t bytes, void *x) {
 /* The two lengths go first, one after the other, as they fit into any mailbox. Whoever can move nothing waits for what is to
  * come, if there is something: the other one, if it is stuck, is stuck with its own data, for which there is room here. */
 int mg_group_exchange(struct mg_member *m, int to, int64_t sent, const void *x, int from, int64_t taken, void *y) {
+    NOTE(m, MG_GROUP_EXCHANGE, sent);
     int status = peer(m, MG_GROUP_EXCHANGE, to, sent);
     if (!status) status = peer(m, MG_GROUP_EXCHANGE, from, taken);
     if (!status) status = put(m, to, sizeof sent, (const char *)&sent);

@@ -57,14 +57,18 @@ from .group import (
 from .launching import run
 from .mesh import DeviceMesh, init_device_mesh
 from .parallel import DistributedDataParallel
+from .planning import Plan, project, simulate
 from .sampler import DistributedSampler
+from .timeline import Timeline, timeline
 
 __all__ = [
     "DeviceMesh",
     "DistributedDataParallel",
     "DistributedError",
     "DistributedSampler",
+    "Plan",
     "ReduceOp",
+    "Timeline",
     "all_gather",
     "all_reduce",
     "average",
@@ -81,9 +85,12 @@ __all__ = [
     "is_available",
     "is_initialized",
     "new_group",
+    "project",
     "recv",
     "reduce",
     "reduce_scatter",
     "run",
     "send",
+    "simulate",
+    "timeline",
 ]

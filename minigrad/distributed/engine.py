@@ -49,6 +49,8 @@ KINDS = (
 #: Bytes of one buffer (a rank has two), and of the mailbox of a pair of ranks. Memory that is never used is
 #: never taken.
 SLOT, MAIL = 8 << 20, 1 << 18
+#: Collectives that a log has room for.
+LOGGED = 100_000
 
 
 class DistributedError(Error, RuntimeError):
@@ -107,6 +109,12 @@ class Engine(Protocol):
 
     def exchange(self, x: Array, to: int, y: Array, source: int) -> None:
         """Hand x to rank `to`, and fill y with what rank `source` sends, both of any size."""
+
+    def start_log(self) -> None:
+        """Note every collective from now on, of groups that are part of this one as well."""
+
+    def stop_log(self) -> Array:
+        """What was noted: (events, 5) int64, begin, end, waiting (nanoseconds), index in `KINDS`, bytes."""
 
     def close(self) -> None:
         """Leave the group."""
@@ -169,6 +177,13 @@ class Alone:
     def exchange(self, x: Array, to: int, y: Array, source: int) -> None:
         """Refused: there is nobody else."""
         self.send(x, to)
+
+    def start_log(self) -> None:
+        """There is nothing to note."""
+
+    def stop_log(self) -> Array:
+        """Nothing was noted."""
+        return np.zeros((0, 5), np.int64)
 
     def close(self) -> None:
         """Nothing to leave."""
@@ -508,6 +523,21 @@ class Shared:
             self._member, to, x.nbytes, self._pointer(x), source, y.nbytes, self._pointer(y)
         )
         self._check("exchange", status)
+
+    def start_log(self) -> None:
+        """Note every collective from now on."""
+        self._events = np.zeros((LOGGED, 5), np.int64)
+        self._log = self._ffi.new("struct mg_log *")
+        self._log.most = LOGGED
+        self._log.events = self._ffi.cast("struct mg_event *", self._pointer(self._events))
+        for group in (self, *self._parts):
+            group._member.log = self._log
+
+    def stop_log(self) -> Array:
+        """What was noted."""
+        for group in (self, *self._parts):
+            group._member.log = self._ffi.NULL
+        return self._events[: min(int(self._log.count), LOGGED)].copy()
 
     def close(self) -> None:
         """Leave the group, and all that are part of it: whoever waits for this rank from now on gets an

@@ -134,7 +134,10 @@ def launch(
 def _pack(preparation: Any, seed: int | None, kind: str, what: Any) -> bytes:
     """What a child is told; what it is to do is packed by itself, as it needs the script to be understood."""
     try:
-        return pickle.dumps((preparation, seed, kind, bytes(reduction.ForkingPickler.dumps(what))))
+        packed = bytes(reduction.ForkingPickler.dumps(what))
+        if preparation is not None and b"__main__" not in packed:  # then the script is not needed, nor run
+            preparation = {k: v for k, v in preparation.items() if not k.startswith("init_main")}
+        return pickle.dumps((preparation, seed, kind, packed))
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise ArgumentError(
             "run",

@@ -27,6 +27,7 @@ call it in the meantime. For one machine shared memory is faster (`engine.Shared
 from __future__ import annotations
 
 import atexit
+import functools
 import importlib
 import os
 import pickle
@@ -102,6 +103,25 @@ def combine(parts: Any, op: str, weights: Any) -> Array:
     return y
 
 
+def _noted(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method that is noted in the log, if there is one."""
+    kind = KINDS.index(method.__name__)
+
+    @functools.wraps(method)
+    def call(self: MPI, *args: Any, **kwargs: Any) -> Any:
+        log = self._log
+        if log is None:
+            return method(self, *args, **kwargs)
+        begin, before = time.monotonic_ns(), self.waited
+        try:
+            return method(self, *args, **kwargs)
+        finally:
+            waited, size = int(1e9 * (self.waited - before)), args[0].nbytes if args else 0
+            log.append((begin, time.monotonic_ns(), waited, kind, size))
+
+    return call
+
+
 class MPI:
     """A rank of a communicator. timeout: seconds that a wait for another rank may take.
 
@@ -122,6 +142,7 @@ class MPI:
         self._meeting = [comm.Recv_init(self._all[r], r, _MEET) for r in self._others]
         self._meeting += [comm.Send_init(self._mine, r, _MEET) for r in self._others]
         self._sent: list[tuple[Any, Array]] = []
+        self._log: list[tuple[int, ...]] | None = None
         self._parts: list[MPI] = []  # groups of some of the ranks
         self._failed: DistributedError | None = None
         self._open = True
@@ -140,6 +161,7 @@ class MPI:
         if self.rank not in ranks:
             return Outside(ranks)
         part = MPI(self.timeout, self._comm.Create_group(self._comm.group.Incl(ranks)), ranks)
+        part._log = self._log
         self._parts.append(part)
         return part
 
@@ -151,10 +173,11 @@ class MPI:
 
     def _wait(self, what: str, done: Callable[[], bool], late: Callable[[], list[int]]) -> None:
         """Until done(): at first in a loop, then with naps. late(): which ranks are waited for."""
+        begin = time.monotonic()
         for _ in range(0 if self._crowded else 200):
             if done():
+                self.waited += time.monotonic() - begin
                 return
-        begin = time.monotonic()
         warned = False
         while not done():
             waited = time.monotonic() - begin
@@ -244,10 +267,12 @@ class MPI:
             raise DTypeError(op, f"{x.dtype} cannot be reduced", fix=f"use one of {', '.join(DTYPES)}")
         return DTYPES.index(x.dtype.name)
 
+    @_noted
     def barrier(self) -> None:
         """Wait until all ranks are here."""
         self._meet(KINDS.index("barrier"))
 
+    @_noted
     def broadcast(self, x: Array, root: int) -> None:
         """Overwrite x with that of rank `root`."""
         self._meet(KINDS.index("broadcast"), root=root, n=x.nbytes)
@@ -264,6 +289,7 @@ class MPI:
         self._finish("all_reduce", request)
         return combine(parts, op, weights), counts
 
+    @_noted
     def all_reduce(self, x: Array, op: str, weight: float, out: Array | None = None, tag: int = 0) -> Array:
         """The reduction of all x; out may be x."""
         kind = KINDS.index("all_reduce")
@@ -279,6 +305,7 @@ class MPI:
         self._finish("all_reduce", self._comm.Iallgatherv(part, [y.reshape(-1), counts]))
         return y
 
+    @_noted
     def reduce(self, x: Array, op: str, root: int, out: Array | None = None) -> Array | None:
         """The reduction of all x, for rank `root`."""
         kind = KINDS.index("reduce")
@@ -289,6 +316,7 @@ class MPI:
         self._finish("reduce", self._comm.Igatherv(part, target, root))
         return y
 
+    @_noted
     def reduce_scatter(self, x: Array, op: str) -> Array:
         """Part `rank` of the reduction of all x, which are (size, ...)."""
         kind = KINDS.index("reduce_scatter")
@@ -299,6 +327,7 @@ class MPI:
         self._finish("reduce_scatter", self._comm.Ialltoall(_bytes(x), _bytes(parts)))
         return combine(parts.reshape(self.size, -1), op, weights).reshape(x.shape[1:])
 
+    @_noted
     def all_gather(self, x: Array) -> Array:
         """All x, stacked."""
         self._meet(KINDS.index("all_gather"), n=x.nbytes)
@@ -309,6 +338,7 @@ class MPI:
         self._finish(what, self._comm.Iallgather(_bytes(x), _bytes(y)))
         return y
 
+    @_noted
     def send(self, x: Array, to: int) -> None:
         """Hand a copy of x to rank `to`; returns at once."""
         self._check_other("send", to)
@@ -316,6 +346,7 @@ class MPI:
         copy = x.copy()
         self._sent.append((self._comm.Isend(_bytes(copy), to, _MESSAGE), copy))
 
+    @_noted
     def recv(self, x: Array, source: int) -> None:
         """Fill x with the next message of rank `source`."""
         self._check_other("recv", source)
@@ -362,6 +393,19 @@ class MPI:
         padded[: data.size] = data
         every = self.all_gather(padded)
         return [pickle.loads(row[:n].tobytes()) for row, n in zip(every, sizes, strict=True)]
+
+    def start_log(self) -> None:
+        """Note every collective from now on."""
+        log: list[tuple[int, ...]] = []
+        for group in (self, *self._parts):
+            group._log = log
+
+    def stop_log(self) -> Array:
+        """What was noted."""
+        log = self._log or []
+        for group in (self, *self._parts):
+            group._log = None
+        return np.array(log, np.int64).reshape(-1, 5)
 
     def close(self) -> None:
         """Leave the group, when all others come to leave it or notice that this rank has."""

@@ -37,6 +37,8 @@ from .group import of
 
 #: A gradient of at least so many bytes is a bucket of its own.
 LARGE = 1 << 16
+#: How much small gradients are collected before they are reduced, in MB.
+BUCKET_MB = 1.0
 
 
 class DistributedDataParallel(Module):
@@ -55,7 +57,7 @@ class DistributedDataParallel(Module):
         self,
         module: Module,
         *,
-        bucket_cap_mb: float = 1.0,
+        bucket_cap_mb: float = BUCKET_MB,
         find_unused_parameters: bool = False,
         broadcast_buffers: bool = True,
         process_group: Engine | None = None,
@@ -83,7 +85,7 @@ class DistributedDataParallel(Module):
         self.broadcast_buffers = bool(broadcast_buffers)
         self._group: Engine = of(process_group)
         self._names = {id(p): name for name, p in learned}
-        self._buckets = _buckets([p for _, p in learned], int(bucket_cap_mb * (1 << 20)))
+        self._buckets = buckets([p for _, p in learned], int(bucket_cap_mb * (1 << 20)))
         self._bucket_of = {id(p): k for k, bucket in enumerate(self._buckets) for p in bucket}
         self._averaging = True
         self._weight = 1.0
@@ -215,7 +217,7 @@ def _parts(flat: Tensor, like: list[Any]) -> Iterator[tuple[Any, Tensor]]:
         start += t.numel()
 
 
-def _buckets(parameters: list[Any], cap: int) -> list[list[Any]]:
+def buckets(parameters: list[Any], cap: int) -> list[list[Any]]:
     """Parameters in the order in which their gradients come (the last first): large ones apart, small ones
     together."""
     buckets: list[list[Any]] = []
@@ -231,4 +233,4 @@ def _buckets(parameters: list[Any], cap: int) -> list[list[Any]]:
     return [*buckets, *small.values()]
 
 
-__all__ = ["DistributedDataParallel"]
+__all__ = ["BUCKET_MB", "DistributedDataParallel", "buckets"]
