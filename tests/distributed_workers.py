@@ -3,6 +3,7 @@ calls."""
 
 import os
 import signal
+import sys
 import time
 
 import numpy as np
@@ -225,3 +226,13 @@ def late(compiled, path):
         seen.save(path.replace(".json", ".txt"))
     zero, one = seen.ranks
     return (seen.seconds, one.compute, one.collectives), (zero.wait, one.wait, zero.collectives)
+
+
+def elastic(directory, steps, fail_at):
+    """The example that goes on from its last checkpoint: how many ranks there were, parameters at the end."""
+    sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "examples"))
+    import digits_elastic
+
+    digits_elastic.train(directory, steps, batch=24, every=5, fail_at=fail_at)
+    state = mg.checkpoint.Checkpoints(directory).latest() if dist.get_rank() == 0 else None
+    return dist.get_world_size(), state and {k: v.numpy() for k, v in state["model"].items()}

@@ -56,10 +56,12 @@ LOGGED = 100_000
 class DistributedError(Error, RuntimeError):
     """A rank that failed, did not come in time, or did something else than the others.
 
-    rank: which one, None if no single one is to blame.
+    rank: which one, None if no single one is to blame.  lost: whether its process is gone or does not
+    answer, rather than having raised.
     """
 
     rank: int | None = None
+    lost: bool = False
 
 
 class Engine(Protocol):

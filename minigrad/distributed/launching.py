@@ -6,15 +6,14 @@ Each rank is a fresh interpreter (a fork would copy threads that hold locks). Th
 parent, does no work of its own: it waits for results, and a few times a second it looks at the seats of the
 group (see `csrc/distributed/group.c`):
 
-==================================
-============================================================================= a rank raised
-its traceback came through its pipe a rank was killed                   its process ended without a result a
-rank stopped answering            its heartbeat, a thread of its own, is SILENT seconds old a rank does not
-come                others have waited SLOW seconds for it: its stack is printed, once; after
-                                    `timeout` seconds the others raise
-Ctrl-C, or the parent fails         the `finally` below; a rank whose parent is gone ends itself
-==================================
-=============================================================================
+==============================  =========================================================================
+a rank raised                   its traceback came through its pipe
+a rank was killed               its process ended without a result
+a rank stopped answering        its heartbeat, a thread of its own, is SILENT seconds old
+a rank does not come            others have waited SLOW seconds for it: its stack is printed, once; after
+                                `timeout` seconds the others raise
+Ctrl-C, or the parent fails     the `finally` below; a rank whose parent is gone ends itself
+==============================  =========================================================================
 
 In each case the group is aborted, which ends every wait with an error, then whoever is left is asked to
 end, and then killed, within three seconds. Nothing can be left behind, as the shared memory has no name
@@ -77,6 +76,8 @@ def run(
     seed: int | None = None,
     threads: int | None = None,
     timeout: float = group.TIMEOUT,
+    max_restarts: int = 0,
+    min_nprocs: int | None = None,
 ) -> list[Any]:
     """Call `fn(*args, **kwargs)` in `nprocs` processes that form a group; what they return, in the order of
     ranks.
@@ -84,6 +85,9 @@ def run(
     fn: a function that the processes can import: at the top level of a module or of the script.
     seed: rank r starts with `manual_seed(seed + r)`.  threads: of each process (processors / nprocs).
     timeout: seconds that a rank waits for another one.
+    max_restarts: how often to start all of them again when one fails; fn then goes on from its last
+    checkpoint (`examples/digits_elastic.py`), and RESTART_COUNT in the environment says which time it is.
+    min_nprocs: with it, a rank that is lost is not replaced as long as so many are left.
     Raises DistributedError, with the rank and its traceback, if one of them fails; then all others have
     ended.
 
@@ -100,7 +104,7 @@ def run(
     if mpi.started() and "MINIGRAD_GROUP_FD" not in os.environ:
         return _run_here(fn, args, kwargs or {}, seed, timeout)
     payload = _pack(_preparation(), seed, "call", (fn, tuple(args), dict(kwargs or {})))
-    return _Parent(nprocs, payload, threads, timeout).results()
+    return _attempts(nprocs, payload, threads, timeout, max_restarts, min_nprocs)
 
 
 def _run_here(
@@ -124,11 +128,38 @@ def launch(
     seed: int | None = None,
     threads: int | None = None,
     timeout: float = group.TIMEOUT,
+    max_restarts: int = 0,
+    min_nprocs: int | None = None,
 ) -> None:
     """Run a script (or a module, as `python -m` does) in `nprocs` processes; see
     `minigrad.distributed.launch`."""
     payload = _pack(None, seed, "module" if module else "script", (script, list(argv)))
-    _Parent(nprocs, payload, threads, timeout).results()
+    _attempts(nprocs, payload, threads, timeout, max_restarts, min_nprocs)
+
+
+def _attempts(
+    nprocs: int, payload: bytes, threads: int | None, timeout: float, restarts: int, least: int | None
+) -> list[Any]:
+    """What the ranks return, after at most so many restarts."""
+    if isinstance(restarts, bool) or not isinstance(restarts, int) or restarts < 0:
+        raise ArgumentError("run", f"max_restarts is {restarts!r}", fix="pass 0 or more")
+    if least is not None and not 1 <= least <= nprocs:
+        raise ArgumentError("run", f"min_nprocs is {least!r} of {nprocs}", fix=f"pass 1 to {nprocs}")
+    size = nprocs
+    for count in range(restarts + 1):
+        try:
+            return _Parent(size, payload, threads, timeout, count).results()
+        except DistributedError as error:
+            if count == restarts:
+                raise
+            if error.lost and least is not None:
+                size = max(least, size - 1)
+            print(
+                f"{error}\nminigrad.distributed: restart {count + 1} of {restarts}, with {size} ranks",
+                file=sys.stderr,
+                flush=True,
+            )
+    raise AssertionError("the last attempt returns or raises")
 
 
 def _pack(preparation: Any, seed: int | None, kind: str, what: Any) -> bytes:
@@ -156,12 +187,14 @@ def _preparation() -> dict[str, Any]:
 class _Parent:
     """Whoever started the ranks."""
 
-    def __init__(self, nprocs: int, payload: bytes, threads: int | None, timeout: float) -> None:
+    def __init__(
+        self, nprocs: int, payload: bytes, threads: int | None, timeout: float, restarts: int = 0
+    ) -> None:
         if isinstance(nprocs, bool) or not isinstance(nprocs, int) or nprocs < 1:
             raise ArgumentError("run", f"{nprocs!r} processes", fix="pass an integer of at least 1")
         if not timeout > 0:
             raise ArgumentError("run", f"a timeout of {timeout!r}", fix="pass seconds, above 0")
-        self.size, self.timeout = nprocs, timeout
+        self.size, self.timeout, self.restarts = nprocs, timeout, restarts
         self.threads = max(1, processors() // nprocs) if threads is None else threads
         self.segment = Segment.create(nprocs)
         self.processes: list[subprocess.Popen[bytes]] = []
@@ -188,6 +221,7 @@ class _Parent:
             "RANK": str(rank),
             "LOCAL_RANK": str(rank),
             "WORLD_SIZE": str(self.size),
+            "RESTART_COUNT": str(self.restarts),
             "MINIGRAD_GROUP_FD": str(self.segment.fd),
             "MINIGRAD_GROUP_TIMEOUT": str(self.timeout),
         }
@@ -278,7 +312,7 @@ class _Parent:
             text = ""
             self.processes[rank].kill()  # if it is still there, it does not answer
         error = DistributedError("run", problem, fix=fix)
-        error.rank = rank
+        error.rank, error.lost = rank, kind != "error"
         if text:
             error.args = (f"{error}\n\n{text.rstrip()}",)
         raise error
