@@ -80,6 +80,8 @@ def test_what_a_plan_says():
     assert split.best.ranks == 1
     assert split.rows[1].compute == pytest.approx(1e-6)
     assert "<- best" in str(split).splitlines()[2]
+    empty = dist.simulate([64], 4e3)
+    assert empty.best == min(empty.rows, key=lambda row: row.step)
     slowest = dist.simulate([64], 0, compute=1.0, jitter=0.1, latency=0.0, algorithms=["ring"]).rows[0]
     assert 1.1 < slowest.step < 1.5  # the slowest of 64 is two or three deviations late
     hidden = dist.simulate([2], 1e6, compute=1.0, buckets=4, overlap=0.5, algorithms=["ring"]).rows[0]

@@ -18,13 +18,15 @@ exchanging parameters.
 
 What one step costs beside the computing is a reduction of as many numbers as the model has parameters.
 Processes on one machine share memory, so that is a few passes over the gradients
-(`csrc/distributed/group.c`).
+(`csrc/distributed/group.c`); on several machines they talk through MPI (`mpi`).
 
 =========================  ========================================================================
 `run`, `launch`            start the processes and watch over them (`launching`)
-`all_reduce`, ...          what they do together (`group`), by an engine (`engine`)
+`all_reduce`, ...          what they do together (`group`), by an engine (`engine`, `mpi`)
 `DistributedDataParallel`  the model whose gradients are averaged (`parallel`)
 `DistributedSampler`       which examples a rank sees (`sampler`)
+`timeline`                 what each rank does with its time (`timeline`)
+`project`, `simulate`      how many ranks would pay, here and elsewhere (`planning`, `schedules`)
 =========================  ========================================================================
 
     >>> get_world_size()

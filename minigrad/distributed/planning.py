@@ -81,9 +81,10 @@ class Plan:
 
     @property
     def best(self) -> Row:
-        """The row of the highest speedup, with as few ranks as that takes (within 1 %)."""
+        """The row of the highest speedup (within 1 %), with as few ranks and as little time as that takes."""
         top = max(row.speedup for row in self.rows)
-        return min((row for row in self.rows if row.speedup >= 0.99 * top), key=lambda row: row.ranks)
+        enough = [row for row in self.rows if row.speedup >= 0.99 * top]
+        return min(enough, key=lambda row: (row.ranks, row.step))
 
     def __str__(self) -> str:
         width = max(len("how"), *(len(row.how) for row in self.rows))
@@ -208,8 +209,7 @@ def simulate(
                 computed.append(own.mean())
                 done.append(max(own.max(), clock.max()))
             c, step = float(np.mean(computed)), float(np.mean(done))
-            alone = compute if compute else step
-            speedup = alone / step * (1 if split else p) if step else float(p)
+            speedup = compute / step * (1 if split else p) if step else float(p)
             rows.append(Row(p, algorithm, c, step - c, step, speedup))
     link = f"{1e6 * latency:g} us, {bandwidth / 1e9:g} GB/s"
     inside = f", {per_host} ranks a host" if per_host > 1 else ""
