@@ -200,7 +200,7 @@ void mg_group_watch(void *memory, int rank, struct mg_watch *w) {
                 (m)->other = failed_ ? failed_ - 1 : (rank_waited_for);                                               \
                 return (m)->failed = failed_ ? MG_EABORT : gone_ ? MG_EPEER : MG_ETIME;                               \
             }                                                                                                         \
-            if (t_ < begin_ + YIELD_NANOSECONDS) { sched_yield(); continue; }                                         \
+            if ((m)->spins && t_ < begin_ + YIELD_NANOSECONDS) { sched_yield(); continue; }                                        \
             uint32_t seen_ = atomic_load(word);                                                                       \
             atomic_fetch_add(sleeping, 1);                                                                            \
             if (!(ready)) doze(word, seen_);                                                                          \

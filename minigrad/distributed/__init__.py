@@ -57,20 +57,46 @@ from .group import (
 from .launching import run
 from .mesh import DeviceMesh, init_device_mesh
 from .parallel import DistributedDataParallel
+from .pipeline import PipelineStage, Schedule1F1B, ScheduleGPipe, split_module
 from .sampler import DistributedSampler
+from .tensor_parallel import (
+    ColumnParallelLinear,
+    ColwiseParallel,
+    HeadwiseParallel,
+    ParallelDropout,
+    ParallelMultiheadAttention,
+    RowParallelLinear,
+    RowwiseParallel,
+    VocabParallelEmbedding,
+    full_state_dict,
+    load_full_state_dict,
+    parallelize_module,
+)
 
 __all__ = [
+    "ColumnParallelLinear",
+    "ColwiseParallel",
     "DeviceMesh",
     "DistributedDataParallel",
     "DistributedError",
     "DistributedSampler",
+    "HeadwiseParallel",
+    "ParallelDropout",
+    "ParallelMultiheadAttention",
+    "PipelineStage",
     "ReduceOp",
+    "RowParallelLinear",
+    "RowwiseParallel",
+    "Schedule1F1B",
+    "ScheduleGPipe",
+    "VocabParallelEmbedding",
     "all_gather",
     "all_reduce",
     "average",
     "barrier",
     "broadcast",
     "destroy_process_group",
+    "full_state_dict",
     "get_global_rank",
     "get_group_rank",
     "get_process_group_ranks",
@@ -80,10 +106,13 @@ __all__ = [
     "init_process_group",
     "is_available",
     "is_initialized",
+    "load_full_state_dict",
     "new_group",
+    "parallelize_module",
     "recv",
     "reduce",
     "reduce_scatter",
     "run",
     "send",
+    "split_module",
 ]

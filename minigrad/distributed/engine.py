@@ -20,7 +20,7 @@ import mmap
 import os
 import tempfile
 import threading
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -112,11 +112,12 @@ class Engine(Protocol):
 class Alone:
     """A group of one."""
 
-    rank, size, ranks = 0, 1, (0,)
+    rank, size = 0, 1
+    ranks: tuple[int, ...] = (0,)
 
     def new_group(self, ranks: tuple[int, ...]) -> Engine:
         """Another one."""
-        return Alone() if ranks else Outside(ranks)
+        return Alone()
 
     def __repr__(self) -> str:
         return "group of 1"
@@ -171,6 +172,7 @@ class Outside:
     """What a process has of a group that it is not in: its ranks; everything else is refused."""
 
     rank = size = -1
+    ranks: tuple[int, ...]
 
     def __init__(self, ranks: tuple[int, ...]) -> None:
         self.ranks = ranks
@@ -342,7 +344,7 @@ class Shared:
         self.barrier()
         self._end += int(self._lib.mg_group_bytes(len(ranks), SLOT, MAIL))
         if self.rank not in ranks:
-            return Outside(ranks)
+            return cast(Engine, Outside(ranks))
         segment = first or self.segment.add(start, len(ranks), False)
         group = Shared(segment, ranks.index(self.rank), self.timeout, world=self, ranks=ranks)
         self._parts.append(group)
