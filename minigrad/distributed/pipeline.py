@@ -305,7 +305,8 @@ class _Schedule:
         """One training step: gradients are added to those of the parameters; the optimizer is the caller's.
 
         args: the batch, on the first stage.  target: on the last one; `losses` gets the loss of each
-        micro-batch.  Returns the output for the batch on the last stage, None on others.  ArgumentError for a batch with fewer examples than micro-batches.
+        micro-batch.  Returns the output for the batch on the last stage, None on others.  Raises
+        ArgumentError for a batch with fewer examples than micro-batches.
         """
         self._begin(args, target, training=True)
         module = self.stage.submodule
