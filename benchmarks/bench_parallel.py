@@ -230,7 +230,10 @@ def main() -> None:
     for case in (c for c in options.case if c in CASES):
         about, truth = CASES[case], None
         print(f"\n{about['label']}, batch {about['batch']} a rank, {options.ranks} ranks of one thread")
-        print(f"{'':<12}{'1 rank us':>12}{'apart us':>11}{'together us':>13}{'ceiling':>9}{'gain':>7}{'target':>8}{'examples/s':>12}")
+        print(
+            f"{'':<12}{'1 rank us':>12}{'apart us':>11}{'together us':>13}{'ceiling':>9}{'gain':>7}"
+            f"{'target':>8}{'examples/s':>12}"
+        )
         for engine in engines():
             ranks = start(scaling, engine, case, options.rounds, options.seconds)
             losses = np.mean([r[1] for r in ranks], axis=0)

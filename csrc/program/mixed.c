@@ -26,6 +26,7 @@ static int size_of(int type) {
     switch (type) {
     case MG_T_F64: case MG_T_I64: return 8;
     case MG_T_F32: case MG_T_I32: return 4;
+    case MG_T_I16: return 2;
     default: return 1;
     }
 }
@@ -40,6 +41,7 @@ static void load(int type, const void *x, int64_t step, int n, union block *d) {
         case MG_T_BOOL: d->i[i] = ((const uint8_t *)x)[at] != 0; break;
         case MG_T_U8: d->i[i] = ((const uint8_t *)x)[at]; break;
         case MG_T_I8: d->i[i] = ((const int8_t *)x)[at]; break;
+        case MG_T_I16: d->i[i] = ((const int16_t *)x)[at]; break;
         case MG_T_I32: d->i[i] = ((const int32_t *)x)[at]; break;
         default: d->i[i] = ((const int64_t *)x)[at];
         }
@@ -53,6 +55,7 @@ static void store(int type, const union block *s, int n, void *y) {
         case MG_T_F64: ((double *)y)[i] = s->f[i]; break;
         case MG_T_BOOL: case MG_T_U8: ((uint8_t *)y)[i] = (uint8_t)s->i[i]; break;
         case MG_T_I8: ((int8_t *)y)[i] = (int8_t)s->i[i]; break;
+        case MG_T_I16: ((int16_t *)y)[i] = (int16_t)s->i[i]; break;
         case MG_T_I32: ((int32_t *)y)[i] = (int32_t)s->i[i]; break;
         default: ((int64_t *)y)[i] = s->i[i];
         }
@@ -66,6 +69,7 @@ static void fit(int type, int n, union block *d) {
         case MG_T_F32: d->f[i] = (double)(float)d->f[i]; break;
         case MG_T_U8: d->i[i] = (uint8_t)d->i[i]; break;
         case MG_T_I8: d->i[i] = (int8_t)d->i[i]; break;
+        case MG_T_I16: d->i[i] = (int16_t)d->i[i]; break;
         case MG_T_I32: d->i[i] = (int32_t)d->i[i]; break;
         default: return;
         }

@@ -59,24 +59,50 @@ from .group import (
 from .launching import run
 from .mesh import DeviceMesh, init_device_mesh
 from .parallel import DistributedDataParallel
+from .pipeline import PipelineStage, Schedule1F1B, ScheduleGPipe, split_module
 from .planning import Plan, project, simulate
 from .sampler import DistributedSampler
+from .tensor_parallel import (
+    ColumnParallelLinear,
+    ColwiseParallel,
+    HeadwiseParallel,
+    ParallelDropout,
+    ParallelMultiheadAttention,
+    RowParallelLinear,
+    RowwiseParallel,
+    VocabParallelEmbedding,
+    full_state_dict,
+    load_full_state_dict,
+    parallelize_module,
+)
 from .timeline import Timeline, timeline
 
 __all__ = [
+    "ColumnParallelLinear",
+    "ColwiseParallel",
     "DeviceMesh",
     "DistributedDataParallel",
     "DistributedError",
     "DistributedSampler",
+    "HeadwiseParallel",
+    "ParallelDropout",
+    "ParallelMultiheadAttention",
+    "PipelineStage",
     "Plan",
     "ReduceOp",
+    "RowParallelLinear",
+    "RowwiseParallel",
+    "Schedule1F1B",
+    "ScheduleGPipe",
     "Timeline",
+    "VocabParallelEmbedding",
     "all_gather",
     "all_reduce",
     "average",
     "barrier",
     "broadcast",
     "destroy_process_group",
+    "full_state_dict",
     "get_global_rank",
     "get_group_rank",
     "get_process_group_ranks",
@@ -86,7 +112,9 @@ __all__ = [
     "init_process_group",
     "is_available",
     "is_initialized",
+    "load_full_state_dict",
     "new_group",
+    "parallelize_module",
     "project",
     "recv",
     "reduce",
@@ -94,5 +122,6 @@ __all__ = [
     "run",
     "send",
     "simulate",
+    "split_module",
     "timeline",
 ]

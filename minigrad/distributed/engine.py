@@ -20,7 +20,7 @@ import mmap
 import os
 import tempfile
 import threading
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import numpy as np
 
@@ -31,7 +31,7 @@ Array = np.ndarray[Any, Any]
 #: What a reduction may be, in the order of `MG_GROUP_`.
 REDUCTIONS = ("sum", "mean", "prod", "max", "min")
 #: Dtypes in the order of `MG_T_`.
-DTYPES = ("float32", "float64", "bool", "uint8", "int8", "int32", "int64")
+DTYPES = ("float32", "float64", "bool", "uint8", "int8", "int32", "int64", "int16")
 #: Collectives by number, for messages.
 KINDS = (
     "nothing yet",
@@ -130,7 +130,7 @@ class Alone:
 
     def new_group(self, ranks: tuple[int, ...]) -> Engine:
         """Another one."""
-        return Alone() if ranks else Outside(ranks)
+        return Alone()
 
     def __repr__(self) -> str:
         return "group of 1"
@@ -195,6 +195,7 @@ class Outside:
     """What a process has of a group that it is not in: its ranks; everything else is refused."""
 
     rank = size = -1
+    ranks: tuple[int, ...]
 
     def __init__(self, ranks: tuple[int, ...]) -> None:
         self.ranks = ranks
@@ -384,7 +385,7 @@ class Shared:
         self.barrier()
         self._end += int(self._lib.mg_group_bytes(len(ranks), SLOT, MAIL))
         if self.rank not in ranks:
-            return Outside(ranks)
+            return cast(Engine, Outside(ranks))
         segment = first or self.segment.add(start, len(ranks), False)
         group = Shared(segment, ranks.index(self.rank), self.timeout, world=self, ranks=ranks)
         self._parts.append(group)

@@ -92,32 +92,10 @@ class DistributedDataParallel(Module):
         self._missing: list[set[int]] = []
         self._next = 0
         self._running: Any = None  # what runs backward: a trace, or True
-        self._check_alike()
+        make_alike("DistributedDataParallel", module, self._group)
         if self._group.size > 1:
-            with no_grad():
-                for t in (*module.parameters(), *module.buffers()):
-                    array = np.array(t._array, order="C")
-                    self._group.broadcast(array, 0)
-                    t.assign(array)
             for _, p in learned:
                 p.register_post_accumulate_grad_hook(self._arrived)
-
-    def _check_alike(self) -> None:
-        """All ranks have a model of the same shapes; else the message names the first difference."""
-        mine = "; ".join(f"{name} {p.dtype}{p.shape}" for name, p in self.module.named_parameters())
-        text = np.zeros(1 << 16, np.uint8)
-        code = np.frombuffer(mine.encode()[: text.size], np.uint8)
-        text[: code.size] = code
-        for rank, other in enumerate(self._group.all_gather(text)):
-            theirs = other.tobytes().rstrip(b"\0").decode(errors="replace")
-            if theirs != mine[: text.size]:
-                pairs = zip(mine.split("; "), theirs.split("; "), strict=False)
-                difference = next(((a, b) for a, b in pairs if a != b), ("more parameters", "fewer"))
-                raise ArgumentError(
-                    "DistributedDataParallel",
-                    f"rank {self._group.rank} has {difference[0]} where rank {rank} has {difference[1]}",
-                    fix="build the same model on all ranks",
-                )
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module computes of this rank's examples."""
@@ -145,6 +123,12 @@ class DistributedDataParallel(Module):
             yield
         finally:
             self._averaging = before
+
+    def average_now(self, examples: float) -> None:
+        """Inside of `no_sync`: let the next `backward` average, on all ranks the sum of gradients so far.
+
+        examples: of this rank, in all backward passes together, for the weights of the mean."""
+        self._averaging, self._weight = True, float(examples)
 
     # -- during backward ------------------------------------------------------------------------------------
 
@@ -206,6 +190,36 @@ class DistributedDataParallel(Module):
                 p.grad = part if trace is not None else part.clone()
 
 
+def make_alike(op: str, module: Module, group: Engine) -> None:
+    """Give all ranks of a group the parameters and buffers of its rank 0.
+
+    Raises ArgumentError, which names the first difference, if their models have not the same shapes."""
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    mine = "; ".join(f"{name} {t.dtype}{t.shape}" for name, t in tensors)
+    text = np.frombuffer(mine.encode(), np.uint8)
+    lengths = group.all_gather(np.array([text.size]))[:, 0]
+    padded = np.zeros(int(lengths.max()), np.uint8)
+    padded[: text.size] = text
+    for rank, other in enumerate(group.all_gather(padded)):
+        theirs = other[: lengths[rank]].tobytes().decode()
+        if theirs != mine:
+            pairs = zip(mine.split("; "), theirs.split("; "), strict=False)
+            counts = tuple([f"{t.count('; ') + 1} parameters and buffers" for t in (mine, theirs)])
+            difference = next(((a, b) for a, b in pairs if a != b), counts)
+            raise ArgumentError(
+                op,
+                f"rank {group.ranks[group.rank]} has {difference[0]} where rank {group.ranks[rank]} has "
+                f"{difference[1]}",
+                fix="build the same model on all ranks",
+            )
+    if group.size > 1:
+        with no_grad():
+            for _, t in tensors:
+                array = np.array(t._array, order="C")
+                group.broadcast(array, 0)
+                t.assign(array)
+
+
 def _flat(tensors: list[Tensor]) -> Tensor:
     return cat([t.detach().reshape(-1) for t in tensors])
 
@@ -233,4 +247,4 @@ def buckets(parameters: list[Any], cap: int) -> list[list[Any]]:
     return [*buckets, *small.values()]
 
 
-__all__ = ["BUCKET_MB", "DistributedDataParallel", "buckets"]
+__all__ = ["BUCKET_MB", "DistributedDataParallel", "buckets", "make_alike"]
