@@ -149,6 +149,23 @@ def plainly(dtype="float64"):
     return numbers(model.state_dict())
 
 
+def synchronised(compiled=False):
+    """Batch norm over parts of uneven sizes: 7 and 3 rows, or 3, 3, 3 and 1."""
+    size, rank = dist.get_world_size(), dist.get_rank()
+    mg.manual_seed(11)
+    model = nn.Sequential(nn.Conv1d(2, 3, 2), nn.BatchNorm1d(3), nn.Tanh(), nn.Flatten(), nn.Linear(12, 2))
+    model = nn.SyncBatchNorm.convert_sync_batchnorm(model.double())
+    step = stepper(dist.DistributedDataParallel(model), nn.functional.mse_loss, compiled)
+    ends = {1: [0, BATCH], 2: [0, 7, BATCH], 4: [0, 3, 6, 9, BATCH]}[size]
+    for k in range(STEPS):
+        x, y = (
+            rows([k, i], BATCH, *shape)[slice(*ends[rank : rank + 2])]
+            for i, shape in enumerate(((2, 5), (2,)))
+        )
+        step(mg.tensor(x), mg.tensor(y))
+    return numbers(model.state_dict())
+
+
 def gradients():
     """f and g, and gather and scatter, beside what one process would compute."""
     group = dist.group.group()
@@ -248,6 +265,8 @@ def everything():
         "one micro-batch": pipeline("Schedule1F1B", micro=1, steps=5),
         "large": large_messages(),
         "split": measured_split() if size < 4 else None,
+        "batch norm": synchronised(),
+        "batch norm captured": synchronised(compiled=True),
     }
     if size > 1:
         mesh = dist.init_device_mesh("cpu", (size // 2, 2), mesh_dim_names=("copies", "parts"))

@@ -299,13 +299,20 @@ def script(tmp_path, text):
     return path, environment
 
 
-def test_the_missing_guard_is_one_sentence(tmp_path):
-    path, environment = script(tmp_path, "import minigrad as mg\ndef f(): pass\nmg.distributed.run(f, 2)\n")
+def test_the_guard_may_be_missing(tmp_path):
+    """What stands above the call is there in all processes; what stands below is not reached."""
+    path, environment = script(
+        tmp_path,
+        "import minigrad as mg\nfrom minigrad import distributed as dist\ndef f(): return dist.get_rank()\n"
+        "print(dist.run(f, 2))\ndist.run(g, 2)\n",
+    )
     done = subprocess.run(
         [sys.executable, path], env=environment, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode
-    assert 'put the call under `if __name__ == "__main__":`' in done.stderr
+    assert done.stdout == "[0, 1]\n"
+    assert done.stderr.count('put that under `if __name__ == "__main__":`') == 1
+    assert "NameError: name 'g' is not defined" in done.stderr
 
 
 def test_ctrl_c_ends_everything(tmp_path):

@@ -23,11 +23,13 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import importlib.util
 import io
 import json
 import os
 import pickle
 import runpy
+import select
 import selectors
 import signal
 import subprocess
@@ -36,14 +38,15 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing import reduction, spawn
 from typing import Any
 
 from ..errors import ArgumentError
 from ..random import manual_seed
 from . import group, mpi
-from .engine import DistributedError, Segment, processors
+from .engine import DistributedError, Engine, Segment, Shared, processors
 
 #: Seconds without a heartbeat after which a rank counts as hung, and seconds of waiting that are worth a
 #: word.
@@ -94,11 +97,7 @@ def run(
     In a script that mpirun has started there are processes already: each of them calls fn, and gets all
     results; how many they are, and with how many threads, is for mpirun to say."""
     if _importing_main:
-        raise DistributedError(
-            "run",
-            "the script starts processes while it is being imported by one of them",
-            fix='put the call under `if __name__ == "__main__":`',
-        )
+        raise _Reached
     if not callable(fn):
         raise ArgumentError("run", f"{fn!r} is no function", fix="pass the function and its args separately")
     if mpi.started() and "MINIGRAD_GROUP_FD" not in os.environ:
@@ -117,6 +116,36 @@ def _run_here(
         manual_seed(seed + engine.rank)
     result = fn(*args, **kwargs)
     return engine.gather_objects(result) if isinstance(engine, mpi.MPI) else [result]
+
+
+@contextlib.contextmanager
+def beside(
+    fn: Callable[..., Any],
+    nprocs: int,
+    args: Sequence[Any] = (),
+    *,
+    threads: int | None = None,
+    timeout: float = group.TIMEOUT,
+) -> Iterator[Engine]:
+    """This process as rank 0 of a group, beside fresh ones that call `fn(*args)` as ranks 1, 2, ...
+
+    For what is begun in the middle of a program, and goes on in it: inside of the context the group is there,
+    and this process does its share; at its end the others are waited for.  threads: of each process, this
+    one included (processors / nprocs).  Raises DistributedError, with the rank and its traceback, if one
+    of them fails; an exception here ends all of them.
+    """
+    if _importing_main:
+        raise _Reached
+    if group.is_initialized():
+        raise DistributedError(
+            "run",
+            "this process is in a group already",
+            fix="start processes once: outside of those that run or launch has started",
+        )
+    payload = _pack(_preparation(), None, "call", (fn, tuple(args), {}))
+    parent = _Beside(nprocs, payload, threads, timeout)
+    with parent.joined() as engine:
+        yield engine
 
 
 def launch(
@@ -184,6 +213,11 @@ def _preparation() -> dict[str, Any]:
     return data
 
 
+class _Reached(BaseException):
+    """A script that is being imported by a rank has come to the line that starts the ranks: what they need of
+    it is above."""
+
+
 class _Parent:
     """Whoever started the ranks."""
 
@@ -245,11 +279,12 @@ class _Parent:
         self.stacks.append(stack)
         self.selector.register(read, selectors.EVENT_READ, rank)
 
-    def _watch(self) -> list[Any]:
-        """Until all have answered, or one has failed."""
-        answers: dict[int, Any] = {}
+    def _watch(self, answers: dict[int, Any] | None = None) -> list[Any]:
+        """Until all have answered, or one has failed.  answers: of those that need not be waited for."""
+        answers = {} if answers is None else answers
         last_look = time.monotonic()
         while len(answers) < self.size:
+            self._notice_interrupts()
             for key, _ in self.selector.select(timeout=0.1):
                 rank = key.data
                 data = os.read(key.fd, 1 << 20)
@@ -265,6 +300,9 @@ class _Parent:
                 last_look = time.monotonic()
                 self._look(answers)
         return [answers[rank][1] for rank in range(self.size)]
+
+    def _notice_interrupts(self) -> None:
+        """Nothing: Python raises KeyboardInterrupt here."""
 
     def _answer(self, rank: int) -> Any:
         """What a rank said before it closed its pipe; how it ended, if that was nothing."""
@@ -383,6 +421,114 @@ class _Parent:
             time.sleep(0.01)
 
 
+class _Myself:
+    """The process that is rank 0 and parent at once, as if it were a child."""
+
+    def __init__(self, stack: Any) -> None:
+        self.stack = stack
+        self.code: int | None = None
+
+    def poll(self) -> int | None:
+        """None while it takes part."""
+        return self.code
+
+    def send_signal(self, number: int) -> None:
+        """Say where it is."""
+        faulthandler.dump_traceback(self.stack, all_threads=True)
+
+    def kill(self) -> None:
+        """Not this one."""
+
+    terminate = kill
+
+
+class _Beside(_Parent):
+    """The parent as rank 0: a thread watches over the others."""
+
+    def __init__(self, nprocs: int, payload: bytes, threads: int | None, timeout: float) -> None:
+        super().__init__(nprocs, payload, threads, timeout)
+        stack = _nameless(b"")
+        self.stacks.append(stack)
+        self.me = _Myself(stack)
+        self.processes.append(self.me)  # type: ignore[arg-type]
+        self.said.append(io.BytesIO())
+        self.failure: BaseException | None = None
+        self.interrupts = -1
+
+    @contextlib.contextmanager
+    def joined(self) -> Iterator[Engine]:
+        """Rank 0 inside."""
+        watcher = threading.Thread(target=self._guard, name="minigrad watcher", daemon=True)
+        lib = self.segment.lib
+        before = lib.mg_num_threads()
+        lib.mg_set_num_threads(self.threads)
+        try:
+            for rank in range(1, self.size):
+                self._start(rank)
+            segment = Segment(os.dup(self.segment.fd), self.segment.length)
+            engine = Shared(segment, 0, self.timeout)
+            group.join(engine)
+            watcher.start()
+            with self._interrupted():
+                try:
+                    yield engine
+                    group.destroy_process_group()
+                    self.me.code = 0
+                    watcher.join()
+                except BaseException:
+                    self.segment.abort(0)
+                    raise
+            if self.failure is not None:
+                raise self.failure
+        except DistributedError as error:
+            if watcher.is_alive():
+                watcher.join(2 * GRACE)
+            if self.failure is not None and "has failed" in error.problem:
+                raise self.failure from None
+            raise
+        finally:
+            group.destroy_process_group()
+            lib.mg_set_num_threads(before)
+            if watcher.is_alive():  # it ends when all others have
+                watcher.join(GRACE / 2)
+                for process in self.processes[1:]:
+                    process.kill()
+                watcher.join()
+            self.me.code = 0
+            self._end()
+
+    def _guard(self) -> None:
+        """The life of the watcher."""
+        try:
+            self._watch({0: ("result", None)})
+        except BaseException as error:
+            self.failure = error
+
+    def _notice_interrupts(self) -> None:
+        if self.interrupts >= 0 and select.select([self.interrupts], [], [], 0)[0]:
+            with contextlib.suppress(OSError):
+                if signal.SIGINT in os.read(self.interrupts, 64):
+                    self.segment.abort(0)
+
+    @contextlib.contextmanager
+    def _interrupted(self) -> Iterator[None]:
+        """Ctrl-C ends a wait for another rank: Python itself would notice it only afterwards."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        read, write = os.pipe()
+        os.set_blocking(write, False)
+        before = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        self.interrupts = read
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
+            self.interrupts = -1
+            os.close(write)
+            os.close(read)
+
+
 def _nameless(content: bytes) -> Any:
     """An open file without a name."""
     file = tempfile.TemporaryFile()  # noqa: SIM115 (who asked for it closes it)
@@ -411,10 +557,8 @@ def _child() -> None:
         if seed is not None:
             manual_seed(seed + rank)
         if kind == "call":
-            _importing_main = True
-            spawn.prepare(preparation)
-            fn, args, kwargs = pickle.loads(what)
-            _importing_main = False
+            prepare = _Preparation(preparation)
+            fn, args, kwargs = prepare.loads(what)
             group.init_process_group()
             answer = "result", fn(*args, **kwargs)
         else:
@@ -449,6 +593,59 @@ def _child() -> None:
     if answer[0] != "result":
         os._exit(code or 1)
     sys.exit(code)
+
+
+class _Preparation:
+    """The state of the parent's interpreter, as far as a rank needs it.
+
+    The script is imported only if the function or its arguments refer to it, up to the line where it starts
+    processes: the guard `if __name__ == "__main__":` may be missing."""
+
+    def __init__(self, data: dict[str, Any]) -> None:
+        self.name, self.path = data.pop("init_main_from_name", None), data.pop("init_main_from_path", None)
+        self.imported = self.name is None and self.path is None
+        spawn.prepare(data)
+
+    def loads(self, packed: bytes) -> Any:
+        """What the parent has packed."""
+
+        class Unpickler(pickle.Unpickler):
+            def find_class(_, module: str, name: str) -> Any:
+                if module == "__main__":
+                    self.import_main()
+                return super().find_class(module, name)
+
+        return Unpickler(io.BytesIO(packed)).load()  # what our own parent has written
+
+    def import_main(self) -> None:
+        """The parent's script, as the module `__main__`."""
+        global _importing_main
+        if self.imported:
+            return
+        self.imported = True
+        module = types.ModuleType("__mp_main__")
+        sys.modules["__main__"] = sys.modules["__mp_main__"] = module
+        path = self.path
+        if self.name is not None:
+            found = importlib.util.find_spec(self.name)
+            assert found is not None
+            path, module.__package__, module.__spec__ = found.origin, found.parent, found
+        module.__file__ = path
+        with open(path, "rb") as file:
+            code = compile(file.read(), path, "exec")
+        _importing_main = True
+        try:
+            exec(code, module.__dict__)
+        except _Reached:
+            if int(os.environ["RANK"]) == int(os.environ["WORLD_SIZE"]) - 1:
+                print(
+                    f"minigrad.distributed: each process runs {path} as far as the call that starts them; "
+                    'put that under `if __name__ == "__main__":` to have only definitions run',
+                    file=sys.stderr,
+                    flush=True,
+                )
+        finally:
+            _importing_main = False
 
 
 def _outlive_nobody(parent: int) -> None:
