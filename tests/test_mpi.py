@@ -58,6 +58,7 @@ def test_the_same_bits_as_on_shared_memory(tmp_path):
     assert done.returncode == 0, done.stderr
     found = np.load(tmp_path / "found.npz")
     assert found["wrong"].tolist() == []
+    assert found["groups"].tolist() == [[3.0, -1.0], [23.0, 0.0]]
     assert found["captured"].tolist() == [[[2.0 * (2 * k + 1) + 1] * 3 for k in range(3)]] * 2
     batch, dtype, optimizer = mpi_workers.TRAINED
     for compiled in (False, True):
