@@ -18,7 +18,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import distributed as dist
-from minigrad.distributed import mpi
+from minigrad.distributed import launching, mpi
 from minigrad.distributed.engine import DistributedError
 
 ROOT = Path(__file__).parent.parent
@@ -123,3 +123,8 @@ def test_another_backend_than_the_process_was_started_for(monkeypatch):
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
     with pytest.raises(mg.Error, match=r"backend 'shm' in a process that was started for 'mpi'"):
         dist.init_process_group("shm")
+    with (
+        pytest.raises(DistributedError, match="that mpirun has started"),
+        launching.beside(work.collectives, 2),
+    ):
+        pass
