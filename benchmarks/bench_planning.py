@@ -1,16 +1,16 @@
 """Whether plans come true: `distributed.simulate` and `distributed.project` beside what ranks of this
 machine do.
 
-`simulate` is given a latency, a bandwidth and a rate of adding, which two ranks measure first by exchanging
-64 bytes and 4 MB, and by adding arrays. Then 2 and 4 ranks carry out each algorithm with messages
-(`schedules.perform`), and its time stands beside the simulated one. All algorithms take turns, round after
-round.
+`simulate` is given a latency, a bandwidth and a rate of adding, which pairs of ranks measure first, all
+pairs at once, by exchanging 64 bytes and 4 MB, and by adding arrays. Then 2 and 4 ranks carry out each
+algorithm with messages (`schedules.perform`), and its time stands beside the simulated one. All algorithms
+take turns, round after round; the figures are the best of the rounds, as the model knows no neighbours.
 
 `project` is asked before anything is started; then 1, 2 and 4 ranks really train, with the batch shared
 out.
 
-Four ranks on two processors take turns: the simulator is told so (cores), but not what changing from one
-process to another costs, which is why they are slower than planned.
+Four ranks on two processors take turns, and what changing from one process to another costs is in their
+latency: they say how good the model is then, and nothing about four processors.
 
     python benchmarks/bench_planning.py                 # both
     python benchmarks/bench_planning.py --only simulate # or: project
@@ -33,7 +33,6 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 
 import minigrad as mg
 from minigrad import distributed, nn
-from minigrad.distributed.engine import processors
 from minigrad.distributed.group import group
 from minigrad.distributed.schedules import perform
 
@@ -55,9 +54,9 @@ def timed(f: Callable[[], object], repeats: int, of: Callable[[list[float]], flo
 
 
 def constants() -> dict[str, float]:
-    """What two ranks find: latency and bandwidth of messages, and the rate of adding."""
+    """What neighbours find, all pairs at the same time: latency and bandwidth of messages, rate of adding."""
     engine, found = group(), {}
-    other = 1 - engine.rank
+    other = engine.rank ^ 1
     small, large = np.zeros(64, np.uint8), np.zeros(1 << 20, np.float32)
     got_small, got_large = small.copy(), large.copy()
     alpha = timed(lambda: [engine.exchange(small, other, got_small, other) for _ in range(50)], 40) / 50
@@ -91,23 +90,25 @@ def performed(rounds: int) -> dict[tuple[str, int], float]:
 
 def simulated(rounds: int) -> None:
     """The first table."""
-    found, seen = {}, []
-    for ranks in (2, 4):  # the constants before, in between and at the end: the best is what nobody disturbed
-        seen.append(distributed.run(constants, 2, threads=1)[0])
+    found, known = {}, {}
+    for ranks in (2, 4):  # the constants before and after: the best is what nobody disturbed
+        seen = [distributed.run(constants, ranks, threads=1)[0]]
         found[ranks] = distributed.run(performed, ranks, (rounds,), threads=1)[0]
-    seen.append(distributed.run(constants, 2, threads=1)[0])
-    known = {k: (min if k == "local_latency" else max)(s[k] for s in seen) for k in seen[0]}
-    print(
-        f"two ranks: latency {1e6 * known['local_latency']:.1f} us, "
-        f"bandwidth {known['local_bandwidth'] / 1e9:.2f} GB/s, adding {known['adding'] / 1e9:.2f} GB/s\n"
-    )
+        seen.append(distributed.run(constants, ranks, threads=1)[0])
+        known[ranks] = {k: (min if k == "local_latency" else max)(s[k] for s in seen) for k in seen[0]}
+        print(
+            f"{ranks} ranks: latency {1e6 * known[ranks]['local_latency']:.1f} us, "
+            f"bandwidth {known[ranks]['local_bandwidth'] / 1e9:.2f} GB/s, "
+            f"adding {known[ranks]['adding'] / 1e9:.2f} GB/s"
+        )
+    print()
     print(f"{'':22}" + "".join(f"{size >> 10:>7} KB: measured, planned us, ratio" for size in SIZES))
     for ranks, times in found.items():
         for algorithm in FLAT:
             cells = []
             for size in SIZES:
                 plan = distributed.simulate(
-                    [ranks], size, algorithms=[algorithm], per_host=ranks, cores=processors(), **known
+                    [ranks], size, algorithms=[algorithm], per_host=ranks, **known[ranks]
                 )
                 t, planned = times[algorithm, size], plan.rows[0].reduce
                 cells.append(f"{1e6 * t:>20.0f}{1e6 * planned:>12.0f}{t / planned:>9.2f}")
