@@ -16,8 +16,9 @@ enum {
     MG_EARG = 3,      /* an unknown type or activation, or an output layout that is not supported */
     MG_EISA = 4,      /* this processor has no such table */
     MG_ETIME = 5,     /* a process that was waited for did not come in time */
-    MG_EPEER = 6,     /* a process that was waited for has left, or one of the group has failed */
-    MG_EDIFFER = 7    /* the processes of a group do different things */
+    MG_EPEER = 6,     /* a process that was waited for has left */
+    MG_EDIFFER = 7,   /* the processes of a group do different things */
+    MG_EABORT = 8     /* one of the processes that were started together has failed */
 };
 
 enum { MG_F32 = 0, MG_F64 = 1 };              /* element types */
@@ -416,26 +417,38 @@ struct mg_copy {
 /* --- groups of processes that share memory: see distributed/group.c -------------------------------------------------- */
 enum { MG_GROUP_SUM, MG_GROUP_MEAN, MG_GROUP_PROD, MG_GROUP_MAX, MG_GROUP_MIN };
 enum {
-    MG_GROUP_BARRIER = 1, MG_GROUP_ALL_REDUCE, MG_GROUP_REDUCE, MG_GROUP_REDUCE_SCATTER, MG_GROUP_BROADCAST, MG_GROUP_ALL_GATHER
+    MG_GROUP_BARRIER = 1, MG_GROUP_ALL_REDUCE, MG_GROUP_REDUCE, MG_GROUP_REDUCE_SCATTER, MG_GROUP_BROADCAST, MG_GROUP_ALL_GATHER,
+    MG_GROUP_SEND, MG_GROUP_RECV, MG_GROUP_EXCHANGE
+};
+struct mg_event {                  /* a collective: when it began and ended, and how long it waited, nanoseconds */
+    int64_t begin, end, waited, kind, bytes;
+};
+struct mg_log {
+    int64_t most, count;           /* room, and how many there were, which may be more */
+    struct mg_event *events;
 };
 struct mg_member {                 /* one rank's side of a group, its own; mg_group_join fills it in */
-    void *memory;
+    void *memory, *world;          /* of the group, and of the one that all processes were started for */
+    int world_rank;
     int rank, size, half, other, spins;
     int failed;                    /* MG_EPEER and the like, from the first failure on; the memory is not touched then */
     uint32_t turn;
     double timeout;                /* seconds that a wait may take */
     int64_t waited, sent;          /* nanoseconds of waiting so far; bytes of the last message */
+    struct mg_log *log;            /* where collectives are noted, or NULL */
 };
-struct mg_watch {                  /* how a rank is, seconds, and its last two collectives */
-    int joined, left, kind[2], type[2], op[2], root[2];
+struct mg_watch {                  /* how a rank is, seconds; its last two collectives, and what it last did in any group */
+    int joined, left, kind[3], type[3], op[3], root[3];
     uint32_t turn;
     double silent, waiting;
-    int64_t n[2];
+    int64_t n[3];
 };
 /* The segment of a group, zeroed: two buffers of `slot` bytes a rank, `mail` bytes a pair of ranks. */
 int64_t mg_group_bytes(int size, int64_t slot, int64_t mail);
 int mg_group_create(void *memory, int size, int64_t slot, int64_t mail);
 int mg_group_join(struct mg_member *m, void *memory, int rank);
+/* Join a group of some ranks, of the same processes as `world`, which is joined already: who aborts that, aborts this. */
+int mg_group_join_part(struct mg_member *m, void *memory, int rank, const struct mg_member *world);
 void mg_group_leave(struct mg_member *m);
 void mg_group_beat(struct mg_member *m);
 void mg_group_abort(void *memory, int rank);
@@ -450,6 +463,8 @@ int mg_group_broadcast(struct mg_member *m, int root, int64_t bytes, void *x);
 int mg_group_all_gather(struct mg_member *m, int64_t bytes, const void *x, void *y);
 int mg_group_send(struct mg_member *m, int to, int64_t bytes, const void *x);
 int mg_group_recv(struct mg_member *m, int from, int64_t bytes, void *x);
+/* Both at once, so that two ranks can hand each other more than a mailbox holds. */
+int mg_group_exchange(struct mg_member *m, int to, int64_t sent, const void *x, int from, int64_t taken, void *y);
 
 /* --- what this machine can do, for the benchmarks ------------------------------------------------------------ */
 double mg_probe_fma(int type, double seconds);                           /* FLOP/s on all threads, registers only */

@@ -299,13 +299,20 @@ def script(tmp_path, text):
     return path, environment
 
 
-def test_the_missing_guard_is_one_sentence(tmp_path):
-    path, environment = script(tmp_path, "import minigrad as mg\ndef f(): pass\nmg.distributed.run(f, 2)\n")
+def test_the_guard_may_be_missing(tmp_path):
+    """What stands above the call is there in all processes; what stands below is not reached."""
+    path, environment = script(
+        tmp_path,
+        "import minigrad as mg\nfrom minigrad import distributed as dist\ndef f(): return dist.get_rank()\n"
+        "print(dist.run(f, 2))\ndist.run(g, 2)\n",
+    )
     done = subprocess.run(
         [sys.executable, path], env=environment, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode
-    assert 'put the call under `if __name__ == "__main__":`' in done.stderr
+    assert done.stdout == "[0, 1]\n"
+    assert done.stderr.count('put that under `if __name__ == "__main__":`') == 1
+    assert "NameError: name 'g' is not defined" in done.stderr
 
 
 def test_ctrl_c_ends_everything(tmp_path):
@@ -351,3 +358,28 @@ def test_a_script_is_launched(tmp_path):
     assert failed.returncode == 1
     assert "rank 1 of 2 raised" in failed.stderr
     assert "ValueError: planted" in failed.stderr
+
+
+# -- going on after a fault ---------------------------------------------------------------------------------
+
+
+def test_training_goes_on_with_fewer_ranks(tmp_path, capfd):
+    """A rank is killed in step 12; two of three go on from step 10, and end where one process would."""
+    ((_, alone),) = dist.run(work.elastic, 1, (str(tmp_path / "one"), 20, None))
+    found = dist.run(work.elastic, 3, (str(tmp_path / "three"), 20, 12), max_restarts=2, min_nprocs=1)
+    said = capfd.readouterr()
+    assert [size for size, _ in found] == [2, 2]
+    assert "rank 2 of 3 was killed by SIGKILL" in said.err
+    assert "restart 1 of 2, with 2 ranks" in said.err
+    assert "2 ranks begin with step 10" in said.out
+    for name, expected in alone.items():
+        np.testing.assert_allclose(found[0][1][name], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_restarts_come_to_an_end(capfd):
+    with pytest.raises(dist.DistributedError, match="rank 1 of 2 raised"):
+        dist.run(work.fail, 2, ("raise",), max_restarts=1, min_nprocs=1)
+    assert "restart 1 of 1, with 2 ranks" in capfd.readouterr().err  # who raised was not lost
+    for options in ({"max_restarts": -1}, {"min_nprocs": 3}):
+        with pytest.raises(mg.Error, match=r"max_restarts is -1|min_nprocs is 3 of 2"):
+            dist.run(work.fail, 2, ("raise",), **options)

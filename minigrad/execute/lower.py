@@ -667,9 +667,9 @@ def _uniform(asm: Assembler, node: Node, value: int) -> None:
 __all__ = ["RULES", "WORKSPACE", "Assembler", "Instruction"]
 
 
-@rule("all_reduce")
+@rule("all_reduce", "reduce_from")
 def _all_reduce(asm: Assembler, node: Node, value: int) -> None:
-    group, reduction, weight, tag = node.attrs
+    group, reduction, weight, tag = (*node.attrs, "sum", 1.0, 0)[:4]
     describe = getattr(group, "instruction", None)
     if describe is None:
         raise Unsupported("a group that C does not know")
