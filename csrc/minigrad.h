@@ -331,6 +331,13 @@ enum {
     MG_GROUP_BARRIER = 1, MG_GROUP_ALL_REDUCE, MG_GROUP_REDUCE, MG_GROUP_REDUCE_SCATTER, MG_GROUP_BROADCAST, MG_GROUP_ALL_GATHER,
     MG_GROUP_SEND, MG_GROUP_RECV, MG_GROUP_EXCHANGE
 };
+struct mg_event {                  /* a collective: when it began and ended, and how long it waited, nanoseconds */
+    int64_t begin, end, waited, kind, bytes;
+};
+struct mg_log {
+    int64_t most, count;           /* room, and how many there were, which may be more */
+    struct mg_event *events;
+};
 struct mg_member {                 /* one rank's side of a group, its own; mg_group_join fills it in */
     void *memory, *world;          /* of the group, and of the one that all processes were started for */
     int world_rank;
@@ -339,6 +346,7 @@ struct mg_member {                 /* one rank's side of a group, its own; mg_gr
     uint32_t turn;
     double timeout;                /* seconds that a wait may take */
     int64_t waited, sent;          /* nanoseconds of waiting so far; bytes of the last message */
+    struct mg_log *log;            /* where collectives are noted, or NULL */
 };
 struct mg_watch {                  /* how a rank is, seconds; its last two collectives, and what it last did in any group */
     int joined, left, kind[3], type[3], op[3], root[3];
@@ -347,8 +355,10 @@ struct mg_watch {                  /* how a rank is, seconds; its last two colle
     int64_t n[3];
 };
 /* The segment of a group, zeroed: two buffers of `slot` bytes a rank, `mail` bytes a pair of ranks. */
-int64_t mg_group_bytes(int size, int64_t slot, int64_t mail);
-int mg_group_create(void *memory, int size, int64_t slot, int64_t mail);
+int64_t mg_group_bytes(int size, int64_t slot, int64_t mail, int64_t heap);
+int mg_group_create(void *memory, int size, int64_t slot, int64_t mail, int64_t heap);
+/* This rank's heap, `bytes` of it: memory that all ranks of the world can reach, for what is reduced. */
+void *mg_group_heap(const struct mg_member *m, int64_t *bytes);
 int mg_group_join(struct mg_member *m, void *memory, int rank);
 /* Join a group of some ranks, of the same processes as `world`, which is joined already: who aborts that, aborts this. */
 int mg_group_join_part(struct mg_member *m, void *memory, int rank, const struct mg_member *world);

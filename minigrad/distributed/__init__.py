@@ -18,13 +18,15 @@ exchanging parameters.
 
 What one step costs beside the computing is a reduction of as many numbers as the model has parameters.
 Processes on one machine share memory, so that is a few passes over the gradients
-(`csrc/distributed/group.c`).
+(`csrc/distributed/group.c`); on several machines they talk through MPI (`mpi`).
 
 =========================  ========================================================================
 `run`, `launch`            start the processes and watch over them (`launching`)
-`all_reduce`, ...          what they do together (`group`), by an engine (`engine`)
+`all_reduce`, ...          what they do together (`group`), by an engine (`engine`, `mpi`)
 `DistributedDataParallel`  the model whose gradients are averaged (`parallel`)
 `DistributedSampler`       which examples a rank sees (`sampler`)
+`timeline`                 what each rank does with its time (`timeline`)
+`project`, `simulate`      how many ranks would pay, here and elsewhere (`planning`, `schedules`)
 =========================  ========================================================================
 
     >>> get_world_size()
@@ -58,6 +60,7 @@ from .launching import run
 from .mesh import DeviceMesh, init_device_mesh
 from .parallel import DistributedDataParallel
 from .pipeline import PipelineStage, Schedule1F1B, ScheduleGPipe, split_module
+from .planning import Plan, project, simulate
 from .sampler import DistributedSampler
 from .tensor_parallel import (
     ColumnParallelLinear,
@@ -72,6 +75,7 @@ from .tensor_parallel import (
     load_full_state_dict,
     parallelize_module,
 )
+from .timeline import Timeline, timeline
 
 __all__ = [
     "ColumnParallelLinear",
@@ -84,11 +88,13 @@ __all__ = [
     "ParallelDropout",
     "ParallelMultiheadAttention",
     "PipelineStage",
+    "Plan",
     "ReduceOp",
     "RowParallelLinear",
     "RowwiseParallel",
     "Schedule1F1B",
     "ScheduleGPipe",
+    "Timeline",
     "VocabParallelEmbedding",
     "all_gather",
     "all_reduce",
@@ -109,10 +115,13 @@ __all__ = [
     "load_full_state_dict",
     "new_group",
     "parallelize_module",
+    "project",
     "recv",
     "reduce",
     "reduce_scatter",
     "run",
     "send",
+    "simulate",
     "split_module",
+    "timeline",
 ]

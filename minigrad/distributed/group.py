@@ -30,6 +30,7 @@ from ..errors import ArgumentError, DTypeError, ShapeError
 from ..mode import current
 from ..ops import collective
 from ..tensor import Symbol, Tensor, wrap
+from . import mpi
 from .engine import REDUCTIONS, Alone, Engine, Segment, Shared
 
 #: Seconds that a rank waits for another one before that is an error.
@@ -85,30 +86,45 @@ def is_initialized() -> bool:
     return _group is not None
 
 
-def init_process_group(backend: str = "shm", *, timeout: float | None = None) -> None:
+#: Names that say: however this process was started.
+_EITHER = (None, "gloo")
+
+
+def init_process_group(backend: str | None = None, *, timeout: float | None = None) -> None:
     """Join the group that this process was started for.
 
-    backend: "shm", the shared memory of one machine (there is no other so far).  timeout: seconds that a
-    wait for another rank may take (300, or what the launcher was told).  By `minigrad.distributed.run`,
-    or by `python -m minigrad.distributed.launch`, processes are started for one; a process that was not is
-    a group of one.  Inside of `run` the group has been joined already, and nothing happens.
-    Raises ArgumentError for another backend.
+    backend: "shm", the shared memory of one machine, for processes started by `minigrad.distributed.run` or
+    `python -m minigrad.distributed.launch`; "mpi" for those that mpirun has started (`minigrad[mpi]`); None
+    (or "gloo", as ported scripts say): what the process was started by, and a group of one if by neither.
+    timeout: seconds that a wait for another rank may take (300, or what the launcher was told).
+    Inside of `run` the group has been joined already, and nothing happens.
+    Raises ArgumentError for another backend than the process was started for, DistributedError if mpi4py
+    is not here.
     """
-    if backend not in ("shm", "gloo"):
+    if backend not in (*_EITHER, "shm", "mpi"):
         raise ArgumentError(
-            "init_process_group", f"there is no backend {backend!r}", fix="use 'shm': shared memory"
+            "init_process_group",
+            f"there is no backend {backend!r}",
+            fix="use 'shm' (shared memory), 'mpi', or none",
         )
-    engine = _group
-    if engine is None:
-        fd = os.environ.get("MINIGRAD_GROUP_FD")
-        if fd is None:
-            join(Alone())
-            return
+    fd = os.environ.get("MINIGRAD_GROUP_FD")
+    began = "shm" if fd is not None else "mpi" if mpi.started() else None
+    if backend not in _EITHER and began not in (backend, None):
+        raise ArgumentError(
+            "init_process_group",
+            f"backend {backend!r} in a process that was started for {began!r}",
+            fix="leave the backend out, or start it with mpirun (mpi) or minigrad.distributed.launch (shm)",
+        )
+    if _group is not None:
+        if timeout is not None:
+            _group.set_timeout(float(timeout))
+        return
+    wanted = float(os.environ.get("MINIGRAD_GROUP_TIMEOUT", TIMEOUT)) if timeout is None else timeout
+    if fd is not None:
         segment = Segment(int(fd), os.fstat(int(fd)).st_size)
-        wanted = float(os.environ.get("MINIGRAD_GROUP_TIMEOUT", TIMEOUT))
-        join(Shared(segment, int(os.environ["RANK"]), wanted if timeout is None else timeout))
-    elif timeout is not None and isinstance(engine, Shared):
-        engine.set_timeout(timeout)
+        join(Shared(segment, int(os.environ["RANK"]), wanted))
+    else:
+        join(mpi.join(wanted) if "mpi" in (began, backend) else Alone())
 
 
 def new_group(ranks: Sequence[int] | None = None) -> Engine:

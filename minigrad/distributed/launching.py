@@ -6,15 +6,14 @@ Each rank is a fresh interpreter (a fork would copy threads that hold locks). Th
 parent, does no work of its own: it waits for results, and a few times a second it looks at the seats of the
 group (see `csrc/distributed/group.c`):
 
-==================================
-============================================================================= a rank raised
-its traceback came through its pipe a rank was killed                   its process ended without a result a
-rank stopped answering            its heartbeat, a thread of its own, is SILENT seconds old a rank does not
-come                others have waited SLOW seconds for it: its stack is printed, once; after
-                                    `timeout` seconds the others raise
-Ctrl-C, or the parent fails         the `finally` below; a rank whose parent is gone ends itself
-==================================
-=============================================================================
+==============================  =========================================================================
+a rank raised                   its traceback came through its pipe
+a rank was killed               its process ended without a result
+a rank stopped answering        its heartbeat, a thread of its own, is SILENT seconds old
+a rank does not come            others have waited SLOW seconds for it: its stack is printed, once; after
+                                `timeout` seconds the others raise
+Ctrl-C, or the parent fails     the `finally` below; a rank whose parent is gone ends itself
+==============================  =========================================================================
 
 In each case the group is aborted, which ends every wait with an error, then whoever is left is asked to
 end, and then killed, within three seconds. Nothing can be left behind, as the shared memory has no name
@@ -46,8 +45,8 @@ from typing import Any
 
 from ..errors import ArgumentError
 from ..random import manual_seed
-from . import group
-from .engine import DistributedError, Engine, Segment, Shared
+from . import group, mpi
+from .engine import DistributedError, Engine, Segment, Shared, processors
 
 #: Seconds without a heartbeat after which a rank counts as hung, and seconds of waiting that are worth a
 #: word.
@@ -80,6 +79,8 @@ def run(
     seed: int | None = None,
     threads: int | None = None,
     timeout: float = group.TIMEOUT,
+    max_restarts: int = 0,
+    min_nprocs: int | None = None,
 ) -> list[Any]:
     """Call `fn(*args, **kwargs)` in `nprocs` processes that form a group; what they return, in the order of
     ranks.
@@ -87,14 +88,34 @@ def run(
     fn: a function that the processes can import: at the top level of a module or of the script.
     seed: rank r starts with `manual_seed(seed + r)`.  threads: of each process (processors / nprocs).
     timeout: seconds that a rank waits for another one.
+    max_restarts: how often to start all of them again when one fails; fn then goes on from its last
+    checkpoint (`examples/digits_elastic.py`), and RESTART_COUNT in the environment says which time it is.
+    min_nprocs: with it, a rank that is lost is not replaced as long as so many are left.
     Raises DistributedError, with the rank and its traceback, if one of them fails; then all others have
-    ended."""
+    ended.
+
+    In a script that mpirun has started there are processes already: each of them calls fn, and gets all
+    results; how many they are, and with how many threads, is for mpirun to say."""
     if _importing_main:
         raise _Reached
     if not callable(fn):
         raise ArgumentError("run", f"{fn!r} is no function", fix="pass the function and its args separately")
+    if mpi.started() and "MINIGRAD_GROUP_FD" not in os.environ:
+        return _run_here(fn, args, kwargs or {}, seed, timeout)
     payload = _pack(_preparation(), seed, "call", (fn, tuple(args), dict(kwargs or {})))
-    return _Parent(nprocs, payload, threads, timeout).results()
+    return _attempts(nprocs, payload, threads, timeout, max_restarts, min_nprocs)
+
+
+def _run_here(
+    fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], seed: int | None, timeout: float
+) -> list[Any]:
+    """`run` in a process that is one of several already."""
+    group.init_process_group("mpi", timeout=timeout)
+    engine = group.group()
+    if seed is not None:
+        manual_seed(seed + engine.rank)
+    result = fn(*args, **kwargs)
+    return engine.gather_objects(result) if isinstance(engine, mpi.MPI) else [result]
 
 
 @contextlib.contextmanager
@@ -136,17 +157,47 @@ def launch(
     seed: int | None = None,
     threads: int | None = None,
     timeout: float = group.TIMEOUT,
+    max_restarts: int = 0,
+    min_nprocs: int | None = None,
 ) -> None:
     """Run a script (or a module, as `python -m` does) in `nprocs` processes; see
     `minigrad.distributed.launch`."""
     payload = _pack(None, seed, "module" if module else "script", (script, list(argv)))
-    _Parent(nprocs, payload, threads, timeout).results()
+    _attempts(nprocs, payload, threads, timeout, max_restarts, min_nprocs)
+
+
+def _attempts(
+    nprocs: int, payload: bytes, threads: int | None, timeout: float, restarts: int, least: int | None
+) -> list[Any]:
+    """What the ranks return, after at most so many restarts."""
+    if isinstance(restarts, bool) or not isinstance(restarts, int) or restarts < 0:
+        raise ArgumentError("run", f"max_restarts is {restarts!r}", fix="pass 0 or more")
+    if least is not None and not 1 <= least <= nprocs:
+        raise ArgumentError("run", f"min_nprocs is {least!r} of {nprocs}", fix=f"pass 1 to {nprocs}")
+    size = nprocs
+    for count in range(restarts + 1):
+        try:
+            return _Parent(size, payload, threads, timeout, count).results()
+        except DistributedError as error:
+            if count == restarts:
+                raise
+            if error.lost and least is not None:
+                size = max(least, size - 1)
+            print(
+                f"{error}\nminigrad.distributed: restart {count + 1} of {restarts}, with {size} ranks",
+                file=sys.stderr,
+                flush=True,
+            )
+    raise AssertionError("the last attempt returns or raises")
 
 
 def _pack(preparation: Any, seed: int | None, kind: str, what: Any) -> bytes:
     """What a child is told; what it is to do is packed by itself, as it needs the script to be understood."""
     try:
-        return pickle.dumps((preparation, seed, kind, bytes(reduction.ForkingPickler.dumps(what))))
+        packed = bytes(reduction.ForkingPickler.dumps(what))
+        if preparation is not None and b"__main__" not in packed:  # then the script is not needed, nor run
+            preparation = {k: v for k, v in preparation.items() if not k.startswith("init_main")}
+        return pickle.dumps((preparation, seed, kind, packed))
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise ArgumentError(
             "run",
@@ -170,14 +221,15 @@ class _Reached(BaseException):
 class _Parent:
     """Whoever started the ranks."""
 
-    def __init__(self, nprocs: int, payload: bytes, threads: int | None, timeout: float) -> None:
+    def __init__(
+        self, nprocs: int, payload: bytes, threads: int | None, timeout: float, restarts: int = 0
+    ) -> None:
         if isinstance(nprocs, bool) or not isinstance(nprocs, int) or nprocs < 1:
             raise ArgumentError("run", f"{nprocs!r} processes", fix="pass an integer of at least 1")
         if not timeout > 0:
             raise ArgumentError("run", f"a timeout of {timeout!r}", fix="pass seconds, above 0")
-        self.size, self.timeout = nprocs, timeout
-        processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.threads = max(1, processors // nprocs) if threads is None else threads
+        self.size, self.timeout, self.restarts = nprocs, timeout, restarts
+        self.threads = max(1, processors() // nprocs) if threads is None else threads
         self.segment = Segment.create(nprocs)
         self.processes: list[subprocess.Popen[bytes]] = []
         self.said: list[io.BytesIO] = []
@@ -203,6 +255,7 @@ class _Parent:
             "RANK": str(rank),
             "LOCAL_RANK": str(rank),
             "WORLD_SIZE": str(self.size),
+            "RESTART_COUNT": str(self.restarts),
             "MINIGRAD_GROUP_FD": str(self.segment.fd),
             "MINIGRAD_GROUP_TIMEOUT": str(self.timeout),
         }
@@ -297,7 +350,7 @@ class _Parent:
             text = ""
             self.processes[rank].kill()  # if it is still there, it does not answer
         error = DistributedError("run", problem, fix=fix)
-        error.rank = rank
+        error.rank, error.lost = rank, kind != "error"
         if text:
             error.args = (f"{error}\n\n{text.rstrip()}",)
         raise error

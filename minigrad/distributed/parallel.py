@@ -40,6 +40,8 @@ from .group import of
 LARGE = 1 << 16
 #: Tags of reductions of statistics, which no bucket of gradients has.
 STATISTICS = 1 << 21
+#: How much small gradients are collected before they are reduced, in MB.
+BUCKET_MB = 1.0
 
 
 class DistributedDataParallel(Module):
@@ -58,7 +60,7 @@ class DistributedDataParallel(Module):
         self,
         module: Module,
         *,
-        bucket_cap_mb: float = 1.0,
+        bucket_cap_mb: float = BUCKET_MB,
         find_unused_parameters: bool = False,
         broadcast_buffers: bool = True,
         process_group: Engine | None = None,
@@ -132,7 +134,7 @@ class Reducer:
         self.averaging = True
         self.weight = 1.0
         self._names = {id(p): name for name, p in parameters}
-        self._buckets = _buckets([p for _, p in parameters], cap)
+        self._buckets = buckets([p for _, p in parameters], cap)
         self._bucket_of = {id(p): k for k, bucket in enumerate(self._buckets) for p in bucket}
         self._missing: list[set[int]] = []
         self._next = 0
@@ -296,7 +298,7 @@ def _parts(flat: Tensor, like: list[Any]) -> Iterator[tuple[Any, Tensor]]:
         start += t.numel()
 
 
-def _buckets(parameters: list[Any], cap: int) -> list[list[Any]]:
+def buckets(parameters: list[Any], cap: int) -> list[list[Any]]:
     """Parameters in the order in which their gradients come (the last first): large ones apart, small ones
     together."""
     buckets: list[list[Any]] = []
@@ -312,4 +314,14 @@ def _buckets(parameters: list[Any], cap: int) -> list[list[Any]]:
     return [*buckets, *small.values()]
 
 
-__all__ = ["DistributedDataParallel", "Reducer", "idle", "make_alike", "part_of", "sync_moments", "weight_of"]
+__all__ = [
+    "BUCKET_MB",
+    "DistributedDataParallel",
+    "Reducer",
+    "buckets",
+    "idle",
+    "make_alike",
+    "part_of",
+    "sync_moments",
+    "weight_of",
+]
