@@ -16,6 +16,7 @@ TRAINED = (12, "float64", "adam")
 def everything(path):
     """All collectives, captured and data parallel training; what came out goes to a file."""
     found = {"wrong": np.array([w for part in dist.run(work.collectives, 2) for w in part], np.str_)}
+    found["groups"] = np.array(dist.run(groups, 2))
     found["captured"] = np.array(dist.run(work.captured_all_reduce, 2))
     for compiled in (False, True):
         batch, dtype, optimizer = TRAINED
@@ -24,6 +25,16 @@ def everything(path):
             found |= {f"{compiled}.{rank}.{name}": p for name, p in parameters.items()}
     if dist.get_rank() == 0:
         np.savez(path, **found)
+
+
+def groups():
+    """A group of both ranks, and one of the second alone: sums, and who is in it."""
+    both, second = dist.new_group([0, 1]), dist.new_group([1])
+    x = mg.tensor([dist.get_rank() + 1.0])
+    mine = dist.all_reduce(x.clone(), group=both).item()
+    if dist.get_rank() == 1:
+        mine += 10 * dist.all_reduce(x.clone(), group=second).item()
+    return mine, float(dist.get_rank(second))
 
 
 def where():

@@ -18,7 +18,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import distributed as dist
-from minigrad.distributed import mpi
+from minigrad.distributed import launching, mpi
 from minigrad.distributed.engine import DistributedError
 
 ROOT = Path(__file__).parent.parent
@@ -58,6 +58,7 @@ def test_the_same_bits_as_on_shared_memory(tmp_path):
     assert done.returncode == 0, done.stderr
     found = np.load(tmp_path / "found.npz")
     assert found["wrong"].tolist() == []
+    assert found["groups"].tolist() == [[3.0, -1.0], [23.0, 0.0]]
     assert found["captured"].tolist() == [[[2.0 * (2 * k + 1) + 1] * 3 for k in range(3)]] * 2
     batch, dtype, optimizer = mpi_workers.TRAINED
     for compiled in (False, True):
@@ -122,3 +123,8 @@ def test_another_backend_than_the_process_was_started_for(monkeypatch):
     monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "2")
     with pytest.raises(mg.Error, match=r"backend 'shm' in a process that was started for 'mpi'"):
         dist.init_process_group("shm")
+    with (
+        pytest.raises(DistributedError, match="that mpirun has started"),
+        launching.beside(work.collectives, 2),
+    ):
+        pass

@@ -142,6 +142,12 @@ def beside(
             "this process is in a group already",
             fix="start processes once: outside of those that run or launch has started",
         )
+    if mpi.started():
+        raise DistributedError(
+            "run",
+            "this process is one of several that mpirun has started",
+            fix="train with DistributedDataParallel in them, or start the script without mpirun",
+        )
     payload = _pack(_preparation(), None, "call", (fn, tuple(args), {}))
     parent = _Beside(nprocs, payload, threads, timeout)
     with parent.joined() as engine:

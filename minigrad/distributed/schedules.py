@@ -28,6 +28,7 @@ a time."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -170,25 +171,41 @@ def schedule(algorithm: str, ranks: int, n: int, per_host: int = 1) -> Iterator[
     yield from _ring(hosts, zeros, zeros + n, False)
 
 
-def perform(algorithm: str, engine: Engine, x: Array, per_host: int = 1) -> Array:
-    """The sum of all x (n,), by the messages of a schedule.  To see that a schedule is right, and how long it
-    takes: the engine's own `all_reduce` is faster, and has a fixed order."""
-    y = x.copy()
-    received = np.empty_like(y)
-    for r in schedule(algorithm, engine.size, x.size, per_host):
-        out, into = np.flatnonzero(r.source == engine.rank), np.flatnonzero(r.target == engine.rank)
-        sent = y[r.start[out[0]] : r.stop[out[0]]] if out.size else None
-        got = received[: r.stop[into[0]] - r.start[into[0]]] if into.size else None
-        if sent is not None and got is not None:
-            engine.exchange(sent, int(r.target[out[0]]), got, int(r.source[into[0]]))
-        elif sent is not None:
-            engine.send(sent, int(r.target[out[0]]))
-        elif got is not None:
-            engine.recv(got, int(r.source[into[0]]))
-        if got is not None:
-            place = y[r.start[into[0]] : r.stop[into[0]]]
-            np.add(place, got, out=place) if r.add else np.copyto(place, got)
-    return y
+@functools.lru_cache(maxsize=64)
+def _own(
+    algorithm: str, ranks: int, rank: int, n: int, per_host: int
+) -> list[tuple[int | None, slice, int | None, slice, bool]]:
+    """What one rank does in each round: to whom it sends what, from whom it gets what; None is nobody."""
+    nothing = slice(0, 0)
+    rounds = []
+    for r in schedule(algorithm, ranks, n, per_host):
+        to, source, sent, got = None, None, nothing, nothing
+        for k in np.flatnonzero(r.source == rank):
+            to, sent = int(r.target[k]), slice(int(r.start[k]), int(r.stop[k]))
+        for k in np.flatnonzero(r.target == rank):
+            source, got = int(r.source[k]), slice(int(r.start[k]), int(r.stop[k]))
+        rounds.append((to, sent, source, got, r.add))
+    return rounds
+
+
+def perform(
+    algorithm: str, engine: Engine, x: Array, per_host: int = 1, scratch: Array | None = None
+) -> Array:
+    """Make x (n,) the sum of all x, by the messages of a schedule; returns it.
+
+    scratch: memory for what comes, like x.  To see that a schedule is right, and how long it takes: the
+    engine's own `all_reduce` is faster, and has a fixed order."""
+    received = np.empty_like(x) if scratch is None else scratch
+    for to, sent, source, got, add in _own(algorithm, engine.size, engine.rank, x.size, per_host):
+        if to is not None and source is not None:
+            engine.exchange(x[sent], to, received[got], source)
+        elif to is not None:
+            engine.send(x[sent], to)
+        elif source is not None:
+            engine.recv(received[got], source)
+        if source is not None:
+            np.add(x[got], received[got], out=x[got]) if add else np.copyto(x[got], received[got])
+    return x
 
 
 __all__ = ["ALGORITHMS", "Round", "perform", "schedule"]
