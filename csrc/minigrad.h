@@ -444,8 +444,10 @@ struct mg_watch {                  /* how a rank is, seconds; its last two colle
     int64_t n[3];
 };
 /* The segment of a group, zeroed: two buffers of `slot` bytes a rank, `mail` bytes a pair of ranks. */
-int64_t mg_group_bytes(int size, int64_t slot, int64_t mail);
-int mg_group_create(void *memory, int size, int64_t slot, int64_t mail);
+int64_t mg_group_bytes(int size, int64_t slot, int64_t mail, int64_t heap);
+int mg_group_create(void *memory, int size, int64_t slot, int64_t mail, int64_t heap);
+/* This rank's heap, `bytes` of it: memory that all ranks of the world can reach, for what is reduced. */
+void *mg_group_heap(const struct mg_member *m, int64_t *bytes);
 int mg_group_join(struct mg_member *m, void *memory, int rank);
 /* Join a group of some ranks, of the same processes as `world`, which is joined already: who aborts that, aborts this. */
 int mg_group_join_part(struct mg_member *m, void *memory, int rank, const struct mg_member *world);

@@ -121,6 +121,8 @@ def pipeline(schedule, dtype="float64", group=None, copies=None, steps=STEPS, mi
         losses = []
         given = (mg.tensor(x),) if stage.is_first else ()
         run.step(*given, target=mg.tensor(y) if stage.is_last else None, losses=losses)
+        if copies is None:
+            stage.clip_grad_norm_(0.5)
         sgd.step()
         total += [float(t) for t in losses]
     shown = run.eval(*((mg.tensor(x),) if stage.is_first else ()))
@@ -140,10 +142,10 @@ def large_messages():
     return {name: p.grad.numpy() for name, p in stage.submodule.named_parameters()}
 
 
-def plainly(dtype="float64"):
+def plainly(dtype="float64", clip=None):
     """One process, the whole batch, no schedule."""
     model = mlp(dtype)
-    step = stepper(model, nn.functional.mse_loss)
+    step = stepper(model, nn.functional.mse_loss, clip=clip)
     for k in range(STEPS):
         step(*(mg.tensor(rows([k, i], BATCH, n).astype(dtype)) for i, n in enumerate((6, 4))))
     return numbers(model.state_dict())

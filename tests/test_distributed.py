@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -78,6 +79,48 @@ def test_in_a_program_a_reduction_is_an_instruction():
     group.close()
     with pytest.raises(dist.DistributedError, match="the group was left"):
         program(x)
+
+
+def test_what_is_reduced_lies_where_others_reach_it():
+    """Large values only; the result takes the place of what nobody else reads; and memory comes back."""
+    from minigrad.execute.program import Program
+    from minigrad.ops import collective
+
+    group = Shared(Segment.create(1, slot=4096, mail=256), 0, timeout=1.0)
+
+    def f(x):
+        y = collective.all_reduce(x * 2.0, group) + 1.0
+        z = x.sin()
+        return y, collective.all_reduce(z, group) * z, collective.all_reduce(x[:3].exp(), group) * 2.0
+
+    def program():
+        return Program(mg.trace(f, mg.Spec((10_000,), mg.float32)))
+
+    first = program()
+    reduced = first._bases["reduced"]
+    places = [p.operands for p in first.instructions if p.kernel == "all_reduce"]
+    assert [[place.base == reduced for place in pair] for pair in places] == [
+        [True] * 2,
+        [True] * 2,
+        [False] * 2,
+    ]
+    assert places[0][0].offset == places[0][1].offset
+    assert places[1][0].offset != places[1][1].offset
+    x = np.linspace(0, 1, 10_000, dtype=np.float32)
+    np.testing.assert_allclose(first(x)[0], x * 2 + 1, rtol=1e-6)
+    np.testing.assert_allclose(first(x)[1], np.sin(x) ** 2, rtol=1e-6)
+    second = program()
+    where = [p._reduced.memory.__array_interface__["data"][0] for p in (first, second)]
+    assert where[1] - where[0] >= first._reduced.memory.size
+    del first
+    third = program()
+    assert third._reduced.memory.__array_interface__["data"][0] == where[0]
+    assert group.shared(1 << 40) is None
+    group.close()
+    with pytest.raises(dist.DistributedError, match="the group was left") as caught:
+        second(x)
+    del second, third, caught  # the last users of the memory
+    gc.collect()
 
 
 def test_without_a_group_a_process_is_one_of_one():

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -189,6 +191,48 @@ def test_the_guard_may_be_missing(tmp_path):
     )
     assert (done.stdout.split(), done.returncode) == (["begun", "begun", "done", "1"], 0), done.stderr
     assert 'put that under `if __name__ == "__main__":`' in done.stderr
+
+
+WAITING = """
+import time, numpy as np
+from minigrad import distributed as dist, keras
+
+def slow(y, p):
+    if dist.get_rank() == 1:
+        print("here", flush=True)
+        time.sleep(60)
+    return ((p - y) ** 2).mean()
+
+if __name__ == "__main__":
+    model = keras.Sequential([keras.layers.Dense(1, input_shape=(3,))])
+    model.compile("sgd", slow)
+    model.fit(np.ones((8, 3)), np.ones((8, 1)), verbose=0, workers=2)
+"""
+
+
+def test_ctrl_c_ends_a_wait_for_a_worker(tmp_path):
+    """The first process is in C, waiting; nothing of Python runs there."""
+    path = tmp_path / "train.py"
+    path.write_text(WAITING)
+    process = subprocess.Popen(
+        [sys.executable, path],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "here\n"
+    listed = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True, check=False
+    )
+    time.sleep(0.5)
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    assert "KeyboardInterrupt" in process.communicate(timeout=20)[1]
+    assert time.monotonic() - began < 5
+    assert listed.stdout.split()
+    assert not any(os.path.exists(f"/proc/{pid}") for pid in listed.stdout.split())
 
 
 # -- Trainer ------------------------------------------------------------------------------------------------

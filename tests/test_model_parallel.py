@@ -69,7 +69,8 @@ def test_pipelines_equal_one_process(found, case, limit, size):
     if size == 1 and case == "pipeline and data":
         return
     state = {name: value for rank in found[size] for name, value in rank[case][0].items()}
-    assert difference(state, work.plainly("float32" if "32" in case else "float64")) <= limit
+    clip = None if case == "pipeline and data" else 0.5
+    assert difference(state, work.plainly("float32" if "32" in case else "float64", clip)) <= limit
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])

@@ -6,10 +6,15 @@
  * rank called something else, with MG_EABORT when one of the world has failed. `member.other` then says which rank is meant
  * (of the world for MG_EABORT), and every later call fails likewise, as nobody knows any more how far the others are.
  *
- *      header | seats, one a rank | buffers, two a rank | mailboxes, one for each ordered pair
+ *      header | seats, one a rank | buffers, two a rank | mailboxes, one for each ordered pair | heaps, one a rank
  *
  * Fixed order. Each element of a sum is x_0 + x_1 + ... in the order of ranks, by whichever rank computes it: the same bits
  * on all ranks, in all runs, for all sizes of buffers.
+ *
+ *
+ * Heaps. A rank may keep what it reduces in a part of the segment of its own (`heap`). Then nobody copies anything into a
+ * buffer: others read its x where it is, and write their parts of the sum into its y. Whatever way memory is kept by each
+ * rank, the sums are the same.
  *
  * Two ways to reduce. Small: everybody writes its x into its buffer, one synchronisation, everybody adds up all buffers.
  * Large: rank r adds up part r of all buffers, leaves it in place, and after a second synchronisation everybody copies the
@@ -49,12 +54,14 @@ struct seat {
     _Atomic int sleepers;
     LINE struct call call[3];                 /* what it is doing, and its weight, in either buffer's collective; and last */
     double weight[2];
+    int64_t at[2][2];                         /* where its x and y are in its heap, or -1, in either buffer's collective */
+    int world_rank;
     LINE _Atomic int64_t beat, waiting_since; /* nanoseconds; 0: not waiting */
     _Atomic int left;
 };
 
 struct header {
-    int64_t size, slot, mail, seats_at, slots_at, mail_at;
+    int64_t size, slot, mail, heap, seats_at, slots_at, mail_at, heap_at;
     LINE _Atomic int aborted;                 /* rank + 1 of the one that failed */
 };
 
@@ -73,6 +80,14 @@ static inline struct seat *seat(const struct mg_member *m, int r) {
 static inline struct seat *own(const struct mg_member *m) {   /* where whoever started this process looks */
     const struct header *h = m->world;
     return (struct seat *)((char *)m->world + h->seats_at) + m->world_rank;
+}
+static inline char *heap(const struct mg_member *m, int r) {  /* of rank r of this group */
+    const struct header *h = m->world;
+    return (char *)m->world + h->heap_at + seat(m, r)->world_rank * h->heap;
+}
+static inline int64_t in_heap(const struct mg_member *m, const char *x) {
+    const char *mine = heap(m, m->rank);
+    return x >= mine && x < mine + ((const struct header *)m->world)->heap ? x - mine : -1;
 }
 static inline char *slot(const struct mg_member *m, int r, int half) {
     return (char *)m->memory + head(m)->slots_at + (2 * (int64_t)r + half) * head(m)->slot;
@@ -117,21 +132,26 @@ static void ring(_Atomic uint32_t *word, _Atomic int *sleepers) {
 
 /* --- making and watching a group -------------------------------------------------------------------------------- */
 
-int64_t mg_group_bytes(int size, int64_t slot_bytes, int64_t mail) {
-    int64_t seats = round_up(sizeof(struct header), 4096) + round_up(size * (int64_t)sizeof(struct seat), 4096);
-    return seats + 2 * size * round_up(slot_bytes, 4096)
-           + round_up((int64_t)size * size * ((int64_t)sizeof(struct mailbox) + round_up(mail, 128)), 4096);
+static int64_t mailboxes(int size, int64_t mail) {
+    return round_up((int64_t)size * size * ((int64_t)sizeof(struct mailbox) + round_up(mail, 128)), 4096);
 }
 
-int mg_group_create(void *memory, int size, int64_t slot_bytes, int64_t mail) {
+int64_t mg_group_bytes(int size, int64_t slot_bytes, int64_t mail, int64_t heap_bytes) {
+    int64_t seats = round_up(sizeof(struct header), 4096) + round_up(size * (int64_t)sizeof(struct seat), 4096);
+    return seats + 2 * size * round_up(slot_bytes, 4096) + mailboxes(size, mail) + size * round_up(heap_bytes, 4096);
+}
+
+int mg_group_create(void *memory, int size, int64_t slot_bytes, int64_t mail, int64_t heap_bytes) {
     struct header *h = memory;
-    if (size < 1 || slot_bytes < 1 || mail < 1) return MG_EARG;
+    if (size < 1 || slot_bytes < 1 || mail < 1 || heap_bytes < 0) return MG_EARG;
     h->size = size;
     h->slot = round_up(slot_bytes, 4096);
     h->mail = round_up(mail, 128);
     h->seats_at = round_up(sizeof *h, 4096);
     h->slots_at = h->seats_at + round_up(size * (int64_t)sizeof(struct seat), 4096);
     h->mail_at = h->slots_at + 2 * size * h->slot;
+    h->heap = round_up(heap_bytes, 4096);
+    h->heap_at = h->mail_at + mailboxes(size, mail);
     return MG_OK;
 }
 
@@ -139,14 +159,21 @@ int mg_group_join(struct mg_member *m, void *memory, int rank) {
     *m = (struct mg_member){.memory = memory, .world = memory, .rank = rank, .world_rank = rank, .timeout = 60.0, .other = -1};
     if (rank < 0 || rank >= head(m)->size) return MG_EARG;
     m->size = (int)head(m)->size;
+    seat(m, rank)->world_rank = rank;
     mg_group_beat(m);
     return MG_OK;
+}
+
+void *mg_group_heap(const struct mg_member *m, int64_t *bytes) {
+    *bytes = ((const struct header *)m->world)->heap;
+    return heap(m, m->rank);
 }
 
 int mg_group_join_part(struct mg_member *m, void *memory, int rank, const struct mg_member *world) {
     int status = mg_group_join(m, memory, rank);
     m->world = world->world;
     m->world_rank = world->world_rank;
+    if (!status) seat(m, rank)->world_rank = world->world_rank;
     m->timeout = world->timeout;
     m->spins = world->spins;
     m->log = world->log;
@@ -258,6 +285,7 @@ static int begin(struct mg_member *m, int kind, int type, int op, int root, int6
     struct seat *mine = seat(m, m->rank);
     mine->call[m->half] = own(m)->call[2] = (struct call){kind, type, op, root, n};
     mine->weight[m->half] = weight;
+    mine->at[m->half][0] = mine->at[m->half][1] = -1;
     return m->half;
 }
 
@@ -327,9 +355,27 @@ static void scale(int type, double by, int64_t n, void *y) {
     else for (int64_t i = 0; i < n; i++) ((double *)y)[i] *= by;
 }
 
-/* y = the reduction of elements first .. first+n-1 of all buffers, in the order of ranks; one's own x is read where it
- * is. y may be one's own buffer, or x. Piece by piece, so that y stays in the cache. */
-static void combine(struct mg_member *m, int type, int op, int64_t first, int64_t n, const void *x, void *y) {
+/* Where the elements of rank r's x are that it hands over in this collective. */
+static const char *source(const struct mg_member *m, int r) {
+    int64_t at = seat(m, r)->at[m->half][0];
+    return at >= 0 ? heap(m, r) + at : slot(m, r, m->half);
+}
+
+/* Bytes of a result, `from` behind its beginning, for the others: into their y, or into one's own buffer for them. */
+static void hand_out(struct mg_member *m, const char *x, int64_t from, int64_t bytes) {
+    int buffer = 0;
+    for (int k = 1; k < m->size; k++) {
+        int r = (m->rank + k) % m->size;
+        int64_t at = seat(m, r)->at[m->half][1];
+        if (at >= 0) memcpy(heap(m, r) + at + from, x, bytes);
+        else buffer = 1;
+    }
+    if (buffer) memcpy(slot(m, m->rank, m->half) + from, x, bytes);
+}
+
+/* y = the reduction of elements first .. first+n-1 of all ranks, in the order of ranks; one's own x is read where it is. y
+ * may be x. Piece by piece, so that y is still in the cache when it is handed out to the others, if `spread`. */
+static void combine(struct mg_member *m, int type, int op, int64_t first, int64_t n, const void *x, void *y, int spread) {
     int64_t bytes = size_of(type);
     char piece[PIECE] __attribute__((aligned(64)));
     double weights = 0.0, weight = seat(m, 0)->weight[m->half];
@@ -343,23 +389,24 @@ static void combine(struct mg_member *m, int type, int op, int64_t first, int64_
         int64_t count = n - at < PIECE / bytes ? n - at : PIECE / bytes;
         int64_t from = (first + at) * bytes;
         char *to = (char *)y + at * bytes;
-        const char *in[2];
+        const char *result = piece;
         if (m->size == 2 && equal && type <= MG_T_F64 && (op == MG_GROUP_SUM || op == MG_GROUP_MEAN)) {
             double by = op == MG_GROUP_MEAN ? 0.5 : 1.0;
-            for (int r = 0; r < 2; r++) in[r] = r == m->rank ? (const char *)x + at * bytes : slot(m, r, m->half) + from;
-            int here = to == in[0] || to == in[1];
-            void *out = here ? piece : to;
+            const char *in[2];
+            for (int r = 0; r < 2; r++) in[r] = r == m->rank ? (const char *)x + at * bytes : source(m, r) + from;
+            void *out = to == in[m->rank] ? piece : to;
             if (type == MG_T_F32) two_f32(count, (float)by, (const float *)in[0], (const float *)in[1], out);
             else two_f64(count, by, (const double *)in[0], (const double *)in[1], out);
-            if (here) memcpy(to, piece, count * bytes);
-            continue;
+            result = out;
+        } else {
+            for (int r = 0; r < m->size; r++) {
+                const char *part = r == m->rank ? (const char *)x + at * bytes : source(m, r) + from;
+                fold(type, op, r == 0, equal ? 1.0 : seat(m, r)->weight[m->half], count, part, piece);
+            }
+            if (op == MG_GROUP_MEAN) scale(type, 1.0 / weights, count, piece);
         }
-        for (int r = 0; r < m->size; r++) {
-            const char *part = r == m->rank ? (const char *)x + at * bytes : slot(m, r, m->half) + from;
-            fold(type, op, r == 0, equal ? 1.0 : seat(m, r)->weight[m->half], count, part, piece);
-        }
-        if (op == MG_GROUP_MEAN) scale(type, 1.0 / weights, count, piece);
-        memcpy(to, piece, count * bytes);
+        if (result == piece) memcpy(to, piece, count * bytes);
+        if (spread) hand_out(m, result, from, count * bytes);
     }
 }
 
@@ -379,24 +426,27 @@ static int reduce_piece(struct mg_member *m, int kind, int type, int op, int roo
                         double weight) {
     int64_t bytes = size_of(type);
     int half = begin(m, kind, type, op, root, n, weight);
+    int64_t *at = seat(m, m->rank)->at[half];
     char *mine = slot(m, m->rank, half);
     if (n * bytes <= SMALL || root >= 0) {
         if (m->rank != root) memcpy(mine, x, n * bytes);
         int status = meet(m);
         if (status) return status;
-        if (root < 0 || root == m->rank) combine(m, type, op, 0, n, x, y);
+        if (root < 0 || root == m->rank) combine(m, type, op, 0, n, x, y, 0);
         return MG_OK;
     }
     int64_t first = part(n, m->size, m->rank), stop = m->rank + 1 == m->size ? n : part(n, m->size, m->rank + 1);
-    memcpy(mine, x, first * bytes);
-    memcpy(mine + stop * bytes, x + stop * bytes, (n - stop) * bytes);
+    at[0] = in_heap(m, x), at[1] = in_heap(m, y);
+    if (at[0] < 0) {
+        memcpy(mine, x, first * bytes);
+        memcpy(mine + stop * bytes, x + stop * bytes, (n - stop) * bytes);
+    }
     int status = meet(m);
     if (status) return status;
-    combine(m, type, op, first, stop - first, x + first * bytes, y + first * bytes);
-    memcpy(mine + first * bytes, y + first * bytes, (stop - first) * bytes);
+    combine(m, type, op, first, stop - first, x + first * bytes, y + first * bytes, 1);
     status = synchronise(m);
     if (status) return status;
-    for (int k = 1; k < m->size; k++) {
+    for (int k = 1; at[1] < 0 && k < m->size; k++) {
         int r = (m->rank + k) % m->size;
         int64_t a = part(n, m->size, r), b = r + 1 == m->size ? n : part(n, m->size, r + 1);
         memcpy(y + a * bytes, slot(m, r, half) + a * bytes, (b - a) * bytes);
@@ -444,7 +494,7 @@ int mg_group_reduce_scatter(struct mg_member *m, int type, int op, int64_t n, co
             if (r != m->rank) memcpy(mine + r * count * bytes, (const char *)x + (r * n + at) * bytes, count * bytes);
         int status = meet(m);
         if (status) return status;
-        combine(m, type, op, m->rank * count, count, (const char *)x + (m->rank * n + at) * bytes, (char *)y + at * bytes);
+        combine(m, type, op, m->rank * count, count, (const char *)x + (m->rank * n + at) * bytes, (char *)y + at * bytes, 0);
     }
     return MG_OK;
 }

@@ -16,6 +16,8 @@ exchanging parameters.
     if __name__ == "__main__":
         mg.distributed.run(train, nprocs=2)
 
+`fit(..., workers=2)` of `minigrad.keras` and `minigrad.training` do all of this by themselves (`crew`).
+
 What one step costs beside the computing is a reduction of as many numbers as the model has parameters.
 Processes on one machine share memory, so that is a few passes over the gradients
 (`csrc/distributed/group.c`); on several machines they talk through MPI (`mpi`).
@@ -25,6 +27,9 @@ Processes on one machine share memory, so that is a few passes over the gradient
 `all_reduce`, ...          what they do together (`group`), by an engine (`engine`, `mpi`)
 `DistributedDataParallel`  the model whose gradients are averaged (`parallel`)
 `DistributedSampler`       which examples a rank sees (`sampler`)
+`parallelize_module`       layers of which each rank has a part (`tensor_parallel`)
+`split_module`, ...        ranks that have some of the layers (`pipeline`)
+`new_group`                groups of some of the ranks, and tables of them (`mesh`)
 `timeline`                 what each rank does with its time (`timeline`)
 `project`, `simulate`      how many ranks would pay, here and elsewhere (`planning`, `schedules`)
 =========================  ========================================================================

@@ -15,11 +15,13 @@ guess."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import mmap
 import os
 import tempfile
 import threading
+import weakref
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -49,6 +51,8 @@ KINDS = (
 #: Bytes of one buffer (a rank has two), and of the mailbox of a pair of ranks. Memory that is never used is
 #: never taken.
 SLOT, MAIL = 8 << 20, 1 << 18
+#: Bytes that a rank's programs may have of memory that all ranks reach; what does not fit is copied instead.
+HEAP = 256 << 20
 #: Collectives that a log has room for.
 LOGGED = 100_000
 
@@ -293,7 +297,7 @@ class Segment:
     def create(cls, size: int, slot: int = SLOT, mail: int = MAIL) -> Segment:
         """A new segment for `size` ranks."""
         _, lib = _kernels()
-        length = lib.mg_group_bytes(size, slot, mail)
+        length = lib.mg_group_bytes(size, slot, mail, HEAP)
         if hasattr(os, "memfd_create"):
             fd = os.memfd_create("minigrad", os.MFD_CLOEXEC)
         else:
@@ -301,7 +305,7 @@ class Segment:
                 fd = os.dup(file.fileno())
         os.ftruncate(fd, length)
         segment = cls(fd, length)
-        lib.mg_group_create(segment.pointer, size, slot, mail)
+        lib.mg_group_create(segment.pointer, size, slot, mail, HEAP)
         return segment
 
     def abort(self, rank: int) -> None:
@@ -322,12 +326,12 @@ class Segment:
 
     def add(self, start: int, size: int, create: bool) -> Segment:
         """Further memory of the same file, from byte `start` on, for a group of `size` ranks."""
-        length = self.lib.mg_group_bytes(size, SLOT, MAIL)
+        length = self.lib.mg_group_bytes(size, SLOT, MAIL, 0)
         if create:
             os.ftruncate(self.fd, start + length)
         segment = Segment(os.dup(self.fd), length, start)
         if create:
-            self.lib.mg_group_create(segment.pointer, size, SLOT, MAIL)
+            self.lib.mg_group_create(segment.pointer, size, SLOT, MAIL, 0)
         return segment
 
     def close(self) -> None:
@@ -336,7 +340,8 @@ class Segment:
             os.close(self.fd)
             self.fd = -1
             self.ffi.release(self._memory)
-            self.map.close()
+            with contextlib.suppress(BufferError):  # a program that has a part of it is its last user
+                self.map.close()
             self.lib = _Closed()
 
 
@@ -366,6 +371,8 @@ class Shared:
         self._check("init_process_group", status)
         self.rank, self.size = rank, int(member.size)
         self.ranks = tuple(range(self.size)) if ranks is None else ranks
+        self._world = world
+        self._lent: list[tuple[Any, int, int]] = []  # of the heap: whose it is, where, and how much
         self._parts: list[Shared] = []  # groups of some of the ranks
         self._end = segment.length  # of the file, with all groups
         self._heart: threading.Thread | None = None
@@ -383,7 +390,7 @@ class Shared:
         start = self._end = -(-self._end // mmap.ALLOCATIONGRANULARITY) * mmap.ALLOCATIONGRANULARITY
         first = self.segment.add(start, len(ranks), True) if self.rank == ranks[0] else None
         self.barrier()
-        self._end += int(self._lib.mg_group_bytes(len(ranks), SLOT, MAIL))
+        self._end += int(self._lib.mg_group_bytes(len(ranks), SLOT, MAIL, 0))
         if self.rank not in ranks:
             return cast(Engine, Outside(ranks))
         segment = first or self.segment.add(start, len(ranks), False)
@@ -447,6 +454,27 @@ class Shared:
     def instruction(self, dtype: Any, reduction: str) -> tuple[Any, int, int]:
         """What a captured program needs to call `all_reduce` in C: this rank, and both numbers."""
         return self._member, DTYPES.index(dtype.name), REDUCTIONS.index(reduction)
+
+    def shared(self, size: int) -> Array | None:
+        """Memory for what a program reduces, where other ranks reach it; None if there is no more.
+
+        It begins at a cache line, and is this rank's again when the array is gone."""
+        if self._world is not None:
+            return self._world.shared(size)
+        self._lent = [(ref, at, length) for ref, at, length in self._lent if ref() is not None]
+        total = self._ffi.new("int64_t *")
+        start = self._lib.mg_group_heap(self._member, total)
+        at, room = 0, -(-size // 4096) * 4096
+        for _, taken, length in sorted(self._lent, key=lambda lent: lent[1]):
+            if at + room <= taken:
+                break
+            at = taken + length
+        if at + room > total[0]:
+            return None
+        first = int(self._ffi.cast("char *", start) - self._ffi.cast("char *", self.segment.pointer))
+        array = np.frombuffer(self.segment.map, np.uint8, size, first + at)
+        self._lent.append((weakref.ref(array), at, room))
+        return array
 
     def barrier(self) -> None:
         """Wait until all ranks are here."""

@@ -38,10 +38,10 @@ from .group import of
 
 #: A gradient of at least so many bytes is a bucket of its own.
 LARGE = 1 << 16
-#: How much small gradients are collected before they are reduced, in MB.
-BUCKET_MB = 1.0
 #: Tags of reductions of statistics, which no bucket of gradients has.
 STATISTICS = 1 << 21
+#: How much small gradients are collected before they are reduced, in MB.
+BUCKET_MB = 1.0
 
 
 class DistributedDataParallel(Module):

@@ -43,8 +43,10 @@ import numpy as np
 from .. import autograd
 from ..autograd import no_grad
 from ..errors import ArgumentError, DTypeError, ShapeError
+from ..nn.clip import clip_grads_with_norm_, get_total_norm
 from ..nn.containers import Sequential
 from ..nn.module import Module
+from ..ops.collective import gather_from
 from ..ops.movement import cat
 from ..tensor import Tensor, wrap
 from .engine import DTYPES, Engine
@@ -213,6 +215,14 @@ class PipelineStage:
     def is_last(self) -> bool:
         """Whether it computes the loss."""
         return self.stage_index == self.num_stages - 1
+
+    def clip_grad_norm_(self, max_norm: float, norm_type: float = 2.0) -> Tensor:
+        """`nn.clip_grad_norm_` of all stages together, which all must call: the norm is the model's."""
+        parameters = list(self.submodule.parameters())
+        own = get_total_norm([p.grad for p in parameters if p.grad is not None], norm_type)
+        total = get_total_norm([gather_from(own.to("float64").reshape(1), self.group, 0)], norm_type)
+        clip_grads_with_norm_(parameters, max_norm, total)
+        return total
 
     # Messages: a header of fixed size, then all tensors end to end.
 

@@ -53,6 +53,8 @@ from .places import Layout, Place, layouts, row_major
 
 #: From this size on, the arena asks for huge pages.
 HUGE = 4 << 20
+#: From this size on, what is reduced over processes lies where all of them reach it.
+SHARED = 1 << 14
 
 
 class NumpyStep(NamedTuple):
@@ -124,7 +126,8 @@ class Program:
             spec = graph.spec(v)
             stage += -(-math.prod(spec.shape) * spec.dtype.itemsize // ALIGN) * ALIGN
         self.arena = _aligned(stage)
-        self._bases = {"arena": first, "zeros": first + 1, "outputs": first + 2}
+        self._bases = {"arena": first, "zeros": first + 1, "reduced": first + 2, "outputs": first + 3}
+        self._reduced = reduced_apart(graph, made)
         self._zeros = np.zeros(64, np.uint8)
         copied = borrowed_outputs(graph, made)
         self.output_specs = [graph.spec(v) for v in graph.outputs]
@@ -229,6 +232,9 @@ class Program:
                 base = found[made.views[v]]
                 assert base is None or base.offset == 0
                 place = Place(root.base, root.offset + layout.offset, spec.shape, layout.strides, spec.dtype)
+            elif v in self._reduced.offset:
+                at = self._reduced.offset[v]
+                place = Place(self._bases["reduced"], at, spec.shape, dense, spec.dtype)
             elif v in made.offset:
                 place = Place(self._bases["arena"], made.offset[v], spec.shape, dense, spec.dtype)
             else:
@@ -261,6 +267,7 @@ class Program:
         for k, constant in enumerate(self._constants):
             self.memory[inputs + k] = ffi.cast("void *", constant.__array_interface__["data"][0])
         self.memory[self._bases["arena"]] = _pointer(self.arena)
+        self.memory[self._bases["reduced"]] = _pointer(self._reduced.memory)
         self.memory[self._bases["zeros"]] = _pointer(self._zeros)
         self._failed = ffi.new("int *")
         self._stop = len(self.instructions)
@@ -419,6 +426,8 @@ class Program:
             return self._constants[base - len(self.graph.inputs)]
         elif base == self._bases["arena"]:
             buffer = self.arena
+        elif base == self._bases["reduced"]:
+            buffer = self._reduced.memory
         else:
             buffer = outputs[base - self._bases["outputs"]]
         return np.ndarray(
@@ -454,6 +463,46 @@ class Program:
             except (ValueError, TypeError, IndexError, OverflowError) as error:
                 raise failure(node, error, inputs) from None
         _c._check(status)
+
+
+class Reduced(NamedTuple):
+    """Memory apart from the arena, and the values that lie there."""
+
+    memory: Any
+    offset: dict[int, int]
+
+
+def reduced_apart(graph: Graph, made: Plan) -> Reduced:
+    """Places for values that a group of processes reduces, in memory that it offers (`shared`): others read
+    and write them there, and nobody has to copy. A value that only the reduction reads is replaced by the
+    result."""
+    first = graph.first_node
+    readers: dict[int, int] = {}
+    for node in graph.nodes:
+        for v in set(node.inputs):
+            readers[v] = readers.get(v, 0) + 1
+    offset: dict[int, int] = {}
+    size, lender = 0, None
+    for position, node in enumerate(graph.nodes):
+        if node.op.name not in ("all_reduce", "reduce_from"):
+            continue
+        lend = getattr(node.attrs[0], "shared", None)
+        if lend is None or lender not in (None, lend):
+            continue
+        lender = lend
+        x, y = node.inputs[0], first + position
+        alone = x in made.offset and readers[x] == 1 and x not in graph.results
+        for v in (x, y):
+            length = math.prod(node.spec.shape) * node.spec.dtype.itemsize
+            if v not in made.offset or v in offset or length < SHARED:
+                continue
+            if v == y and alone and x in offset:
+                offset[v] = offset[x]
+                continue
+            offset[v] = size
+            size += -(-length // ALIGN) * ALIGN
+    memory = lender(size) if lender is not None and size else None
+    return Reduced(np.zeros(0, np.uint8), {}) if memory is None else Reduced(memory, offset)
 
 
 def borrowed_outputs(graph: Graph, made: Plan) -> list[bool]:
