@@ -272,7 +272,11 @@ class Replay:
     def __call__(self, args: tuple[Any, ...], mode: Mode) -> Any:
         """The result of the call, or `self` if it has to go the long way (then nothing has happened)."""
         program = self._program
-        if mode is not self._mode or mode.backend.generation != self._generation or REPLACED:
+        if mode is not self._mode:
+            if not mode.same(self._mode):
+                return self
+            self._mode = mode
+        if mode.backend.generation != self._generation or REPLACED:
             return self
         if program.owner is not self or len(args) != len(self._arguments):
             return self

@@ -44,6 +44,7 @@ import numpy as np
 
 from .errors import Refusal, TraceError, Where, here, short_line
 from .ir import Builder, Graph, Spec, check
+from .memory import aligned
 from .mode import current, using
 from .record import Op
 from .tape import Leaf
@@ -390,7 +391,7 @@ class Trace:
                 return number
             known = reference.get(number)
             if known is None:
-                known = reference[number] = builder.constant(np.array(constants[number].array))
+                known = reference[number] = builder.constant(aligned(constants[number].array))
             return known
 
         lines: dict[Where | None, str] = {}

@@ -293,6 +293,21 @@ def test_results_belong_to_the_caller_unless_given():
     assert out[0].tolist() == [1.0] * 3
 
 
+def test_the_quick_way_is_for_every_block_without_gradients():
+    step = mg.compile(lambda x: x * 2.0)
+    x = mg.ones(3)
+    with mg.no_grad():
+        step(x)
+    quick = step._replay
+    with mg.no_grad():  # another block, the same switches
+        assert step(x).tolist() == [2.0, 2.0, 2.0]
+    assert quick is not None
+    assert step._replay is quick
+    with mg.inference_mode():
+        assert step(x).tolist() == [2.0, 2.0, 2.0]
+    assert step._replay is not quick
+
+
 def test_replay_creates_nothing_that_stays():
     step = trained(mlp, mg.compile, steps=2)[2]
     x, y = mg.zeros(9, 20), mg.zeros(9, dtype=mg.int64)

@@ -41,6 +41,7 @@ from ..backends import c as _c
 from ..backends.tile import Unsupported
 from ..errors import ShapeError
 from ..ir import Graph, Node, Spec
+from ..memory import room
 from ..mode import current
 from ..passes.cost import node_flops
 from ..plan import ALIGN, Plan, plan
@@ -125,7 +126,7 @@ class Program:
             stages[v] = stage
             spec = graph.spec(v)
             stage += -(-math.prod(spec.shape) * spec.dtype.itemsize // ALIGN) * ALIGN
-        self.arena = _aligned(stage)
+        self.arena = room(stage, HUGE // 2 if stage >= HUGE else ALIGN)  # large: from a huge page on
         self._bases = {"arena": first, "zeros": first + 1, "reduced": first + 2, "outputs": first + 3}
         self._reduced = reduced_apart(graph, made)
         self._zeros = np.zeros(64, np.uint8)
@@ -513,14 +514,6 @@ def borrowed_outputs(graph: Graph, made: Plan) -> list[bool]:
         copied.append(v not in made.outputs or v in first)
         first.setdefault(v, k)
     return copied
-
-
-def _aligned(size: int) -> Any:
-    """Memory of this size that begins at a cache line; at a huge page, if it is large."""
-    line = HUGE // 2 if size >= HUGE else ALIGN
-    raw = np.empty(size + line, np.uint8)
-    shift = -raw.__array_interface__["data"][0] % line
-    return raw[shift : shift + size]
 
 
 def _pointer(x: Any) -> Any:
