@@ -31,7 +31,7 @@ static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 struct job {
     const struct mg_quantized_conv *c;
     const struct mg_quantized_kernels *kernels;
-    int64_t pixels, k, panel;
+    int64_t pixels, k, panel, last;   /* last: the last ox at which all columns of the kernel lie inside of the image */
     int depthwise;
     _Atomic int status;
 };
@@ -39,13 +39,20 @@ struct job {
 /* Columns v of the kernel at ox whose place left + v * dilation lies inside of the image: low <= v < high. */
 static void inside(const struct mg_quantized_conv *c, int64_t ox, int64_t *low, int64_t *high) {
     const int64_t left = ox * c->stride[1] - c->pad[2], dilation = c->dilation[1];
-    *low = left >= 0 ? 0 : least(c->kw, ceil_div(-left, dilation));
-    *high = most(*low, left + (c->kw - 1) * dilation < c->w ? c->kw : ceil_div(c->w - left, dilation));
+    *low = 0, *high = c->kw;
+    if (left < 0) *low = least(c->kw, dilation == 1 ? -left : ceil_div(-left, dilation));
+    if (left + (c->kw - 1) * dilation >= c->w)
+        *high = most(*low, dilation == 1 ? c->w - left : ceil_div(c->w - left, dilation));
 }
 
-/* The last ox for which all of them do. */
-static int64_t last_inside(const struct mg_quantized_conv *c) {
-    return (c->w - 1 - (c->kw - 1) * c->dilation[1] + c->pad[2]) / c->stride[1];
+/* As memcpy and memset, which are called for a few bytes at the border of an image. */
+static void copy_few(uint8_t *to, const uint8_t *from, int64_t n) {
+    if (n > 16) memcpy(to, from, (size_t)n);
+    else for (int64_t i = 0; i < n; i++) to[i] = from[i];
+}
+static void fill_few(uint8_t *to, int code, int64_t n) {
+    if (n > 16) memset(to, code, (size_t)n);
+    else for (int64_t i = 0; i < n; i++) to[i] = (uint8_t)code;
 }
 
 /* Row u of the kernel for `count` neighbouring output pixels from ox on, their patches `apart` bytes apart; x: the row of the
@@ -56,7 +63,7 @@ static void kernel_row(const struct job *job, const uint8_t *x, int64_t ox, int6
     const struct mg_quantized_conv *c = job->c;
     const int64_t run = c->kw * each, step = c->stride[1] * c->ci;
     if (x == NULL) {
-        for (int64_t i = 0; i < count; i++) memset(to + i * apart, c->zero, (size_t)run);
+        for (int64_t i = 0; i < count; i++) fill_few(to + i * apart, c->zero, run);
         return;
     }
     const int together = c->dilation[1] == 1 && each == c->ci;
@@ -64,13 +71,13 @@ static void kernel_row(const struct job *job, const uint8_t *x, int64_t ox, int6
     while (i < count) {
         inside(c, ox + i, &low, &high);
         if (low > 0 || high < c->kw) {   /* at the border */
-            memset(to + i * apart, c->zero, (size_t)run);
+            fill_few(to + i * apart, c->zero, run);
             for (int64_t v = low; v < high; v++)
-                memcpy(to + i * apart + v * each, x + ((ox + i) * c->stride[1] - c->pad[2] + v * c->dilation[1]) * c->ci, (size_t)each);
+                copy_few(to + i * apart + v * each, x + ((ox + i) * c->stride[1] - c->pad[2] + v * c->dilation[1]) * c->ci, each);
             i++;
             continue;
         }
-        const int64_t n = least(count - i, last_inside(c) - (ox + i) + 1);
+        const int64_t n = least(count - i, job->last - (ox + i) + 1);
         const uint8_t *from = x + ((ox + i) * c->stride[1] - c->pad[2]) * c->ci;
         if (together) job->kernels->copy_runs(n, run, from, step, to + i * apart, apart);
         else for (int64_t v = 0; v < c->kw; v++)
@@ -134,7 +141,7 @@ static int depthwise(struct job *job, int64_t begin, int64_t end) {
         const int64_t image = p / (c->oh * c->ow), oy = p / c->ow % c->oh, ox = p % c->ow;
         int64_t low, high;
         inside(c, ox, &low, &high);
-        count = low > 0 || high < c->kw ? 1 : least(least(end - p, c->ow - ox), last_inside(c) - ox + 1);
+        count = low > 0 || high < c->kw ? 1 : least(least(end - p, c->ow - ox), job->last - ox + 1);
         for (int64_t u = 0; u < c->kh; u++)
             for (int64_t v = 0; v < c->kw; v++) {
                 const int64_t row = oy * c->stride[0] - c->pad[0] + u * c->dilation[0];
@@ -165,6 +172,7 @@ int mg_quantized_conv2d(const struct mg_quantized_conv *c) {
     job.pixels = c->n * c->oh * c->ow;
     job.k = c->kh * c->kw * (job.depthwise ? 1 : c->ci / c->groups);
     job.panel = (1 + ceil_div(job.k, MG_QUAD)) * MG_PANEL_ROW;
+    job.last = (c->w - 1 - (c->kw - 1) * c->dilation[1] + c->pad[2]) / c->stride[1];
     if (job.pixels == 0 || c->co == 0) return MG_OK;
     const int whole = c->kh == 1 && c->kw == 1 && c->stride[0] == 1 && c->stride[1] == 1 && c->groups == 1 &&
                       (c->pad[0] | c->pad[1] | c->pad[2] | c->pad[3]) == 0;

@@ -36,7 +36,8 @@ struct mg_quantized_kernels {
     void (*signed_times)(int64_t n, const int8_t *x, float scale, float *y);
     void (*range)(int64_t n, const float *x, float *low, float *high);
     void (*add)(int64_t n, const uint8_t *a, const uint8_t *b, const struct mg_quantized_add *q, uint8_t *y);
-    void (*max_window)(int64_t n, int64_t rows, int64_t columns, const uint8_t *x, int64_t down, int64_t right, uint8_t *y);
+    void (*max_windows)(int64_t pixels, int64_t step, int64_t n, int64_t rows, int64_t columns, const uint8_t *x, int64_t down,
+                        int64_t right, uint8_t *y);
     void (*mean_window)(int64_t n, int64_t rows, int64_t columns, const uint8_t *x, int64_t down, int64_t right, int zero,
                         float reciprocal, uint8_t *y);
     void (*copy_runs)(int64_t count, int64_t n, const uint8_t *from, int64_t step, uint8_t *to, int64_t apart);

@@ -114,38 +114,48 @@ ALWAYS_INLINE FN(bytes) FN(most_bytes)(FN(bytes) a, FN(bytes) b) {
 }
 #endif
 
-static void FN(max_window)(int64_t n, int64_t rows, int64_t columns, const uint8_t *x, int64_t down, int64_t right, uint8_t *y) {
-    int64_t i = 0;
-    for (; i + VBYTES <= n; i += VBYTES) {
-        FN(bytes) v, w;
-        memset(&v, 0, VBYTES);
-        for (int64_t r = 0; r < rows; r++)
-            for (int64_t c = 0; c < columns; c++) {
-                memcpy(&w, x + i + r * down + c * right, VBYTES);
-                v = FN(most_bytes)(v, w);
-            }
-        memcpy(y + i, &v, VBYTES);
-    }
+/* The windows of a row: pixel i begins at x + i * step, and its result at y + i * n. */
+ALWAYS_INLINE void FN(max_windows_of)(int64_t pixels, int64_t step, int64_t n, const int64_t rows, const int64_t columns,
+                                      const uint8_t *x, int64_t down, int64_t right, uint8_t *y) {
+    for (; pixels > 0; pixels--, x += step, y += n) {
+        int64_t i = 0;
+        for (; i + VBYTES <= n; i += VBYTES) {
+            FN(bytes) v, w;
+            memset(&v, 0, VBYTES);
+            UNROLL for (int64_t r = 0; r < rows; r++)
+                UNROLL for (int64_t c = 0; c < columns; c++) {
+                    memcpy(&w, x + i + r * down + c * right, VBYTES);
+                    v = FN(most_bytes)(v, w);
+                }
+            memcpy(y + i, &v, VBYTES);
+        }
 #if defined(MG_AVX512)
-    if (i < n) {
-        const __mmask64 some = ((__mmask64)1 << (n - i)) - 1;
-        __m512i v = _mm512_setzero_si512();
-        for (int64_t r = 0; r < rows; r++)
-            for (int64_t c = 0; c < columns; c++)
-                v = _mm512_max_epu8(v, _mm512_maskz_loadu_epi8(some, x + i + r * down + c * right));
-        _mm512_mask_storeu_epi8(y + i, some, v);
-    }
+        if (i < n) {
+            const __mmask64 some = ((__mmask64)1 << (n - i)) - 1;
+            __m512i v = _mm512_setzero_si512();
+            UNROLL for (int64_t r = 0; r < rows; r++)
+                UNROLL for (int64_t c = 0; c < columns; c++)
+                    v = _mm512_max_epu8(v, _mm512_maskz_loadu_epi8(some, x + i + r * down + c * right));
+            _mm512_mask_storeu_epi8(y + i, some, v);
+        }
 #else
-    for (; i < n; i++) {
-        uint8_t v = 0;
-        for (int64_t r = 0; r < rows; r++)
-            for (int64_t c = 0; c < columns; c++) {
-                const uint8_t w = x[i + r * down + c * right];
-                v = w > v ? w : v;
-            }
-        y[i] = v;
-    }
+        for (; i < n; i++) {
+            uint8_t v = 0;
+            for (int64_t r = 0; r < rows; r++)
+                for (int64_t c = 0; c < columns; c++) {
+                    const uint8_t w = x[i + r * down + c * right];
+                    v = w > v ? w : v;
+                }
+            y[i] = v;
+        }
 #endif
+    }
+}
+static void FN(max_windows)(int64_t pixels, int64_t step, int64_t n, int64_t rows, int64_t columns, const uint8_t *x,
+                            int64_t down, int64_t right, uint8_t *y) {
+    if (rows == 2 && columns == 2) FN(max_windows_of)(pixels, step, n, 2, 2, x, down, right, y);
+    else if (rows == 3 && columns == 3) FN(max_windows_of)(pixels, step, n, 3, 3, x, down, right, y);
+    else FN(max_windows_of)(pixels, step, n, rows, columns, x, down, right, y);
 }
 
 /* count runs of n bytes: to[i * apart] = from[i * step]. Two copies that overlap leave no rest. */
@@ -189,6 +199,9 @@ ALWAYS_INLINE void FN(depthwise_block)(const int64_t taps, const int some, const
     enum { KEPT = 3 };
     const int8_t *b = t->b + at / MG_PANEL * t->panel + at % MG_PANEL * MG_QUAD;
     const struct FN(column) c = FN(column_of)(&t->then, at, some);
+    const struct FN(rule) rule = FN(rule_of)(&t->then);
+    const int64_t rsc = t->rsc;
+    void *y = t->c;
     FN(bits) start = (FN(bits)){0} - (FN(bits))FN(load_ints)(b) * ((uint32_t)t->zero - DOT_SHIFT);
     if (t->bias) start += (FN(bits))FN(load_first_ints)(t->bias + at, some);
     FN(ints) kept[KEPT];
@@ -205,7 +218,7 @@ ALWAYS_INLINE void FN(depthwise_block)(const int64_t taps, const int some, const
             const FN(ints) w = taps <= KEPT * MG_QUAD ? kept[k / 4] : FN(load_ints)(b + (1 + k / 4) * MG_PANEL_ROW);
             sum = FN(dot)(sum, FN(unsigned_four)((FN(ints))four), FN(signed_four)(w));
         }
-        FN(put)(&t->then, c, sum, t->c, i * t->rsc + at, some);
+        FN(put)(rule, c, sum, y, i * rsc + at, some);
     }
 }
 ALWAYS_INLINE void FN(depthwise_taps)(const int64_t taps, const struct mg_quantized_tile *t, const uint8_t *const *tap,

@@ -36,6 +36,6 @@ static int FN(supported)(void) { return QUANTIZED_SUPPORTED; }
 const struct mg_quantized_kernels QUANTIZED_SET = {
     .name = QUANTIZED_NAME, .supported = FN(supported), .vl = VL, .mr = MR, .nv = NV,
     .tile = FN(quantized_tiles), .row = FN(quantized_row), .quantize = FN(quantize), .dequantize = FN(dequantize),
-    .signed_times = FN(signed_times), .range = FN(range), .add = FN(add), .max_window = FN(max_window),
+    .signed_times = FN(signed_times), .range = FN(range), .add = FN(add), .max_windows = FN(max_windows),
     .mean_window = FN(mean_window), .copy_runs = FN(copy_runs), .depthwise = FN(depthwise), .weight_only = FN(weight_only),
 };
