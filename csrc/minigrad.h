@@ -272,9 +272,12 @@ struct mg_instruction {
 struct mg_code {
     const struct mg_instruction *instructions;
     int count;
+    void *const *memory;           /* these two for mg_program_call */
+    int *failed;
 };
 /* Run instructions first .. stop-1. If one fails, its position is left in *failed. nanoseconds may be NULL, else the time
  * of each is added to its entry. The instructions are trusted: offsets and sizes are the compiler's business. */
+int mg_program_call(const struct mg_code *code);   /* all of them, without times */
 int mg_program_run(const struct mg_code *code, int first, int stop, void *const *memory, int *failed, int64_t *nanoseconds);
 
 /* Attributes of MG_DO_LOOP: mg_run; the operands are its inputs, then its outputs. */

@@ -10,7 +10,7 @@ import pytest
 import minigrad as mg
 from minigrad import nn, optim
 from minigrad.backends import c
-from minigrad.errors import Error
+from minigrad.errors import Error, GradientError
 from minigrad.execute import interpret
 from minigrad.ir import Spec
 from minigrad.nn import functional as F
@@ -396,3 +396,90 @@ def test_timed_run_describes_every_step(rng):
     assert rows[0].bytes == 4 * (64 * 32 + 32 * 16 + 64 * 16)
     assert rows[0].where[0].startswith("test_program.py:")
     np.testing.assert_allclose(outputs[0], ((np.maximum(x @ w, 0)).cumsum(0) * 2).sum(), rtol=1e-4)
+
+
+def test_the_quick_way_sees_every_setting_of_an_optimizer():
+    def steps(wrap):
+        w = mg.ones(2, requires_grad=True)
+        adam = optim.Adam([w], lr=0.1, betas=[0.9, 0.99])  # a list may change without being set
+        group = adam.param_groups[0]
+
+        @wrap
+        def step(x):
+            adam.zero_grad()
+            (w * x).sum().backward()
+            adam.step()
+            return w.detach().clone()
+
+        changes = [
+            lambda: None,
+            lambda: group.__setitem__("lr", 0.2),
+            lambda: group.update(lr=0.3),
+            lambda: group["betas"].__setitem__(0, 0.5),
+            lambda: group.__ior__({"eps": 0.1}),
+            lambda: group.__setitem__("maximize", True),
+            lambda: group.pop("lr") and group.setdefault("lr", 0.7),
+            lambda: group.__setitem__("weight_decay", 0.1),
+        ]
+        found = []
+        for change in changes:
+            change()
+            found += [step(mg.full((2,), k + 1.0)).tolist() for k in range(3)]
+        return found
+
+    np.testing.assert_allclose(steps(mg.compile), steps(lambda f: f), rtol=2e-6)
+
+
+def test_the_quick_way_sees_modes_and_the_end_of_things():
+    module = nn.Dropout(0.5)
+    f = mg.compile(lambda x: module(x))
+    x = mg.ones(64)
+    mg.manual_seed(0)
+    for _ in range(3):
+        assert f(x).tolist() != x.tolist()
+    module.eval()
+    for _ in range(3):
+        assert f(x).tolist() == x.tolist()
+    assert f._replay is not None
+
+    w = mg.ones(3)
+    held = [w]
+    f = mg.compile(lambda x: held[0] * x)
+    for _ in range(3):
+        f(mg.ones(3))
+    held[0] = mg.full((3,), 2.0)
+    del w
+    gc.collect()
+    assert f(mg.ones(3)).tolist() == [2.0] * 3
+
+
+def test_what_a_program_changes_is_not_differentiated_through():
+    w = mg.ones(3, requires_grad=True)
+    adam = optim.Adam([w], lr=0.1)
+
+    @mg.compile
+    def step(x):
+        adam.zero_grad()
+        (w * x).sum().backward()
+        adam.step()
+        return w.sum().detach()
+
+    x = mg.ones(3)
+    moment = lambda: adam.state[w]["exp_avg"]  # noqa: E731
+    step(x)
+    for calls in (1, 3):  # the long way, and the quick one
+        for saved in (w, moment()):
+            late = (mg.ones(3, requires_grad=True) * saved).sum()
+            for _ in range(calls):
+                step(x)
+            with pytest.raises(GradientError, match=r"changed in place at test_program.py:\d+ `step\(x\)`"):
+                late.backward()
+
+
+def test_small_results_belong_to_the_caller():
+    f = mg.compile(lambda x: (x + 1.0, x.sum()))
+    results = [f(mg.full((4,), float(k))) for k in range(5)]
+    assert f._replay is not None
+    for k, (y, total) in enumerate(results):
+        assert y.tolist() == [k + 1.0] * 4
+        assert total.item() == 4.0 * k

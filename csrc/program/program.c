@@ -103,3 +103,7 @@ int mg_program_run(const struct mg_code *code, int first, int stop, void *const 
     }
     return MG_OK;
 }
+
+int mg_program_call(const struct mg_code *code) {
+    return mg_program_run(code, 0, code->count, code->memory, code->failed, NULL);
+}
