@@ -300,7 +300,12 @@ struct mg_lanes {
     int lanes, scalars, patches;
     const struct mg_patch *patch;
     const int64_t *n, *first;      /* first[lane]: its first chunk of MG_LANE_CHUNK elements; first[lanes]: how many */
+    int chain;                     /* what mg_lanes_chain says of the program, or 0 */
+    int32_t array[8], immediate[8];
 };
+/* Whether a program is one of those that have a loop of their own: its number, or 0. Then array and immediate (8 of each) are
+ * filled in: which input or output is which of the loop's, and the steps whose immediates it takes. */
+int mg_lanes_chain(const struct mg_program *p, int32_t *array, int32_t *immediate);
 enum { MG_LANE_CHUNK = 8192 };
 /* Attributes of MG_DO_MIXED: the same for numbers of several types at once; slower, for labels, counters and single numbers.
  * Operands, for each lane: inputs, then outputs, each of `type` and with n elements, or (apart[i] == 0, inputs only) one. */

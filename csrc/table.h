@@ -81,7 +81,7 @@
 #undef VL
 
 #define ELEMENTWISE_KERNELS(T)                                                                                     \
-    {.steps = steps_##T, .from_bool = from_bool_##T, .to_bool = to_bool_##T, .stream = stream_##T}
+    {.steps = steps_##T, .chains = chains_##T, .from_bool = from_bool_##T, .to_bool = to_bool_##T, .stream = stream_##T}
 
 #define REDUCE_KERNELS(T) {                                                                                        \
     .sum = row_sum_##T, .max = row_max_##T, .min = row_min_##T, .find = row_find_##T, .columns = row_columns_##T,     \

@@ -483,3 +483,37 @@ def test_small_results_belong_to_the_caller():
     for k, (y, total) in enumerate(results):
         assert y.tolist() == [k + 1.0] * 4
         assert total.item() == 4.0 * k
+
+
+@pytest.mark.parametrize("make", [optim.Adam, optim.AdamW])
+@pytest.mark.parametrize("dtype", [f32, f64])
+def test_loops_of_their_own_compute_what_the_steps_do(make, dtype, rng):
+    sizes = [1, 15, 16, 37, 300, 9001]
+    params = [mg.tensor(rng.normal(size=n), dtype=dtype, requires_grad=True) for n in sizes]
+    grads = [mg.tensor(rng.normal(size=n) * 10.0 ** rng.integers(-12, 12), dtype=dtype) for n in sizes]
+    optimizer = make(params, lr=0.1)
+
+    def step(*grads):
+        for p, g in zip(params, grads, strict=True):
+            p.grad = g
+        optimizer.step()
+
+    captured = mg.compile(step).captured(*grads)
+    program = Program(run(captured.graph))
+    lanes = [i.attributes for i in program.instructions if i.kernel == "lanes"]
+    assert [a.lanes for a in lanes if a.chain] == [len(sizes)]
+    arrays = [g.numpy() for g in grads]
+    arrays += [s.array if s.tensor is None else s.tensor()._array for s in captured.state]
+    arrays += [np.array(n.read(), np.float64) for n in captured.live]
+    results = []
+    for chained in (True, False):
+        for a in lanes:
+            a.chain = a.chain if chained else 0
+        results.append([a.copy() for a in arrays])
+        for _ in range(3):
+            program(*results[-1])
+    for before, one, other in zip(arrays, *results, strict=True):
+        eps = np.finfo(one.dtype).eps if one.dtype.kind == "f" else 0  # both round once a step, on the way of p
+        np.testing.assert_allclose(one, other, rtol=8 * eps, atol=8 * eps * 0.3 if one is not before else 0)
+    changed = [not np.array_equal(a, b) for a, b in zip(arrays, results[0], strict=True)]
+    assert sum(changed) == 4 * len(sizes)  # parameter, two moments and the count of steps

@@ -245,6 +245,7 @@ class Assembler:
         a.program, a.lanes, a.scalars = made.code._program, len(lanes), len(made.scalars)
         a.patches, a.patch = len(made.patches), patches
         a.n, a.first = self.new("int64_t[]", sizes), self.new("int64_t[]", firsts)
+        a.chain = _c.lib.mg_lanes_chain(a.program, a.array, a.immediate)
         self.add("lanes", *[place for lane in lanes for part in lane for place in part], attributes=a)
 
     def tile(self, piece: Piece) -> None:
