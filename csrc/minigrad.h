@@ -78,7 +78,13 @@ struct mg_conv {
     int64_t stride[2], dilation[2], pad[4];      /* pad: above, below, left, right */
     void *work;                                  /* memory to work in, or NULL: then it is allocated, and kept for later */
     int64_t work_bytes;                          /* calls. Contents do not matter before nor after */
+    const void *packed;                          /* what mg_conv2d_pack made of w, or NULL */
 };
+/* For weights that many convolutions share: transform them once, if this geometry does transform weights, into
+ * mg_conv2d_pack_bytes(c) bytes (0: it does not) that the caller owns, aligned to 64. They are for the forward direction and any
+ * batch that is treated alike; w is still needed, for what the transforms cannot represent and after another table was chosen. */
+int64_t mg_conv2d_pack_bytes(const struct mg_conv *c);
+int mg_conv2d_pack(const struct mg_conv *c, const void *w, void *packed);
 int mg_conv2d(const struct mg_conv *c, const void *x, const void *w, const void *bias, void *y);
 int mg_conv2d_input_grad(const struct mg_conv *c, const void *g, const void *w, void *x);
 int mg_conv2d_weight_grad(const struct mg_conv *c, const void *x, const void *g, void *w);
@@ -255,7 +261,7 @@ enum {
     MG_DO_LOGSUMEXP, MG_DO_SOFTMAX_GRAD, MG_DO_CROSS_ENTROPY, MG_DO_CROSS_ENTROPY_GRAD, MG_DO_CROSS_ENTROPY_BOTH,
     MG_DO_STANDARDIZE, MG_DO_SQUARES, MG_DO_FINITE,
     MG_DO_SPMM, MG_DO_SPMM_HEADS, MG_DO_SDDMM, MG_DO_SEGMENT_MAX, MG_DO_SEGMENT_SOFTMAX, MG_DO_TAKE_ROWS,
-    MG_DO_ALL_REDUCE, MG_DO_UNIFORM
+    MG_DO_ALL_REDUCE, MG_DO_UNIFORM, MG_DO_GATHER_ROWS, MG_DO_SCATTER_ADD_ROWS
 };
 /* Where an operand lies: `offset` bytes behind memory[base]. */
 struct mg_operand {

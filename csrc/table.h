@@ -107,7 +107,7 @@ static int supported(void) { return MG_TABLE_SUPPORTED; }
     .turn_out = turn_out_##T}
 
 #define POOL_KERNELS(T) {                                                                                          \
-    .max_windows = max_windows_##T, .sum_windows = sum_windows_##T, .sum_planes = sum_planes_##T, .repeat = repeat_##T, \
+    .max_windows = max_windows_##T, .max_squares = max_squares_##T, .sum_windows = sum_windows_##T, .sum_planes = sum_planes_##T, .repeat = repeat_##T, \
     .spread_row = spread_row_##T, .times_row = times_row_##T, .scatter = scatter_##T}
 
 #define EDGE_KERNELS(T)                                                                                            \

@@ -33,6 +33,18 @@ Python number or variable is made to hold later is not seen (an attribute of a m
 have no history, so `backward` belongs inside; it is refused outside, not silently wrong.  Gradients
 that an optimizer inside has used, after the function itself had cleared them, are not kept.
 
+**Frozen.**  A function that only infers may be compiled with `freeze=True`: then what it reads and does not
+change is a constant of the program, folded and packed once as the kernels like it.  An operation, an
+optimizer or `load_state_dict` that changes such a tensor makes a new program at the next call; a write into
+a numpy array that shares its memory is not seen (`cache_clear()` makes it seen).
+
+    >>> predict = compile(lambda x: w.detach() * x, freeze=True)
+    >>> predict(mg.ones(2))
+    tensor([0.8, 1.8])
+    >>> _ = w.detach().zero_()
+    >>> predict(mg.ones(2)), predict.reasons
+    (tensor([0., 0.]), {'a frozen tensor that was changed': 1})
+
 Called inside of another trace a compiled function simply becomes part of that.
 """
 
@@ -44,7 +56,8 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from operator import is_
+from dataclasses import replace
+from operator import getitem, is_
 from sys import _getframe
 from typing import Any
 
@@ -55,12 +68,12 @@ from .autograd import _function_node
 from .backends.c import from_buffer, lib
 from .errors import ArgumentError, DTypeError, GradientError, TraceError, here, user_frame
 from .execute import Run, get_executor
-from .ir import Graph, Spec
+from .ir import Graph, Spec, check
 from .mode import Mode, current
 from .passes import PIPELINE, resolve, run
 from .tape import Leaf
 from .tensor import REPLACED, WORLD, Symbol, Tensor, View, wrap
-from .trace import Captured, capture
+from .trace import Captured, Guard, capture
 from .tree import LEAF, flatten
 
 _call: Any = getattr(lib, "mg_program_call", None)
@@ -227,10 +240,12 @@ class Replay:
         "_checks",
         "_code",
         "_copied",
+        "_counts",
         "_entry",
         "_generation",
         "_grads",
         "_guards",
+        "_known",
         "_live",
         "_mode",
         "_outputs",
@@ -251,6 +266,7 @@ class Replay:
         self._entry, self._mode, self._program, self._code = entry, mode, program, program.code
         self._generation = mode.backend.generation
         self._arguments = [(t._array.shape, t._array.dtype, k) for k, t in enumerate(arguments)]
+        self._known: list[Any] = [None] * len(arguments)  # arrays that the program points to already
         self._checks = [
             (weakref.ref(t, WORLD.changed), array, t._node)
             for array, t in zip(entry._arrays, tensors, strict=True)
@@ -263,8 +279,11 @@ class Replay:
         sources: dict[int, list[Any]] = {id(WORLD): [WORLD, None, [], []]}
         self._guards: list[Any] = []
         self._live: list[Any] = []
+        self._counts = [(g.source, g.expected) for g in captured.guards if type(g.source) is list]
         for guard in captured.guards:
             where = self._guards
+            if type(guard.source) is list:
+                continue
             if guard.source is not None:
                 where = sources.setdefault(id(guard.source), [guard.source, None, [], []])[2]
             where.append((guard.read, guard.expected))
@@ -310,26 +329,29 @@ class Replay:
             return self
         if program.owner is not self or len(args) != len(self._arguments):
             return self
-        memory, changed = program.memory, self._changed
+        memory, changed, known = program.memory, self._changed, self._known
         try:
             for x, (shape, dtype, k) in zip(args, self._arguments):  # noqa: B905 - as many: strict costs
                 if type(x) is not Tensor or x._node is not None:
                     return self
                 array = x._array
+                if array is known[k] and array.shape == shape:
+                    continue
                 if array.shape != shape or array.dtype is not dtype:
                     return self
                 if changed and (id(array) if array.base is None else _base(array)) in changed:
                     return self
                 memory[k] = from_buffer(array)
+                known[k] = array if array.nbytes <= KNOWN else None
         except (AttributeError, ValueError, BufferError):  # a symbol; an array with gaps
             return self
-        if len(args) == 2:
-            if args[0] is args[1]:
-                return self
-        elif len({*map(id, args)}) < len(args):
+        if len(args) > 1 and (args[0] is args[1] if len(args) == 2 else len({*map(id, args)}) < len(args)):
             return self
         for source in self._sources:
             if source[0].version != source[1] and not self._as_before(source):
+                return self
+        for cell, count in self._counts:
+            if cell[0] != count:
                 return self
         if self._views or self._guards or self._live:
             if not (_are(self._views) and _hold(self._guards)):
@@ -375,6 +397,8 @@ class Replay:
 
 #: Outputs of up to so many bytes are computed in one place and copied, quicker than pointing at new memory.
 BOXED = 4096
+#: Arguments of up to so many bytes are kept until the next call, which may bring them again.
+KNOWN = 1 << 16
 
 
 def _box(spec: Spec) -> Any:
@@ -434,6 +458,7 @@ class Compiled:
         executor: Any = None,
         cache_size: int = 16,
         without: Sequence[str] = (),
+        freeze: bool = False,
     ) -> None:
         if not callable(function):
             raise DTypeError(
@@ -445,6 +470,7 @@ class Compiled:
         self.function = function
         self.passes = resolve(PIPELINE if passes is None else passes, without)
         self._executor = get_executor(executor)
+        self.freeze = bool(freeze)
         self._cache: OrderedDict[Any, list[Entry]] = OrderedDict()
         self.cache_size = cache_size
         self.traces = 0
@@ -499,7 +525,7 @@ class Compiled:
                         entries.insert(0, entries.pop(i))
                     self._cache.move_to_end(key)
                     return entry, tensors
-        captured = capture(self.function, args, kwargs)
+        captured = self._capture(args, kwargs)
         graph = run(captured.graph, self.passes)
         entry = Entry(captured, graph, self._executor(graph))
         if self.traces:
@@ -529,7 +555,11 @@ class Compiled:
         """A new trace for these arguments, neither rewritten nor kept."""
         leaves, _ = flatten((args, kwargs))
         _key(leaves, current())
-        return capture(self.function, args, kwargs)
+        return self._capture(args, kwargs)
+
+    def _capture(self, args: Any, kwargs: Any) -> Captured:
+        captured = capture(self.function, args, kwargs)
+        return frozen(captured) if self.freeze else captured
 
     def graph(self, *args: Any, **kwargs: Any) -> Graph:
         """The rewritten graph that a call with these arguments runs."""
@@ -573,6 +603,57 @@ class Compiled:
             f"{self.traces} trace{'s' if self.traces != 1 else ''}, "
             f"{again} retrace{'s' if again != 1 else ''}, {self.cached} in the cache>"
         )
+
+
+def frozen(captured: Captured) -> Captured:
+    """The same with the state that is only read as constants, as it is now; guards see when it is changed.
+
+    Arrays that belong to no tensor stay state, as nobody counts what is written into them.
+    """
+    graph, first = captured.graph, captured.arguments
+    updated = {target for target, _ in graph.updates}
+    fixed, stays = [], []
+    for k, state in enumerate(captured.state):
+        t = None if state.tensor is None or first + k in updated else state.tensor()
+        if t is None:
+            stays.append(k)
+        else:
+            fixed.append((k, t, t._array, t._node))
+    if not fixed:
+        return captured
+    inputs = [*range(first), *(first + k for k in stays)]
+    inputs += range(first + len(captured.state), len(graph.inputs))
+    old = [*inputs, *(first + k for k, *_ in fixed), *range(len(graph.inputs), graph.first_node)]
+    new = {v: i for i, v in enumerate(old)}  # nodes keep their numbers
+    constants = [np.array(array) for _, _, array, _ in fixed]
+    rewritten = replace(
+        graph,
+        inputs=tuple([graph.inputs[v] for v in inputs]),
+        constants=(*constants, *graph.constants),
+        nodes=tuple([replace(n, inputs=tuple([new.get(v, v) for v in n.inputs])) for n in graph.nodes]),
+        outputs=tuple([new.get(v, v) for v in graph.outputs]),
+        updates=tuple([(new[t], new.get(v, v)) for t, v in graph.updates]),
+    )
+    checks = [(weakref.ref(t, WORLD.changed), array, node) for _, t, array, node in fixed]
+    cells = list({id(cell): cell for _, t, _, _ in fixed if (cell := t._cell())}.values())
+    ids = [id(t) for _, t, *_ in fixed]
+    for key in ids:
+        REPLACED.pop(key, None)  # in use, wherever it is now
+    text = "a frozen tensor that was changed"
+    return captured._replace(
+        graph=check(rewritten),
+        state=tuple([captured.state[k] for k in stays]),
+        guards=(
+            *captured.guards,
+            Guard(
+                lambda: _are(checks) and REPLACED.keys().isdisjoint(ids),
+                True,
+                "state that was replaced",
+                WORLD,
+            ),
+            *[Guard(functools.partial(getitem, cell, 0), cell[0], text, cell) for cell in cells],
+        ),
+    )
 
 
 def _key(leaves: list[Any], mode: Mode) -> tuple[Any, list[Tensor]]:
@@ -619,17 +700,26 @@ def compile(
     executor: Any = None,
     cache_size: int = 16,
     without: Sequence[str] = (),
+    freeze: bool = False,
 ) -> Any:
     """Trace `f` at its first call for each kind of arguments, and replay it afterwards.
 
     A decorator, with or without arguments.  passes: the rewriting passes, by name or as functions
     Graph -> Graph (default: `minigrad.passes.PIPELINE`); without: names of passes to leave out.
     executor: "interpret", or a function Graph -> callable.  cache_size: how many programs are kept.
+    freeze: take what is only read for constant, see the module.
     Raises TraceError where the function needs a value that is not known while it is traced.
     """
 
     def decorate(function: Callable[..., Any]) -> Compiled:
-        return Compiled(function, passes=passes, executor=executor, cache_size=cache_size, without=without)
+        return Compiled(
+            function,
+            passes=passes,
+            executor=executor,
+            cache_size=cache_size,
+            without=without,
+            freeze=freeze,
+        )
 
     return decorate if f is None else decorate(f)
 

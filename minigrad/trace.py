@@ -99,7 +99,8 @@ def _unheld() -> tuple[int, int]:
 class Guard(NamedTuple):
     """Something that Python saw while it was traced: `read()` gave `expected`.
 
-    source: what counts everything that may change this, if there is such a thing.
+    source: what counts everything that may change this, if there is such a thing; a version cell, if its
+    count is what is read.
     """
 
     read: Callable[[], Any]

@@ -513,7 +513,45 @@ def test_loops_of_their_own_compute_what_the_steps_do(make, dtype, rng):
         for _ in range(3):
             program(*results[-1])
     for before, one, other in zip(arrays, *results, strict=True):
-        eps = np.finfo(one.dtype).eps if one.dtype.kind == "f" else 0  # both round once a step, on the way of p
+        eps = (
+            np.finfo(one.dtype).eps if one.dtype.kind == "f" else 0
+        )  # both round once a step, on the way of p
         np.testing.assert_allclose(one, other, rtol=8 * eps, atol=8 * eps * 0.3 if one is not before else 0)
     changed = [not np.array_equal(a, b) for a, b in zip(arrays, results[0], strict=True)]
     assert sum(changed) == 4 * len(sizes)  # parameter, two moments and the count of steps
+
+
+def test_constant_weights_are_packed_once(rng):
+    w, b = rng.normal(size=(40, 70)).astype(np.float32), rng.normal(size=70).astype(np.float32)
+    kernel = rng.normal(size=(32, 32, 3, 3)).astype(np.float32)
+    image = rng.normal(size=(2, 32, 16, 16)).astype(np.float32)
+    for f, x in (
+        (lambda x: (x @ mg.tensor(w) + mg.tensor(b)).relu(), rng.normal(size=(9, 40)).astype(np.float32)),
+        (lambda x: x @ mg.tensor(w.T.copy()).T, rng.normal(size=(3, 5, 40)).astype(np.float32)),
+        (lambda x: x @ mg.tensor(w[:, 10:30].copy()), rng.normal(size=(2, 40)).astype(np.float32)),
+        (lambda x: F.conv2d(x, mg.tensor(kernel), padding=1), image),
+    ):
+        program = like_the_interpreter(f, x, tolerance=2e-5)
+        assert program._packed.size > 0
+    assert (
+        made(lambda x: x @ mg.tensor(w), Spec((1, 40), f32))._packed.size == 0
+    )  # a single row gains nothing
+
+
+@pytest.mark.parametrize("dtype", [f32, f64, i64])
+def test_rows_by_number_are_instructions(dtype, rng):
+    table = rng.normal(size=(11, 3, 2)).astype(dtype)
+    index = rng.integers(0, 11, size=(4, 5))
+    program = like_the_interpreter(lambda t, i: F.embedding(i, t.reshape(11, 6)), table, index)
+    assert "gather_rows" in kernels(program)
+    if dtype != i64:
+        g = rng.normal(size=(20, 6)).astype(dtype)
+        base = rng.normal(size=(11, 6)).astype(dtype)
+        program = like_the_interpreter(lambda b, i, g: b.index_add(0, i.reshape(-1), g), base, index, g)
+        assert "scatter_add_rows" in kernels(program)
+        with pytest.raises(Error, match="index_add"):
+            program(base, index + 8, g)
+    with pytest.raises(Error, match="index_select"):
+        made(lambda t, i: t.index_select(0, i), Spec((11, 3), dtype), Spec((2,), i64))(
+            table[:, :, 0].copy(), np.array([3, 11])
+        )

@@ -129,6 +129,7 @@ class Program:
             lambda start: made.offset.get(-1 - start, 0),
             self._bases["arena"],
             self._bases["zeros"],
+            self._constants,
         )
         self._schedule: list[tuple[int, int] | NumpyStep] = []
         begin = 0
@@ -233,6 +234,11 @@ class Program:
     def _assemble(self, asm: Assembler) -> None:
         """The C side: instructions, operands, and the table of pointers."""
         ffi, lib = _c.ffi, _c.lib
+        room = _aligned(sum(-(-size // ALIGN) * ALIGN for size, _ in asm.packings))
+        self._packed, at = room, 0
+        for size, pack in asm.packings:
+            pack(_pointer(room[at:]))
+            at += -(-size // ALIGN) * ALIGN
         self.instructions: tuple[Instruction, ...] = tuple(asm.instructions)
         operands = ffi.new("struct mg_operand[]", max(sum(len(i.operands) for i in self.instructions), 1))
         code = ffi.new("struct mg_instruction[]", max(len(self.instructions), 1))
