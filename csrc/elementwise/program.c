@@ -272,6 +272,7 @@ int mg_run(const struct mg_program *p, int rank, const int64_t *shape, const voi
         if (shape[d] < 0 || __builtin_mul_overflow(r.n, shape[d], &r.n)) return MG_ESIZE;
     }
     if (r.n > INT64_MAX / 16) return MG_ESIZE;
+    if (r.n < r.tile) r.tile = (int)((r.n * r.size + PADDING - 1) / PADDING * PADDING / r.size);   /* spread no more than that */
     if (r.n == 0) return kept ? MG_EARG : MG_OK;   /* an empty sum is the caller's */
     while (r.constants < p->steps && p->code[r.constants].op == MG_OP_CONST && p->code[r.constants].dst >= p->inputs + p->outputs)
         r.constants++;

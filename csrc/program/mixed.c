@@ -13,7 +13,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { BLOCK = 128, VECTOR = 32 };   /* elements of a block; n is rounded up to four vectors of any table */
+enum { BLOCK = 128, VECTOR = 8 };    /* elements of a block; n is rounded up to a vector of any table (what is quick takes four) */
 
 union block {
     _Alignas(64) double f[BLOCK];
