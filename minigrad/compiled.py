@@ -265,7 +265,9 @@ class Replay:
         captured = entry.captured
         self._entry, self._mode, self._program, self._code = entry, mode, program, program.code
         self._generation = mode.backend.generation
-        self._arguments = [(t._array.shape, t._array.dtype, k) for k, t in enumerate(arguments)]
+        self._arguments = [
+            (a.shape, a.dtype, k, a.nbytes <= KNOWN) for k, a in enumerate(t._array for t in arguments)
+        ]
         self._known: list[Any] = [None] * len(arguments)  # arrays that the program points to already
         self._checks = [
             (weakref.ref(t, WORLD.changed), array, t._node)
@@ -331,7 +333,7 @@ class Replay:
             return self
         memory, changed, known = program.memory, self._changed, self._known
         try:
-            for x, (shape, dtype, k) in zip(args, self._arguments):  # noqa: B905 - as many: strict costs
+            for x, (shape, dtype, k, small) in zip(args, self._arguments):  # noqa: B905 - as many: strict costs
                 if type(x) is not Tensor or x._node is not None:
                     return self
                 array = x._array
@@ -342,7 +344,8 @@ class Replay:
                 if changed and (id(array) if array.base is None else _base(array)) in changed:
                     return self
                 memory[k] = from_buffer(array)
-                known[k] = array if array.nbytes <= KNOWN else None
+                if small:
+                    known[k] = array
         except (AttributeError, ValueError, BufferError):  # a symbol; an array with gaps
             return self
         if len(args) > 1 and (args[0] is args[1] if len(args) == 2 else len({*map(id, args)}) < len(args)):
