@@ -3,6 +3,7 @@
 # make test-long the tests that take minutes: a training run killed fifty times
 # make soak      200 launches of process groups, with faults
 # make sanitize  the C kernels under AddressSanitizer, UBSan and ThreadSanitizer
+# make check-arm the same checks for 64-bit ARM, cross-compiled and run under qemu
 # make bench     benchmarks against whatever peers are installed
 # make lint      ruff and mypy
 # make clean     remove everything that make made
@@ -18,7 +19,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CSRC      := $(shell find csrc -name '*.[ch]' 2>/dev/null)
 PACKAGING := pyproject.toml setup.py MANIFEST.in
 
-.PHONY: demo test test-long soak sanitize bench lint clean
+.PHONY: demo test test-long soak sanitize check-arm bench lint clean
 .DELETE_ON_ERROR:
 
 $(STAMPS)/venv:
@@ -79,6 +80,21 @@ sanitize:
 	@$(MAKE) --no-print-directory --jobs=$$(getconf _NPROCESSORS_ONLN) build/check-asan build/check-tsan
 	ASAN_OPTIONS=max_malloc_fill_size=4294967295:malloc_fill_byte=255 build/check-asan
 	TSAN_OPTIONS=halt_on_error=1 build/check-tsan
+
+# Needs gcc-aarch64-linux-gnu and qemu-user-static (their names on Debian and Ubuntu).
+ARM_CC   ?= aarch64-linux-gnu-gcc
+ARM_QEMU ?= qemu-aarch64-static
+
+build/arm/%.o: csrc/%.c $(filter %.h,$(CSRC)) Makefile
+	@mkdir -p $(@D)
+	$(ARM_CC) $(filter-out -O1,$(SANITIZE_FLAGS)) -O2 -c $< -o $@
+
+build/check-arm: $(SANITIZE_SRC:csrc/%.c=build/arm/%.o)
+	$(ARM_CC) -static -pthread $^ -lm -o $@
+
+check-arm:
+	@$(MAKE) --no-print-directory --jobs=$$(getconf _NPROCESSORS_ONLN) build/check-arm
+	$(ARM_QEMU) build/check-arm
 
 clean:
 	rm -rf $(VENV) $(STAMPS) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -204,8 +204,11 @@ def serve(engine: Engine, threads: int) -> None:
             seconds = (time.perf_counter() - begin) / count / case.get("steps", 1)
             preempted = resource.getrusage(resource.RUSAGE_SELF).ru_nivcsw - preempted
             print(json.dumps({"seconds": seconds, "preempted": preempted}), file=answers)
+        elif order["do"] == "forget":  # the peak starts again from what is held now
+            Path("/proc/self/clear_refs").write_text("5")
+            print(json.dumps({}), file=answers)
         elif order["do"] == "facts":
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0  # the most it ever held
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0  # the most it held
             print(json.dumps({"peak memory": peak, **engine.facts()}), file=answers)
         elif order["do"] == "probe":
             print(json.dumps(probe(engine)), file=answers)
@@ -336,6 +339,8 @@ def main(
     )
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--only", nargs="+", default=[""], help="cases whose label contains one of these")
+    names = [e.name for e in engines]
+    parser.add_argument("--engine", nargs="+", choices=names, default=names, help="who takes part (all)")
     parser.add_argument("--part", metavar="I/N", default="1/1", help="every N-th case, from the I-th on")
     parser.add_argument("--json", metavar="FILE", help="write all figures to FILE")
     parser.add_argument("--resume", action="store_true", help="measure only what FILE does not have yet")
@@ -361,7 +366,7 @@ def main(
     if options.resume and Path(options.json or "").is_file():
         report = json.loads(Path(options.json).read_text())
     for threads in options.threads or [1, 2]:
-        workers = [Worker(script, e, threads) for e in engines]
+        workers = [Worker(script, e, threads) for e in engines if e.name in options.engine]
         for worker in workers:
             if worker.missing:
                 print(f"# {worker.engine.name} is left out: {worker.missing}")

@@ -2,6 +2,8 @@
 
     python benchmarks/bench_gnn.py                       as large as Cora, 100k nodes, sampling
     python benchmarks/bench_gnn.py --only cora --threads 1
+    python benchmarks/bench_gnn.py --only 100k --engine minigrad torch       two engines at a time
+    python benchmarks/bench_gnn.py --only 100k --memory  what each process holds, at most
     python benchmarks/bench_gnn.py --data cora.npz       the real Cora (see data.load_graph)
 
 A step is forward, backward and Adam, full batch, without dropout so that all engines compute the same;
@@ -12,7 +14,8 @@ one. scipy and torch are written by hand (scipy: with the derivatives, too), PyG
 `cached=True`.
 
 `sample`: one pass over 8 batches of 1,024 nodes with [10, 10] neighbours in the large graph, features
-gathered. minigrad and PyG draw differently, so only the numbers of features are compared.
+gathered. Engines draw differently, so only the numbers of features are compared. scipy is numpy by hand
+there; PyG's loader needs pyg-lib or torch-sparse.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ from bench_elementwise import KEEP_MEMORY
 CASES: list[harness.Case] = [{"label": "cora"}, {"label": "100k"}, {"label": "sample"}]
 LR, DECAY = 0.01, 5e-4
 STEPS = 5
+KEEP = {} if "--memory" in sys.argv else KEEP_MEMORY  # what is measured of memory is what anybody gets
 BATCH, BATCHES, FANOUTS = 1024, 8, [10, 10]
 
 
@@ -106,16 +110,51 @@ class Scipy(harness.Engine):
     name = "scipy"
 
     def environment(self, threads: int) -> dict[str, str]:
-        return KEEP_MEMORY
+        return KEEP
 
     def start(self, threads: int) -> None:
         self.sparse = importlib.import_module("scipy.sparse")
 
-    def skips(self, case: harness.Case) -> bool:
-        return bool(case["label"] == "sample")
+    def sampling(self, p: dict[str, Any]) -> harness.Call:
+        """Neighbours without replacement: those with the smallest of random keys, of each node."""
+        n, x = p["n"], p["x"]
+        order = np.argsort(p["edges"][1], kind="stable")
+        sources = p["edges"][0][order]
+        starts = np.concatenate([[0], np.cumsum(np.bincount(p["edges"][1], minlength=n))])
+        rng, place = np.random.default_rng(0), np.full(n, -1)
+
+        def batch(seeds: Any) -> Any:
+            nodes, new, edges = [seeds], seeds, []
+            place[seeds] = np.arange(len(seeds))
+            count = len(seeds)
+            for fanout in FANOUTS:
+                degree = starts[new + 1] - starts[new]
+                ends = np.cumsum(degree)
+                owner = np.repeat(np.arange(len(new)), degree)
+                rank = np.arange(ends[-1]) - np.repeat(ends - degree, degree)
+                found = starts[new][owner] + rank
+                mixed = np.argsort(owner + rng.random(len(owner)))
+                kept = mixed[rank < fanout]  # sorted by owner, so that ranks are those of the keys
+                found, owner = found[kept], owner[kept]
+                neighbours = sources[found]
+                fresh = np.unique(neighbours[place[neighbours] < 0])
+                place[fresh] = np.arange(count, count + len(fresh))
+                count += len(fresh)
+                edges.append(np.stack([place[neighbours], place[new][owner]]))
+                nodes.append(fresh)
+                new = fresh
+            ids = np.concatenate(nodes)
+            place[ids] = -1
+            return np.concatenate(edges, 1), x[ids]
+
+        return lambda: np.array(
+            [batch(np.arange(i, i + BATCH))[1].shape[1] for i in range(0, BATCH * BATCHES, BATCH)]
+        )
 
     def prepare(self, case: harness.Case) -> harness.Call:
         p = problem(case["label"])
+        if case["label"] == "sample":
+            return self.sampling(p)
         n, train, labels = p["n"], p["train"], p["labels"][p["train"]]
         starts, index, values = normalised(p)
         a = self.sparse.csr_matrix((values, index, starts), shape=(n, n))
@@ -176,7 +215,7 @@ class Torch(harness.Torch):
     """By hand on torch.sparse CSR matrices."""
 
     def environment(self, threads: int) -> dict[str, str]:
-        return KEEP_MEMORY
+        return KEEP
 
     def start(self, threads: int) -> None:
         super().start(threads)
@@ -357,13 +396,13 @@ class Minigrad(harness.Minigrad):
         F = mg.nn.functional
         edges = mg.tensor(p["edges"])
         if case["label"] == "sample":
-            graph = mg.data.Graph(x=mg.tensor(p["x"]), edge_index=edges)
+            graph = mg.data.Graph(x=mg.from_numpy(p["x"]), edge_index=edges)
             loader = mg.data.NeighborLoader(
                 graph, FANOUTS, batch_size=BATCH, input_nodes=np.arange(BATCH * BATCHES)
             )
             return lambda: np.array([b.x.shape[1] for b in loader])
         x = p["x"]
-        x = mg.sparse.CSR(*x, (p["n"], p["sizes"][0])) if isinstance(x, tuple) else mg.tensor(x)
+        x = mg.sparse.CSR(*x, (p["n"], p["sizes"][0])) if isinstance(x, tuple) else mg.from_numpy(x)
         convs = [mg.nn.GCNConv(a, b, bias=False) for a, b in itertools.pairwise(p["sizes"])]
         for conv, weight in zip(convs, p["weights"], strict=True):
             conv.lin.weight.assign(weight.T)
@@ -384,7 +423,36 @@ class Minigrad(harness.Minigrad):
         return _counted(lambda: step().item())
 
 
-if __name__ == "__main__":
+def memory(engines: list[harness.Engine], labels: list[str], names: list[str], threads: int) -> None:
+    """Print the most that each engine's process holds (libraries included), ever and in later steps."""
+    print(f"\n{threads} thread(s), MB{'':<18}{'with preparation':>18}{'later steps':>14}")
+    for case, engine in itertools.product(CASES, engines):
+        if engine.name not in names or not any(words in case["label"] for words in labels):
+            continue
+        worker = harness.Worker(__file__, engine, threads)
+        if not worker.missing and "skipped" not in worker.ask("prepare", case=case):
+            peaks = [worker.ask("facts")["peak memory"] / 1e6]
+            worker.ask("forget")
+            worker.ask("run")
+            peaks.append(worker.ask("facts")["peak memory"] / 1e6)
+            print(f"{case['label']:<14}{engine.name:<14}{peaks[0]:>18.0f}{peaks[1]:>14.0f}", flush=True)
+        worker.close()
+
+
+def main() -> None:
+    engines: list[harness.Engine] = [Minigrad(), Scipy(), Torch(), PyG(), Jax()]
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", help="an .npz file with Cora")
-    harness.main(__file__, [Minigrad(), Scipy(), Torch(), PyG(), Jax()], CASES, tolerance=2e-3, parser=parser)
+    parser.add_argument("--memory", action="store_true", help="peak memory, not time")
+    if "--memory" not in sys.argv or "--worker" in sys.argv:
+        return harness.main(__file__, engines, CASES, tolerance=2e-3, parser=parser)
+    parser.add_argument("--only", nargs="+", default=[""])
+    parser.add_argument("--engine", nargs="+", default=[e.name for e in engines])
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    options = parser.parse_args()
+    for threads in options.threads:
+        memory(engines, options.only, options.engine, threads)
+
+
+if __name__ == "__main__":
+    main()

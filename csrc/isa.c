@@ -9,6 +9,8 @@ static const struct mg_isa *const tables[] = {   /* best last */
 #if defined(__x86_64__)
     &mg_isa_avx2,
     &mg_isa_avx512,
+#elif defined(__aarch64__)
+    &mg_isa_neon,
 #endif
 };
 enum { TABLES = sizeof tables / sizeof *tables };

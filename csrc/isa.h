@@ -93,7 +93,18 @@ struct mg_single {
     int64_t rsc, rows, columns;
     const void *bias;
     int accumulate, act;
-    int grid;                             /* the steps are three by three neighbouring pixels: k = 9 */
+};
+
+struct mg_plane {                         /* see conv/plane.h */
+    const void *x;                        /* the image: height rows of width pixels */
+    int64_t height, width, first, left;   /* the first row of taps of the first row of y; columns before the first pixel */
+    void *y;                              /* or, for plane_dots, the cotangent */
+    int64_t rows, columns;                /* of y, without a gap */
+    const void *w;
+    int turned;                           /* the taps in reverse order */
+    const void *bias;                     /* one number, or NULL */
+    int accumulate, act;
+    void *sums;                           /* plane_dots: [9][vl], added to */
 };
 
 struct mg_conv_kernels {
@@ -104,6 +115,8 @@ struct mg_conv_kernels {
     mg_outer_fn *const *dots;              /* [(rows - 1) * 2 + planes - 1] */
     void (*sum_partials)(int64_t n, const void *c, void *y);
     void (*single)(const struct mg_single *s);
+    void (*plane)(const struct mg_plane *p);
+    void (*plane_dots)(const struct mg_plane *p);
     void (*copy_rows)(int64_t rows, int64_t n, const void *src, int64_t rss, int64_t step, void *dst, int64_t rsd);
     void (*place_rows)(int64_t rows, int64_t n, const void *src, int64_t rss, void *dst, int64_t rsd, int64_t step);
     /* see conv/transform.h */
@@ -159,6 +172,8 @@ const struct mg_isa *mg_table(void);   /* the table in use */
 extern const struct mg_isa mg_isa_generic;
 #if defined(__x86_64__)
 extern const struct mg_isa mg_isa_avx2, mg_isa_avx512;
+#elif defined(__aarch64__)
+extern const struct mg_isa mg_isa_neon;
 #endif
 
 #endif

@@ -315,7 +315,7 @@ int mg_lanes_chain(const struct mg_program *p, int32_t *array, int32_t *immediat
 enum { MG_LANE_CHUNK = 8192 };
 /* Attributes of MG_DO_MIXED: the same for numbers of several types at once; slower, for labels, counters and single numbers.
  * Operands, for each lane: inputs, then outputs, each of `type` and with n elements, or (apart[i] == 0, inputs only) one. */
-enum { MG_T_F32, MG_T_F64, MG_T_BOOL, MG_T_U8, MG_T_I8, MG_T_I32, MG_T_I64 };
+enum { MG_T_F32, MG_T_F64, MG_T_BOOL, MG_T_U8, MG_T_I8, MG_T_I32, MG_T_I64, MG_T_I16 };
 struct mg_mixed_step {
     int32_t op, type, dst, a, b, c;   /* an MG_OP_; the type of the result; operands as in mg_step */
     double k;

@@ -18,6 +18,7 @@
 #include "gemm/tile.h"
 #include "gemm/pack.h"
 #include "conv/stencil.h"
+#include "conv/plane.h"
 #include "conv/pool2d.h"
 #include "conv/transform.h"
 #undef REAL
@@ -35,6 +36,7 @@
 #include "gemm/tile.h"
 #include "gemm/pack.h"
 #include "conv/stencil.h"
+#include "conv/plane.h"
 #include "conv/pool2d.h"
 #include "conv/transform.h"
 #undef REAL
@@ -84,7 +86,8 @@
     {.steps = steps_##T, .chains = chains_##T, .from_bool = from_bool_##T, .to_bool = to_bool_##T, .stream = stream_##T}
 
 #define REDUCE_KERNELS(T) {                                                                                        \
-    .sum = row_sum_##T, .max = row_max_##T, .min = row_min_##T, .find = row_find_##T, .columns = row_columns_##T,     \
+    .row = row_reduce_##T, .rows = rows_reduce_##T, .columns = columns_reduce_##T, .places = rows_places_##T,         \
+    .column_places = columns_places_##T,                                                                             \
     .softmax = row_softmax_##T, .log_softmax = row_log_softmax_##T, .softmax_grad = row_softmax_grad_##T,             \
     .log_softmax_grad = row_log_softmax_grad_##T, .scale = row_scale_##T, .softmax_columns = softmax_columns_##T,     \
     .softmax_grad_columns = softmax_grad_columns_##T, .moments = row_moments_##T, .normalize = row_normalize_##T,     \
@@ -101,7 +104,7 @@ static int supported(void) { return MG_TABLE_SUPPORTED; }
 #define CONV_KERNELS(T) {                                                                                          \
     .registers = MR * NV, .outer_rows = OUTER_ROWS, .stencil = stencils_##T, .outer = outers_##T,                    \
     .dots = dots_kernels_##T, .sum_partials = sum_partials_##T,                               \
-    .single = single_##T, .copy_rows = copy_rows_##T, .place_rows = place_rows_##T,                                     \
+    .single = single_##T, .plane = plane_##T, .plane_dots = plane_dots_##T, .copy_rows = copy_rows_##T, .place_rows = place_rows_##T,                                     \
     .winograd_in = winograd_in_##T, .winograd_out = winograd_out_##T, .winograd_weights = winograd_weights_##T,      \
     .winograd_grad_in = winograd_grad_in_##T, .winograd_grad_out = winograd_grad_out_##T, .turn_in = turn_in_##T,        \
     .turn_out = turn_out_##T}

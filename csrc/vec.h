@@ -45,15 +45,13 @@ ALWAYS_INLINE void FN(store_first)(REAL *p, FN(vec) v, int n) {
 }
 #endif
 
-/* Sum of the lanes, as a balanced tree: the same order at every call. The indices are written as a constant, without which
- * gcc would put them together at every call, and that takes ten times as long as the sum. */
-ALWAYS_INLINE REAL FN(sum_lanes)(FN(vec) v) {
+/* Lane i of the result is lane i + half of v; what is above lane half - 1 does not matter. The indices are written as a
+ * constant, without which gcc would put them together at every call, and that takes ten times as long as a sum. */
+ALWAYS_INLINE FN(vec) FN(upper)(FN(vec) v, const int half) {
 #if defined(__clang__)
-    UNROLL for (int half = VL / 2; half > 0; half /= 2) {
-        FN(vec) other = v;
-        UNROLL for (int i = 0; i < half; i++) other[i] = v[i + half];   /* what is above does not reach v[0] */
-        v += other;
-    }
+    FN(vec) other = v;
+    UNROLL for (int i = 0; i < half; i++) other[i] = v[i + half];
+    return other;
 #else
 #if VL == 16
     const FN(bits) lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
@@ -64,8 +62,13 @@ ALWAYS_INLINE REAL FN(sum_lanes)(FN(vec) v) {
 #else
     const FN(bits) lane = {0, 1};
 #endif
-    UNROLL for (int half = VL / 2; half > 0; half /= 2) v += __builtin_shuffle(v, (lane + half) & (VL - 1));
+    return __builtin_shuffle(v, (lane + half) & (VL - 1));
 #endif
+}
+
+/* Sum of the lanes, as a balanced tree: the same order at every call. */
+ALWAYS_INLINE REAL FN(sum_lanes)(FN(vec) v) {
+    UNROLL for (int half = VL / 2; half > 0; half /= 2) v += FN(upper)(v, half);
     return v[0];
 }
 

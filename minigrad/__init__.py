@@ -21,7 +21,7 @@ from .autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set
 from .backends import backend, backends
 from .backends.user import Registration, register_kernel
 from .errors import Error
-from .ir import Spec, bool_, float32, float64, int8, int32, int64, uint8
+from .ir import Spec, bool_, float32, float64, int8, int16, int32, int64, uint8
 from .ops.contraction import (
     addmm,
     addmv,
@@ -66,6 +66,12 @@ from .ops.elementwise import (
     abs,
     absolute,
     add,
+    bitwise_and,
+    bitwise_left_shift,
+    bitwise_not,
+    bitwise_or,
+    bitwise_right_shift,
+    bitwise_xor,
     ceil,
     clamp,
     clip,
@@ -326,6 +332,12 @@ __all__ = [
     "baddbmm",
     "bernoulli",
     "bincount",
+    "bitwise_and",
+    "bitwise_left_shift",
+    "bitwise_not",
+    "bitwise_or",
+    "bitwise_right_shift",
+    "bitwise_xor",
     "block_diag",
     "bmm",
     "bool",
@@ -412,6 +424,7 @@ __all__ = [
     "inner",
     "int",
     "int8",
+    "int16",
     "int32",
     "int64",
     "is_grad_enabled",
@@ -508,6 +521,7 @@ __all__ = [
     "set_grad_enabled",
     "set_num_threads",
     "set_rng_state",
+    "short",
     "show_config",
     "sigmoid",
     "sign",
@@ -565,6 +579,7 @@ __all__ = [
 bool = bool_
 float = float32
 double = float64
+short = int16
 int = int32
 long = int64
 

@@ -78,6 +78,8 @@ def describe(where: Where | None) -> str:
     if not number:
         return "an unknown line"
     source = linecache.getline(name, number).strip()
+    if len(source) > 100:  # a message stays one sentence
+        source = source[:97] + "..."
     return f"{short_line(where)} `{source}`" if source else short_line(where)
 
 

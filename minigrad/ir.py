@@ -50,13 +50,14 @@ DType = np.dtype[Any]
 bool_ = np.dtype(np.bool_)
 uint8 = np.dtype(np.uint8)
 int8 = np.dtype(np.int8)
+int16 = np.dtype(np.int16)
 int32 = np.dtype(np.int32)
 int64 = np.dtype(np.int64)
 float32 = np.dtype(np.float32)
 float64 = np.dtype(np.float64)
 
 #: Every dtype that a tensor may have, by name.
-DTYPES: dict[str, DType] = {d.name: d for d in (float32, float64, int8, uint8, int32, int64, bool_)}
+DTYPES: dict[str, DType] = {d.name: d for d in (float32, float64, int8, uint8, int16, int32, int64, bool_)}
 #: The dtype of Python floats and of integer inputs to functions such as `exp`.
 DEFAULT_FLOAT = float32
 
@@ -82,16 +83,14 @@ _RANK = {"b": 0, "u": 1, "i": 1, "f": 2}
 def promote_types(a: DType, b: DType) -> DType:
     """The dtype that two tensors of these dtypes meet in: bool < integers < floats.
 
-    Within a category the wider one wins; int8 with uint8 gives int32, since int16 is no dtype of
-    a tensor here.
+    Within a category the wider one wins; int8 with uint8 gives int16, which holds both.
     """
     if a == b:
         return a
     rank_a, rank_b = _RANK[a.kind], _RANK[b.kind]
     if rank_a != rank_b:
         return a if rank_a > rank_b else b
-    wide = np.promote_types(a, b)
-    return wide if wide.name in DTYPES else int32
+    return np.promote_types(a, b)
 
 
 def promote(*operands: tuple[DType, int]) -> DType:

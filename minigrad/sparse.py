@@ -167,6 +167,10 @@ def _refused(op: str, error: ValueError) -> Exception:
 def segments(op: str, index: Any, dim_size: int | None) -> Pattern:
     """The pattern (dim_size x len(index)) with element k in row index[k]."""
     array = integers(op, "the index", index)
+    if dim_size is not None and (
+        isinstance(dim_size, bool) or not hasattr(dim_size, "__index__") or dim_size < 0
+    ):
+        raise ArgumentError(op, f"dim_size is {dim_size!r}", fix="pass how many rows there are to be")
     if array.ndim != 1:
         raise ShapeError(op, f"an index of shape {array.shape}", fix="use a 1-d index, one number a row")
     size = dim_size
@@ -225,6 +229,8 @@ class CSR:
         starts = integers("CSR", "crow_indices", crow_indices)
         index = integers("CSR", "col_indices", col_indices)
         columns = size[1] if size is not None else int(index.max()) + 1 if index.size else 0
+        if size is not None and min(size) < 0:
+            raise ArgumentError("CSR", f"size is {tuple(size)}", fix="pass (rows, columns)")
         try:
             pattern = Pattern(starts, index, columns)
         except ValueError as error:
@@ -408,14 +414,7 @@ class CSR:
         Raises ArgumentError for a negative sum, which has no root.
         """
         self._square("normalize_symmetric")
-        degree = self.sum(1)
-        if not isinstance(degree._array, Symbol) and degree._array.size and degree._array.min() < 0:
-            raise ArgumentError(
-                "normalize_symmetric",
-                f"a row has the sum {degree._array.min():g}, and no root",
-                fix="use weights that are not negative, or normalize_rows",
-            )
-        root = power(degree, -0.5)
+        root = inverse_root("normalize_symmetric", self.sum(1))
         return self.scale(root, root)
 
     def scale(self, left: Tensor | None, right: Tensor | None) -> CSR:
@@ -515,6 +514,17 @@ def power(degree: Tensor, exponent: float) -> Tensor:
     """degree ** exponent, and 0 where the degree is 0; the gradient is 0 there too."""
     empty = degree == 0.0
     return where(empty, 0.0, pow_(where(empty, 1.0, degree), exponent))
+
+
+def inverse_root(op: str, degree: Tensor) -> Tensor:
+    """degree ** -0.5, and 0 where the degree is 0.  ArgumentError for a negative one, if known."""
+    if not isinstance(degree._array, Symbol) and degree._array.size and degree._array.min() < 0:
+        raise ArgumentError(
+            op,
+            f"the weights of a node's edges add up to {degree._array.min():g}, which has no root",
+            fix="use weights that are not negative, or normalise by rows",
+        )
+    return power(degree, -0.5)
 
 
 def _chosen(a: CSR, rows: Array, kept: Array) -> CSR:
@@ -621,8 +631,12 @@ def from_scipy(matrix: Any) -> CSR:
 
 def eye(n: int, dtype: Any = None) -> CSR:
     """The identity matrix; as features, it gives every node a vector of its own."""
-    places = np.arange(n + 1, dtype=np.int32)
+    if isinstance(n, bool) or not hasattr(n, "__index__") or n < 0:
+        raise ArgumentError("eye", f"n is {n!r}", fix="pass how many rows there are to be")
     wanted = DEFAULT_FLOAT if dtype is None else as_dtype(dtype, "eye")
+    if not is_float(wanted):
+        raise DTypeError("eye", f"values cannot be {wanted}", fix="use float32 or float64")
+    places = np.arange(n + 1, dtype=np.int32)
     return CSR.of(Pattern.trusted(places, places[:-1].copy(), n), wrap(np.ones(n, wanted)))
 
 
@@ -635,6 +649,8 @@ def spmm(a: CSR, x: Any) -> Tensor:
     With values of several heads, x is (columns, heads, features).  Gradients flow to values and x.
     Raises ShapeError where sizes do not fit.
     """
+    if isinstance(a, CSR) and isinstance(x, CSR):
+        raise DTypeError("spmm", "the second factor is a sparse matrix, too", fix="use its to_dense()")
     if not isinstance(a, CSR):
         raise DTypeError("spmm", f"a {type(a).__name__} is no sparse matrix", fix="pass a sparse.CSR first")
     t = floating(x if isinstance(x, Tensor) else wrap(as_array(x)))
@@ -677,8 +693,13 @@ def dropout(x: Any, p: float = 0.5, training: bool = True) -> Any:
 
 def gather(x: Tensor, index: Any) -> Tensor:
     """x[index] for a 1-d index; its gradient adds up rows without a search, whatever the order."""
-    pattern = segments("gather", index, x.shape[0] if x.ndim else 0)
-    return ops.spsum(x, pattern.T)
+    t = x if isinstance(x, Tensor) else wrap(as_array(x))
+    if not t.ndim:
+        raise ShapeError("gather", "a tensor of shape () has no rows", fix="pass (n, ...)")
+    pattern = segments("gather", index, t.shape[0])
+    if not is_float(t.dtype):
+        return t.index_select(0, wrap(integers("gather", "the index", index).astype(np.int64)))
+    return ops.spsum(t, pattern.T)
 
 
 def segment_sum(src: Any, index: Any, dim_size: int | None = None) -> Tensor:

@@ -62,6 +62,7 @@ class Hooks:
     wrap: Callable[..., Any]
     tensor: type[Any]
     load: Callable[[], None]
+    array_function: Callable[[Any, Any, Any], Any]
     ufuncs: ClassVar[dict[str, Callable[..., Any]]] = {}
 
 

@@ -95,7 +95,7 @@ class Tensor(TensorMethods):
     """An n-dimensional array that can remember how it was computed.
 
     data: anything numpy can make an array of.  dtype: one of `minigrad.float32`, `float64`,
-    `int8`, `uint8`, `int32`, `int64`, `bool`; by default that of the data, with Python floats
+    `int8`, `uint8`, `int16`, `int32`, `int64`, `bool`; by default that of the data, with Python floats
     becoming float32.  requires_grad: record operations on it, so that `backward` fills `.grad`.
 
     Raises DTypeError for data of another dtype or gradients of integers.
@@ -236,14 +236,7 @@ class Tensor(TensorMethods):
         return self._concrete("tolist").tolist()
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray[Any, Any]:
-        array = self._concrete("numpy.asarray")
-        if self._node is not None and tape.recording():
-            raise GradientError(
-                "numpy.asarray",
-                f"a tensor of shape {self.shape} that requires grad would lose its history",
-                fix="pass tensor.detach(), or use the minigrad function of that name",
-            )
-        return np.array(array, dtype=dtype, copy=copy)
+        return np.array(_unrecorded(self, "numpy.asarray"), dtype=dtype, copy=copy)
 
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         """`numpy.exp(tensor)` and `array * tensor` run the operation of that ufunc."""
@@ -258,8 +251,17 @@ class Tensor(TensorMethods):
         return function(*(wrap(as_array(x)) if isinstance(x, np.ndarray) else x for x in inputs))
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        """Other numpy functions (`numpy.sum(tensor)`) take the tensor for the array that it holds."""
-        return func(*_as_arrays(args), **{name: _as_arrays(value) for name, value in kwargs.items()})
+        """`numpy.sum(tensor)` runs the operation that means the same (`minigrad.ops.array_functions`).
+
+        Functions that have none take the tensor for the array that it holds.
+        """
+        result = tape.hooks.array_function(func, args, kwargs)
+        if result is not NotImplemented:
+            return result
+        what = f"numpy.{func.__name__}"
+        return func(
+            *_as_arrays(args, what), **{name: _as_arrays(value, what) for name, value in kwargs.items()}
+        )
 
     def __float__(self) -> float:
         return float(self._scalar("float"))
@@ -553,10 +555,22 @@ class Tensor(TensorMethods):
         )
 
 
-def _as_arrays(value: Any) -> Any:
+def _unrecorded(tensor: Tensor, what: str) -> Any:
+    """The array of a tensor, for a function of numpy that no gradient goes through."""
+    array = tensor._concrete(what)
+    if tensor._node is not None and tape.recording():
+        raise GradientError(
+            what,
+            f"a tensor of shape {tensor.shape} that requires grad would lose its history",
+            fix="pass tensor.detach(), or use a function of minigrad",
+        )
+    return array
+
+
+def _as_arrays(value: Any, what: str) -> Any:
     if isinstance(value, Tensor):
-        return value.__array__()
-    return type(value)(map(_as_arrays, value)) if type(value) in (tuple, list) else value
+        return _unrecorded(value, what)
+    return type(value)([_as_arrays(x, what) for x in value]) if type(value) in (tuple, list) else value
 
 
 def _unpickle(cls: type[Tensor], array: Any, requires_grad: bool) -> Tensor:
@@ -666,9 +680,7 @@ def as_array(data: Any, dtype: Any = None, *, copy: bool | None = None) -> Any:
     if wanted is None:
         wanted = DTYPES.get(array.dtype.name)
         if wanted is None:
-            hint = {"float16": "float32", "int16": "int32", "uint16": "int32", "uint32": "int64"}.get(
-                array.dtype.name
-            )
+            hint = {"float16": "float32", "uint16": "int32", "uint32": "int64"}.get(array.dtype.name)
             raise DTypeError(
                 "tensor",
                 f"data of dtype {array.dtype} is not supported",

@@ -577,8 +577,11 @@ def trace(function: Callable[..., Any], *specs: Spec | Tensor, requires_grad: bo
 
     The function takes as many tensors and returns a tensor or a nest of tensors.  What it closes over
     becomes a constant; `minigrad.compile` treats it as state.
+    Of a matrix alone, `trace(matrix)` is the sum of its diagonal, as `torch.trace`.
     Raises TraceError, with the user's line, where a value is needed that is not known yet.
     """
+    if isinstance(function, Tensor) and not specs:
+        return function.trace()
     active = Trace(frozen=True)
     tensors = []
     for spec in specs:

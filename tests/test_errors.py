@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import runpy
 
 import numpy as np
 import pytest
@@ -192,6 +193,12 @@ BAD = [
         TraceError,
         ["item"],
     ),
+    (
+        "a probability",
+        lambda: mg.bernoulli(mg.tensor([0.5, 1.5])),
+        ArgumentError,
+        ["outside [0, 1]", "sigmoid"],
+    ),
     ("what a trace returns", lambda: mg.trace(lambda t: 1.0, mg.Spec((), mg.float32)), TraceError, ["float"]),
 ]
 
@@ -278,3 +285,13 @@ def test_numpy_warnings_of_kernels_are_not_the_users():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == ""
     assert np.isnan(mg.tensor(-1.0).log().item())
+
+
+def test_a_long_line_is_cut(tmp_path):
+    script = tmp_path / "long.py"
+    script.write_text(f"import minigrad as mg\nmg.ones(2).reshape(3)  # {'on and ' * 30}on\n")
+    with pytest.raises(ShapeError) as caught:
+        runpy.run_path(str(script))
+    assert "`mg.ones(2).reshape(3)  # on and" in str(caught.value)
+    assert "...`" in str(caught.value)
+    assert len(str(caught.value)) < 330

@@ -121,7 +121,7 @@ def test_random_numbers():
 PROMOTED = {
     ("bool", "uint8"): "uint8",
     ("bool", "float32"): "float32",
-    ("int8", "uint8"): "int32",  # torch's int16 is no dtype here
+    ("int8", "uint8"): "int16",
     ("uint8", "int32"): "int32",
     ("int32", "int64"): "int64",
     ("int64", "float32"): "float32",
@@ -212,7 +212,6 @@ def test_promotion_table_is_torchs(shapes):
         x, y = mg.ones(shapes[0], dtype=a), mg.ones(shapes[1], dtype=b)
         p, q = torch.ones(shapes[0], dtype=getattr(torch, a)), torch.ones(shapes[1], dtype=getattr(torch, b))
         expected = str(torch.result_type(p, q)).removeprefix("torch.")
-        expected = {"int16": "int32"}.get(expected, expected)
         assert (x * y).dtype.name == expected, (a, b)
         for number in (2, 2.5, True):
             expected = str(torch.result_type(p, number)).removeprefix("torch.")
@@ -415,7 +414,7 @@ def test_ufuncs_and_functions():
     with pytest.raises(DTypeError, match="with out"):
         a += t
     with pytest.raises(GradientError, match="detach"):
-        np.sum(mg.ones(2, requires_grad=True))
+        np.median(mg.ones(2, requires_grad=True))
 
 
 def test_arrays_out():

@@ -10,6 +10,7 @@
  *                 input grad  the pixels of x in one phase see the taps of that phase, shifted, with the channels' roles
  *                             exchanged: it is the same loop, once for each phase, and the results interleaved.
  *                 1x1         is a batch of plain products (gemm.c) when nothing is padded or skipped.
+ *                 one channel in a group, 3x3 at stride 1: too little work for a copy, see plane.h.
  * Blocking.   for a band of rows of one image and group       the task of a thread; copied, it stays in L2
  *               for a block of channels                        weights[block] stay in L2, sums wait in the output
  *                 for a tile of pixel vectors                  its pixels stay in L1
@@ -39,7 +40,9 @@ enum {
     CHANNELS_PER_TILE = 16,         /* transform of the weights */
     WINOGRAD_PIXELS = 7,            /* and the size of the image; below, a tile of four is mostly border */
     VECTOR_BYTES = 128 << 10,       /* weight gradient: sums by lanes of the groups of a task */
-    PARTIALS = 8                    /* weight gradient: parts of the batch with sums of their own */
+    PARTIALS = 8,                   /* weight gradient: parts of the batch with sums of their own */
+    PLANE_BYTES = 32 << 10,         /* one channel at a time: rows that are read and written, to stay in L1 */
+    PLANE_ROWS = 16                 /* but at least so many, as each band reads two more */
 };
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -103,7 +106,7 @@ struct piece {
     int64_t weights;                /* where its packed weights begin, in elements within a group */
     int64_t offsets;                /* where its offsets begin */
     int64_t block;                  /* channels of a block */
-    int flat, grid;
+    int flat;
 };
 
 struct plan {
@@ -196,7 +199,7 @@ static void run_piece(const struct plan *p, const struct piece *e, int64_t g, in
         if (p->m == 1 && !e->flat) {
             const struct mg_single one = {
                 .k = s.k, .a = weights, .off = s.off, .b = b, .rsb = stride, .c = first, .rsc = p->width, .rows = i1 - i0,
-                .columns = columns, .bias = bias, .accumulate = s.accumulate, .act = s.act, .grid = e->grid};
+                .columns = columns, .bias = bias, .accumulate = s.accumulate, .act = s.act};
             p->kernels->single(&one);
             continue;
         }
@@ -364,9 +367,6 @@ static int execute(struct plan *p, const struct mg_conv *c, size_t *need) {
                 const struct tap *a = &p->tap[e->first_tap + t];
                 *o++ = (int32_t)(c * in->plane + a->phase * in->image + (a->y - in->low[0]) * in->columns + a->x - in->low[1]);
             }
-        o = p->offset + e->offsets;
-        e->grid = e->steps == 9 && o[3] - o[0] == in->columns;
-        for (int t = 0; t < 9 && e->grid; t++) e->grid = o[t] == o[0] + t / 3 * in->columns + t % 3;
     }
     const int64_t units = p->groups * panels(p);
     mg_parallel(pack_weights, p, (int)(packed < 65536 ? 1 : least(units, threads)));
@@ -481,6 +481,62 @@ int mg_conv2d_pack(const struct mg_conv *c, const void *w, void *packed) {
     return MG_OK;
 }
 
+/* --- one channel at a time ---------------------------------------------------------------------------------------- */
+
+/* Groups of one input channel under three by three taps: the kernels of plane.h, which need no memory. */
+static int takes_planes(const struct mg_conv *c) {
+    return c->ci == c->groups && c->kh == 3 && c->kw == 3 && c->stride[0] == 1 && c->stride[1] == 1 && c->dilation[0] == 1 &&
+           c->dilation[1] == 1 && c->algorithm != MG_CONV_WINOGRAD;
+}
+
+/* Plane r of the result reads `in` planes, from r / out * in on: `out` planes share them. One of the two is 1. */
+struct planes {
+    const struct mg_conv_kernels *kernels;
+    int size;
+    struct mg_plane shape;          /* what all planes share */
+    const char *src, *w, *bias;
+    char *dst;
+    int64_t in, out, channels;      /* channels: of the result */
+    int64_t height, top;            /* of the result; rows above the image */
+    int64_t bands, band_rows;
+    struct mg_room room;
+};
+
+static void run_planes(void *arg, int chunk, int chunks) {
+    struct planes *k = arg;
+    struct mg_plane p = k->shape;
+    const int size = k->size;
+    (void)chunk, (void)chunks;
+    struct mg_share mine = {0, 0};
+    for (int64_t u; mg_room_take(&k->room, &mine, &u);) {
+        const int64_t r = u / k->bands, channel = r % k->channels, i0 = u % k->bands * k->band_rows;
+        p.first = i0 - k->top;
+        p.rows = least(k->band_rows, k->height - i0);
+        p.y = k->dst + (r * k->height + i0) * p.columns * size;
+        p.bias = k->bias ? k->bias + channel * size : NULL;
+        for (int64_t s = 0; s < k->in; s++) {
+            p.x = k->src + (r / k->out * k->in + s) * p.height * p.width * size;
+            p.w = k->w + (channel * k->in + s) * 9 * size;
+            p.accumulate = s > 0;
+            k->kernels->plane(&p);
+        }
+    }
+}
+
+static int planes(struct planes *k, int type, int64_t images) {
+    const int64_t row_bytes = (k->shape.width + k->shape.columns) * (type == MG_F32 ? 4 : 8);
+    k->kernels = &mg_table()->conv[type];
+    k->size = type == MG_F32 ? 4 : 8;
+    k->bands = ceil_div(k->height, most(PLANE_ROWS, PLANE_BYTES / row_bytes));
+    k->band_rows = ceil_div(k->height, k->bands);
+    k->bands = ceil_div(k->height, k->band_rows);
+    const int64_t all = images * k->channels;
+    const double flops = 18.0 * (double)(all * k->in) * (double)(k->height * k->shape.columns);
+    k->room.threads = flops < PARALLEL_FLOPS ? 1 : mg_num_threads();
+    mg_room_run(&k->room, run_planes, k, all * k->bands);
+    return MG_OK;
+}
+
 /* --- forward ------------------------------------------------------------------------------------------------------ */
 
 static int forward(const struct mg_conv *c, const void *x, const void *w, const void *bias, void *y, size_t *need) {
@@ -494,6 +550,12 @@ static int forward(const struct mg_conv *c, const void *x, const void *w, const 
             .csb = 1, .c = y, .rsc = pixels, .csc = 1, .alpha = 1, .batch_rank = 2, .batch = {c->n, c->groups},
             .batch_a = {0, co * ci}, .batch_b = {c->ci * pixels, ci * pixels}, .batch_c = {c->co * pixels, co * pixels}};
         return mg_gemm(&g);
+    }
+    if (takes_planes(c)) {
+        if (need) return MG_OK;
+        struct planes k = {.shape = {.height = c->h, .width = c->w, .left = c->pad[2], .columns = c->ow, .act = c->act}, .src = x,
+                           .w = w, .bias = bias, .dst = y, .in = 1, .out = co, .channels = c->co, .height = c->oh, .top = c->pad[0]};
+        return planes(&k, c->type, c->n);
     }
     const int64_t taps = c->kh * c->kw;
     size_t winograd = 0;   /* what that path needs; the other one stands by for results that are not finite */
@@ -544,8 +606,14 @@ static int input_grad(const struct mg_conv *c, const void *g, const void *w, voi
             .batch_b = {c->co * pixels, co * pixels}, .batch_c = {c->ci * pixels, ci * pixels}};
         return mg_gemm(&p);
     }
+    if (takes_planes(c)) {   /* at stride 1, the forward direction with the kernel turned round */
+        if (need) return MG_OK;
+        struct planes k = {.shape = {.height = c->oh, .width = c->ow, .left = 2 - c->pad[2], .columns = c->w, .turned = 1}, .src = g,
+                           .w = w, .dst = x, .in = co, .out = 1, .channels = c->ci, .height = c->h, .top = 2 - c->pad[0]};
+        return planes(&k, c->type, c->n);
+    }
     size_t winograd = 0;
-    if (takes_winograd(c)) {   /* at stride 1, the forward direction with the kernel turned round */
+    if (takes_winograd(c)) {   /* likewise */
         const struct mg_winograd k = {
             .type = c->type, .turned = 1, .images = c->n, .groups = c->groups, .channels = co, .height = c->oh, .width = c->ow,
             .out_channels = ci, .out_height = c->h, .out_width = c->w, .top = 2 - c->pad[0], .left = 2 - c->pad[2], .wo = 9,
@@ -595,7 +663,7 @@ static int input_grad(const struct mg_conv *c, const void *g, const void *w, voi
 struct weight_plan {
     const struct mg_conv_kernels *kernels;
     const struct mg_gemm_kernels *gemm;
-    int size, vl, dots;
+    int size, vl, dots, planes;             /* planes: dots without a copy, by the kernel of plane.h */
     int64_t images, groups, ci, co, oh, ow, taps, pairs;   /* of a group; pairs = ci * taps */
     struct layout in;
     const struct tap *tap;
@@ -654,6 +722,18 @@ static void dots_chunk(const struct weight_plan *p, int64_t g, int64_t n, int64_
     }
 }
 
+/* The same without a copied band. */
+static void planes_chunk(const struct weight_plan *p, int64_t g, int64_t n, int64_t i0, int64_t rows, int64_t j0, int64_t j1, char *sums) {
+    const int64_t image = n * p->groups + g;
+    struct mg_plane t = {.x = p->x + image * p->in.height * p->in.width * p->size, .height = p->in.height, .width = p->in.width,
+                         .first = i0 + p->in.low[0], .left = -p->in.low[1], .rows = rows, .columns = p->ow};
+    for (int64_t o = j0; o < j1; o++) {
+        t.y = (char *)p->g + ((image * p->co + o) * p->oh + i0) * p->ow * p->size;
+        t.sums = sums + (o - j0) * p->pairs * p->vl * p->size;
+        p->kernels->plane_dots(&t);
+    }
+}
+
 static void run_weight_task(const struct weight_plan *p, int64_t g0, int64_t g1, int64_t part, int64_t j0, int64_t j1, char *room) {
     const int size = p->size;
     char *band = room, *turned = room + p->band_bytes;
@@ -668,6 +748,10 @@ static void run_weight_task(const struct weight_plan *p, int64_t g0, int64_t g1,
         for (int64_t g = g0; g < g1; g++)
             for (int64_t i0 = 0, i1; i0 < p->oh; i0 = i1) {
                 i1 = least(i0 + p->chunk_rows, p->oh);
+                if (p->planes) {
+                    planes_chunk(p, g, n0, i0, i1 - i0, j0, j1, vectors + (g - g0) * span * p->vl * size);
+                    continue;
+                }
                 int64_t *s = segment;
                 for (int64_t n = n0; n < n1; n++) {
                     const int64_t at = (n - n0) * p->in.plane * p->ci;
@@ -764,6 +848,7 @@ static int weight_grad(const struct mg_conv *c, const void *x, const void *g, vo
         in->low[0] = least(in->low[0], qy), high[0] = most(high[0], qy);
         in->low[1] = least(in->low[1], qx), high[1] = most(high[1], qx);
     }
+    p.planes = takes_planes(c);
     p.dots = pairs <= DOTS_MOST && (pairs <= DOTS_MOST / 2 || co <= p.vl / 4);
 
     const int64_t pixels = c->oh * c->ow, aim = p.dots ? 8 * PIXELS : PIXELS;
@@ -787,7 +872,7 @@ static int weight_grad(const struct mg_conv *c, const void *x, const void *g, vo
     const double flops = 2.0 * (double)c->n * (double)pairs * (double)c->co * (double)pixels;
     const int threads = flops < PARALLEL_FLOPS ? 1 : mg_num_threads();
     p.shares = flops < PARALLEL_FLOPS ? 1 : least(p.dots ? ceil_div(co, 2) : p.panels, ceil_div(PARTIALS, p.parts * c->groups));
-    band = mg_round_up((size_t)(in->plane * ci * p.chunk_images * size), MG_LINE);
+    band = p.planes ? 0 : mg_round_up((size_t)(in->plane * ci * p.chunk_images * size), MG_LINE);
     const int64_t longest = ceil_div(p.dots ? co : p.panels, p.shares) + 1;
     p.block = p.dots ? most(1, least(c->groups / PARTIALS, VECTOR_BYTES / (longest * pairs * p.vl * size))) : 1;
     p.panel_bytes = p.dots ? (size_t)(longest * p.block) * (size_t)(pairs * p.vl * size)

@@ -188,26 +188,10 @@ ALWAYS_INLINE void FN(single_of)(const int rows, const struct mg_single *s, int6
     REAL *out = (REAL *)s->c + y * s->rsc + x;
     FN(vec) sum[MOST];
     UNROLL for (int r = 0; r < rows; r++) sum[r] = (FN(vec)){0};
-    if (s->grid) {   /* three by three taps: a row that is read serves three rows of the result */
-        const int64_t down = s->off[3] - s->off[0];
-        const REAL *top = in + s->off[0];
-        UNROLL for (int v = 0; v < 3; v++) {
-            const REAL w0 = a[v], w1 = a[3 + v], w2 = a[6 + v];
-            FN(vec) r0 = FN(load)(top + v), r1 = FN(load)(top + down + v);
-            UNROLL for (int r = 0; r < rows; r++) {
-                const FN(vec) r2 = FN(load)(top + (r + 2) * down + v);
-                sum[r] += w0 * r0;
-                sum[r] += w1 * r1;
-                sum[r] += w2 * r2;
-                r0 = r1;
-                r1 = r2;
-            }
-        }
-    } else
-        for (int64_t p = 0; p < s->k; p++) {
-            const REAL *at = in + s->off[p], w = a[p];
-            UNROLL for (int r = 0; r < rows; r++) sum[r] += w * FN(load)(at + r * s->rsb);
-        }
+    for (int64_t p = 0; p < s->k; p++) {
+        const REAL *at = in + s->off[p], w = a[p];
+        UNROLL for (int r = 0; r < rows; r++) sum[r] += w * FN(load)(at + r * s->rsb);
+    }
     UNROLL for (int r = 0; r < rows; r++) {
         REAL *at = out + r * s->rsc;
         __builtin_prefetch(at + s->rows * s->rsc, 1);   /* likely the next channel */

@@ -244,8 +244,8 @@ static int meet(struct mg_member *m) {
 /* --- reductions ---------------------------------------------------------------------------------------------------- */
 
 static int size_of(int type) {
-    static const int sizes[] = {4, 8, 1, 1, 1, 4, 8};
-    return type >= 0 && type < 7 ? sizes[type] : 0;
+    static const int sizes[] = {4, 8, 1, 1, 1, 4, 8, 2};
+    return type >= 0 && type <= MG_T_I16 ? sizes[type] : 0;
 }
 
 /* y (op)= x, or y = weight * x for the first. A NaN stays one in MAX and MIN. */
@@ -265,6 +265,7 @@ FOLD(float, f32)
 FOLD(double, f64)
 FOLD(uint8_t, u8)
 FOLD(int8_t, i8)
+FOLD(int16_t, i16)
 FOLD(int32_t, i32)
 FOLD(int64_t, i64)
 #define TWO(T, NAME)                                                                                                  \
@@ -279,6 +280,7 @@ static void fold(int type, int op, int first, double weight, int64_t n, const vo
     case MG_T_F32: fold_f32(op, first, weight, n, x, y); break;
     case MG_T_F64: fold_f64(op, first, weight, n, x, y); break;
     case MG_T_I8: fold_i8(op, first, weight, n, x, y); break;
+    case MG_T_I16: fold_i16(op, first, weight, n, x, y); break;
     case MG_T_I32: fold_i32(op, first, weight, n, x, y); break;
     case MG_T_I64: fold_i64(op, first, weight, n, x, y); break;
     case MG_T_BOOL: fold_u8(op == MG_GROUP_SUM ? MG_GROUP_MAX : op, first, weight, n, x, y); break;

@@ -61,27 +61,31 @@ ALWAYS_INLINE M FN(sign_bit)(void) { return (M)(((U){0} + 1) << (8 * (int)sizeof
 ALWAYS_INLINE V FN(abs)(V x) { return (V)((M)x & ~FN(sign_bit)()); }
 ALWAYS_INLINE V FN(copysign)(V size, V sign) { return (V)(((M)size & ~FN(sign_bit)()) | ((M)sign & FN(sign_bit)())); }
 
-/* The larger and the smaller; NaN if either is NaN, as in numpy. */
-ALWAYS_INLINE V FN(max)(V a, V b) { return FN(select)((a > b) | (a != a), a, b); }
-ALWAYS_INLINE V FN(min)(V a, V b) { return FN(select)((a < b) | (a != a), a, b); }
-
-/* x limited from one side; NaN stays. (The instructions give their second operand if one is NaN.) */
+/* The larger and the smaller, b if either is NaN: what the instructions do. */
 #if defined(MG_AVX512) && REAL_IS_FLOAT
-ALWAYS_INLINE V FN(at_most)(V x, REAL k) { return (V)_mm512_min_ps(_mm512_set1_ps(k), (__m512)x); }
-ALWAYS_INLINE V FN(at_least)(V x, REAL k) { return (V)_mm512_max_ps(_mm512_set1_ps(k), (__m512)x); }
+ALWAYS_INLINE V FN(larger)(V a, V b) { return (V)_mm512_max_ps((__m512)a, (__m512)b); }
+ALWAYS_INLINE V FN(smaller)(V a, V b) { return (V)_mm512_min_ps((__m512)a, (__m512)b); }
 #elif defined(MG_AVX512)
-ALWAYS_INLINE V FN(at_most)(V x, REAL k) { return (V)_mm512_min_pd(_mm512_set1_pd(k), (__m512d)x); }
-ALWAYS_INLINE V FN(at_least)(V x, REAL k) { return (V)_mm512_max_pd(_mm512_set1_pd(k), (__m512d)x); }
+ALWAYS_INLINE V FN(larger)(V a, V b) { return (V)_mm512_max_pd((__m512d)a, (__m512d)b); }
+ALWAYS_INLINE V FN(smaller)(V a, V b) { return (V)_mm512_min_pd((__m512d)a, (__m512d)b); }
 #elif defined(MG_AVX2) && REAL_IS_FLOAT
-ALWAYS_INLINE V FN(at_most)(V x, REAL k) { return (V)_mm256_min_ps(_mm256_set1_ps(k), (__m256)x); }
-ALWAYS_INLINE V FN(at_least)(V x, REAL k) { return (V)_mm256_max_ps(_mm256_set1_ps(k), (__m256)x); }
+ALWAYS_INLINE V FN(larger)(V a, V b) { return (V)_mm256_max_ps((__m256)a, (__m256)b); }
+ALWAYS_INLINE V FN(smaller)(V a, V b) { return (V)_mm256_min_ps((__m256)a, (__m256)b); }
 #elif defined(MG_AVX2)
-ALWAYS_INLINE V FN(at_most)(V x, REAL k) { return (V)_mm256_min_pd(_mm256_set1_pd(k), (__m256d)x); }
-ALWAYS_INLINE V FN(at_least)(V x, REAL k) { return (V)_mm256_max_pd(_mm256_set1_pd(k), (__m256d)x); }
+ALWAYS_INLINE V FN(larger)(V a, V b) { return (V)_mm256_max_pd((__m256d)a, (__m256d)b); }
+ALWAYS_INLINE V FN(smaller)(V a, V b) { return (V)_mm256_min_pd((__m256d)a, (__m256d)b); }
 #else
-ALWAYS_INLINE V FN(at_most)(V x, REAL k) { return FN(select)(x > k, FN(splat)(k), x); }
-ALWAYS_INLINE V FN(at_least)(V x, REAL k) { return FN(select)(x < k, FN(splat)(k), x); }
+ALWAYS_INLINE V FN(larger)(V a, V b) { return FN(select)(a > b, a, b); }
+ALWAYS_INLINE V FN(smaller)(V a, V b) { return FN(select)(a < b, a, b); }
 #endif
+
+/* The same; NaN if either is NaN, as in numpy. */
+ALWAYS_INLINE V FN(max)(V a, V b) { return FN(select)(a != a, a, FN(larger)(a, b)); }
+ALWAYS_INLINE V FN(min)(V a, V b) { return FN(select)(a != a, a, FN(smaller)(a, b)); }
+
+/* x limited from one side; NaN stays. */
+ALWAYS_INLINE V FN(at_most)(V x, REAL k) { return FN(smaller)(FN(splat)(k), x); }
+ALWAYS_INLINE V FN(at_least)(V x, REAL k) { return FN(larger)(FN(splat)(k), x); }
 
 /* 1 where the mask holds, else 0. */
 ALWAYS_INLINE V FN(one_if)(M mask) { return (V)((M)FN(splat)(1) & mask); }
@@ -99,6 +103,26 @@ ALWAYS_INLINE int FN(any)(M mask) {
     return any;
 #endif
 }
+
+/* One bit for each lane in which a == b, or in which either is NaN. */
+#if defined(MG_AVX512) && REAL_IS_FLOAT
+#define COMPARED(predicate, portable) return _mm512_cmp_ps_mask((__m512)a, (__m512)b, predicate)
+#elif defined(MG_AVX512)
+#define COMPARED(predicate, portable) return _mm512_cmp_pd_mask((__m512d)a, (__m512d)b, predicate)
+#elif defined(MG_AVX2) && REAL_IS_FLOAT
+#define COMPARED(predicate, portable) return (unsigned)_mm256_movemask_ps(_mm256_cmp_ps((__m256)a, (__m256)b, predicate))
+#elif defined(MG_AVX2)
+#define COMPARED(predicate, portable) return (unsigned)_mm256_movemask_pd(_mm256_cmp_pd((__m256d)a, (__m256d)b, predicate))
+#else
+#define COMPARED(predicate, portable)                                                                               \
+    const M yes = portable;                                                                                         \
+    unsigned bits = 0;                                                                                              \
+    UNROLL for (int i = 0; i < VL; i++) bits |= (unsigned)(yes[i] & 1) << i;                                        \
+    return bits
+#endif
+ALWAYS_INLINE unsigned FN(equal)(V a, V b) { COMPARED(_CMP_EQ_OQ, a == b); }
+ALWAYS_INLINE unsigned FN(unordered)(V a, V b) { COMPARED(_CMP_UNORD_Q, (a != a) | (b != b)); }
+#undef COMPARED
 
 /* 2^n for an integer n in the range of normal exponents. */
 ALWAYS_INLINE V FN(power_of_two)(M n) { return (V)(((U)n + BIAS) << MANTISSA); }

@@ -26,6 +26,7 @@ static int size_of(int type) {
     switch (type) {
     case MG_T_F64: case MG_T_I64: return 8;
     case MG_T_F32: case MG_T_I32: return 4;
+    case MG_T_I16: return 2;
     default: return 1;
     }
 }
@@ -47,6 +48,7 @@ static void load(int type, const void *x, int64_t step, int n, union block *d) {
     case MG_T_BOOL: ALL(d->i[i] = ((const uint8_t *)x)[i] != 0)
     case MG_T_U8: ALL(d->i[i] = ((const uint8_t *)x)[i])
     case MG_T_I8: ALL(d->i[i] = ((const int8_t *)x)[i])
+    case MG_T_I16: ALL(d->i[i] = ((const int16_t *)x)[i])
     case MG_T_I32: ALL(d->i[i] = ((const int32_t *)x)[i])
     default: memcpy(d, x, (size_t)n * 8);
     }
@@ -57,6 +59,7 @@ static void store(int type, const union block *s, int n, void *y) {
     case MG_T_F32: ALL(((float *)y)[i] = (float)s->f[i])
     case MG_T_BOOL: case MG_T_U8: ALL(((uint8_t *)y)[i] = (uint8_t)s->i[i])
     case MG_T_I8: ALL(((int8_t *)y)[i] = (int8_t)s->i[i])
+    case MG_T_I16: ALL(((int16_t *)y)[i] = (int16_t)s->i[i])
     case MG_T_I32: ALL(((int32_t *)y)[i] = (int32_t)s->i[i])
     default: memcpy(y, s, (size_t)n * 8);
     }
@@ -68,6 +71,7 @@ static void fit(int type, int n, union block *d) {
     case MG_T_F32: ALL(d->f[i] = (double)(float)d->f[i])
     case MG_T_U8: ALL(d->i[i] = (uint8_t)d->i[i])
     case MG_T_I8: ALL(d->i[i] = (int8_t)d->i[i])
+    case MG_T_I16: ALL(d->i[i] = (int16_t)d->i[i])
     case MG_T_I32: ALL(d->i[i] = (int32_t)d->i[i])
     }
 }

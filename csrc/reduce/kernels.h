@@ -4,15 +4,20 @@
 #define MG_REDUCE_KERNELS_H
 #include "minigrad.h"
 
-enum { MG_ROW_BLOCK = 1024, MG_STRIP = 64 };   /* elements summed before going to double; columns walked together */
+/* Elements summed before they go to double; columns that softmax walks together, and that a reduction does. */
+enum { MG_ROW_BLOCK = 1024, MG_STRIP = 64, MG_COLUMNS = 2048 };
 
 struct mg_reduce_kernels {
-    double (*sum)(int64_t n, const void *x);
-    double (*max)(int64_t n, const void *x);                     /* NaN if there is one; n > 0 */
-    double (*min)(int64_t n, const void *x);
-    int64_t (*find)(int64_t n, const void *x, double value);     /* the first element equal to value, or n; NaN finds NaN */
-    /* acc[j] = acc[j] + (or max, or min) of x[i * stride + j] over i < rows; op is an MG_ reduction */
+    /* the sum, max or min (op) of n elements; NaN if an extreme has one to choose from; n > 0 for those */
+    double (*row)(int op, int64_t n, const void *x);
+    void (*rows)(int op, int64_t rows, int64_t n, const void *x, void *y);       /* the same for rows that lie side by side */
+    /* acc[j] = acc[j] + (or max, or min) of x[i * stride + j] over i < rows; n <= MG_COLUMNS */
     void (*columns)(int op, int64_t rows, int64_t n, const void *x, int64_t stride, double *acc);
+    /* where in a row its extreme is: the first NaN, or else the first of equals; values (the extremes) may be NULL; n > 0 */
+    void (*places)(int op, int64_t rows, int64_t n, const void *x, int64_t *places, double *values);
+    /* best[j], places[j] = the extreme of best[j] and x[i * stride + j] over i < rows, and where it is: first + i */
+    void (*column_places)(int op, int64_t rows, int64_t n, const void *x, int64_t stride, int64_t first, double *best,
+                          int64_t *places);
 
     double (*softmax)(int64_t n, const void *x, void *y);        /* these two return log(sum(exp(x))); y may be NULL */
     double (*log_softmax)(int64_t n, const void *x, void *y);

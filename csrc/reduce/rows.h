@@ -2,7 +2,8 @@
  *
  * Contract.   See struct mg_reduce_kernels. Every sum has one fixed order: lanes side by side over a block of MG_ROW_BLOCK
  *             elements, the block's lanes as a balanced tree, then the blocks one after the other in double. So the error
- *             of a float32 sum is that of 64 additions at most, whatever n is: about 1e-6 of the sum of absolute values.
+ *             of a float32 sum is that of 64 additions at most (128 in the generic table), whatever n is: about 1e-6 of the
+ *             sum of absolute values.
  * Source.     Blocked summation: Higham, "The Accuracy of Floating Point Summation", SIAM J. Sci. Comput. 14 (1993).
  *             Moments of blocks are joined as in Chan, Golub, LeVeque, "Updating Formulae and a Pairwise Algorithm for
  *             Computing Sample Variances" (1979): one pass over memory, two over the block in L1.
@@ -64,125 +65,257 @@ ALWAYS_INLINE M FN(lanes)(int n) {
         result = total_;                                                                                             \
     } while (0)
 
-static double FN(row_sum)(int64_t n, const void *x) {
-    double total;
-    SUM_BLOCKS(total, n, x, x, A);
-    return total;
+/* Sums of `rows` rows side by side, n <= MG_ROW_BLOCK elements each: their chains of additions hide each other's latency. */
+ALWAYS_INLINE void FN(sum_side_by_side)(const int rows, int64_t n, int64_t stride, const REAL *x, REAL *sums) {
+    V acc[4][2];
+    UNROLL for (int r = 0; r < rows; r++) acc[r][0] = acc[r][1] = (V){0};
+    int64_t i = 0;
+    for (; i + 2 * VL <= n; i += 2 * VL)
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int u = 0; u < 2; u++) acc[r][u] += FN(load)(x + r * stride + i + u * VL);
+    if (i + VL <= n) {
+        UNROLL for (int r = 0; r < rows; r++) acc[r][0] += FN(load)(x + r * stride + i);
+        i += VL;
+    }
+    if (i < n) UNROLL for (int r = 0; r < rows; r++) acc[r][1] += FN(load_first)(x + r * stride + i, (int)(n - i));
+    UNROLL for (int r = 0; r < rows; r++) sums[r] = FN(sum_lanes)(acc[r][0] + acc[r][1]);
+}
+
+/* A long row: four blocks side by side, which is also kinder to memory than one stream. */
+static double FN(row_sum)(int64_t n, const REAL *x) {
+    double total = 0, rest;
+    REAL sums[4];
+    int64_t i = 0;
+    for (; i + 4 * MG_ROW_BLOCK <= n; i += 4 * MG_ROW_BLOCK) {
+        FN(sum_side_by_side)(4, MG_ROW_BLOCK, MG_ROW_BLOCK, x + i, sums);
+        for (int b = 0; b < 4; b++) total += (double)sums[b];
+    }
+    SUM_BLOCKS(rest, n - i, x + i, x + i, A);
+    return total + rest;
+}
+
+static void FN(sum_rows)(int64_t rows, int64_t n, const REAL *x, REAL *y) {
+    enum { SHORT = 256 };
+    int64_t r = 0;
+    if (n < SHORT) {
+        for (; r + 4 <= rows; r += 4) FN(sum_side_by_side)(4, n, n, x + r * n, y + r);
+        for (; r < rows; r++) FN(sum_side_by_side)(1, n, n, x + r * n, y + r);
+    } else
+        for (; r < rows; r++) y[r] = (REAL)FN(row_sum)(n, x + r * n);
 }
 
 /* --- extremes ----------------------------------------------------------------------------------------------------- */
 
-#define EXTREME(name, better)                                                                                       \
-    static double FN(row_##name)(int64_t n, const void *p) {                                                         \
-        const REAL *x = p;                                                                                           \
-        V best[4], nan = {0};                                                                                        \
-        UNROLL for (int u = 0; u < 4; u++) best[u] = FN(splat)(x[0]);                                                \
-        int64_t i = 0;                                                                                               \
-        for (; i + 4 * VL <= n; i += 4 * VL)                                                                         \
-            UNROLL for (int u = 0; u < 4; u++) {                                                                     \
-                V a = FN(load)(x + i + u * VL);                                                                      \
-                best[u] = FN(select)(a better best[u], a, best[u]);                                                  \
-                nan = FN(select)(a == a, nan, a);                                                                    \
-            }                                                                                                        \
-        for (; i < n; i += VL) {                                                                                     \
-            V a = n - i >= VL ? FN(load)(x + i)                                                                      \
-                              : FN(select)(FN(lanes)((int)(n - i)), FN(load_first)(x + i, (int)(n - i)), best[0]);   \
-            best[0] = FN(select)(a better best[0], a, best[0]);                                                      \
-            nan = FN(select)(a == a, nan, a);                                                                        \
-        }                                                                                                            \
-        if (FN(any)(nan != nan)) return NAN;                                                                         \
-        UNROLL for (int u = 1; u < 4; u++) best[0] = FN(select)(best[u] better best[0], best[u], best[0]);           \
-        REAL r = best[0][0];                                                                                         \
-        if (r != r) r = best[0][1];                                                                                  \
-        UNROLL for (int l = 0; l < VL; l++) r = best[0][l] better r ? best[0][l] : r;                                \
-        return r;                                                                                                    \
-    }
-EXTREME(max, >)
-EXTREME(min, <)
-#undef EXTREME
+#define WORST(op) ((op) == MG_MAX ? -(REAL)INFINITY : (REAL)INFINITY)
+#define BETTER(op, a, b) ((op) == MG_MAX ? (a) > (b) : (a) < (b))
 
-static int64_t FN(row_find)(int64_t n, const void *p, double value) {
-    const REAL *x = p, wanted = (REAL)value;
-    int64_t i = 0;
-    for (; i + VL <= n; i += VL) {
-        V a = FN(load)(x + i);
-        if (FN(any)(wanted == wanted ? a == FN(splat)(wanted) : a != a)) break;
+/* The better of a and b, b if a is NaN. */
+ALWAYS_INLINE V FN(better)(const int op, V a, V b) { return op == MG_MAX ? FN(larger)(a, b) : FN(smaller)(a, b); }
+
+ALWAYS_INLINE REAL FN(better_lane)(const int op, V v) {
+    UNROLL for (int half = VL / 2; half > 0; half /= 2) v = FN(better)(op, FN(upper)(v, half), v);
+    return v[0];
+}
+
+/* The best of a row that is not NaN, and whether there is a NaN. The last vector may overlap the one before. */
+ALWAYS_INLINE REAL FN(extreme)(const int op, int64_t n, const REAL *x, int *nan) {
+    enum { AHEAD = 1024 };   /* where places are looked for, a wrong guess holds up the next row */
+    V best[4];
+    unsigned unordered = 0;
+    if (n < VL) {
+        best[0] = FN(select)(FN(lanes)((int)n), FN(load_first)(x, (int)n), FN(splat)(WORST(op)));
+        *nan = FN(unordered)(best[0], best[0]) != 0;
+        return FN(better_lane)(op, FN(better)(op, best[0], FN(splat)(WORST(op))));
     }
-    for (; i < n; i++)
-        if (x[i] == wanted || (x[i] != x[i] && wanted != wanted)) return i;
-    return n;
+    UNROLL for (int u = 0; u < 4; u++) best[u] = FN(splat)(WORST(op));
+    int64_t i = 0;
+    for (; i + 4 * VL <= n; i += 4 * VL)
+        UNROLL for (int u = 0; u < 4; u += 2) {
+            const V a = FN(load)(x + i + u * VL), b = FN(load)(x + i + (u + 1) * VL);
+            __builtin_prefetch(x + i + u * VL + AHEAD), __builtin_prefetch(x + i + (u + 1) * VL + AHEAD);
+            best[u] = FN(better)(op, a, best[u]);
+            best[u + 1] = FN(better)(op, b, best[u + 1]);
+            unordered |= FN(unordered)(a, b);
+        }
+    for (; i < n; i += VL) {
+        const V a = FN(load)(x + (i + VL <= n ? i : n - VL));
+        best[0] = FN(better)(op, a, best[0]);
+        unordered |= FN(unordered)(a, a);
+    }
+    *nan = unordered != 0;
+    return FN(better_lane)(op, FN(better)(op, FN(better)(op, best[0], best[1]), FN(better)(op, best[2], best[3])));
+}
+
+static double FN(row_extreme)(const int op, int64_t n, const REAL *x) {
+    int nan;
+    const REAL best = op == MG_MAX ? FN(extreme)(MG_MAX, n, x, &nan) : FN(extreme)(MG_MIN, n, x, &nan);
+    return nan ? NAN : (double)best;
+}
+
+static double FN(row_reduce)(int op, int64_t n, const void *x) {
+    return op == MG_SUM ? FN(row_sum)(n, x) : FN(row_extreme)(op, n, x);
+}
+
+static void FN(rows_reduce)(int op, int64_t rows, int64_t n, const void *px, void *py) {
+    const REAL *x = px;
+    REAL *y = py;
+    if (op == MG_SUM) FN(sum_rows)(rows, n, x, y);
+    else if (op == MG_MAX) for (int64_t r = 0; r < rows; r++) y[r] = (REAL)FN(row_extreme)(MG_MAX, n, x + r * n);
+    else for (int64_t r = 0; r < rows; r++) y[r] = (REAL)FN(row_extreme)(MG_MIN, n, x + r * n);
+}
+
+/* --- places of extremes --------------------------------------------------------------------------------------------- */
+
+/* The place of the first element that is equal to value, which is there. */
+ALWAYS_INLINE int64_t FN(find)(int64_t n, const REAL *x, REAL value) {
+    const V wanted = FN(splat)(value);
+    if (n < VL) return __builtin_ctz(FN(equal)(FN(load_first)(x, (int)n), wanted) | 1u << (n - 1));
+    int64_t i = 0;
+    for (; i + 4 * VL <= n; i += 4 * VL) {
+        uint64_t here = 0;
+        UNROLL for (int u = 0; u < 4; u++) here |= (uint64_t)FN(equal)(FN(load)(x + i + u * VL), wanted) << (u * VL);
+        if (here) return i + __builtin_ctzll(here);
+    }
+    for (; i + VL < n; i += VL) {
+        const unsigned here = FN(equal)(FN(load)(x + i), wanted);
+        if (here) return i + __builtin_ctz(here);
+    }
+    return n - VL + __builtin_ctz(FN(equal)(FN(load)(x + n - VL), wanted) | 1u << (VL - 1));
+}
+
+static __attribute__((noinline)) int64_t FN(find_nan)(int64_t n, const REAL *x) {
+    int64_t i = 0;
+    while (i < n - 1 && x[i] == x[i]) i++;
+    return i;
+}
+
+/* Block by block, so that the elements of the best one so far are looked at twice while they are in L1. */
+ALWAYS_INLINE int64_t FN(place_in_row)(const int op, int64_t n, const REAL *x, double *value) {
+    enum { BLOCK = 4096 };
+    int64_t where = 0;
+    REAL best = WORST(op);
+    for (int64_t begin = 0; begin < n; begin += BLOCK) {
+        const int64_t size = n - begin < BLOCK ? n - begin : BLOCK;
+        int nan;
+        const REAL here = FN(extreme)(op, size, x + begin, &nan);
+        if (__builtin_expect(nan, 0)) {
+            *value = NAN;
+            return begin + FN(find_nan)(size, x + begin);
+        }
+        if (begin == 0 || BETTER(op, here, best)) best = here, where = begin;
+    }
+    *value = (double)best;
+    return where + FN(find)(n - where < BLOCK ? n - where : BLOCK, x + where, best);
+}
+
+/* values may be NULL */
+static void FN(rows_places)(int op, int64_t rows, int64_t n, const void *px, int64_t *places, double *values) {
+    const REAL *x = px;
+    for (int64_t r = 0; r < rows; r++) {
+        double value;
+        places[r] = op == MG_MAX ? FN(place_in_row)(MG_MAX, n, x + r * n, &value) : FN(place_in_row)(MG_MIN, n, x + r * n, &value);
+        if (values) values[r] = value;
+    }
 }
 
 /* --- columns ------------------------------------------------------------------------------------------------------ */
 
-/* Down a strip of up to 4 vectors, 64 rows in REAL before they go to double. */
-#define STRIP_LOAD(p) (v < vectors - 1 || tail == VL ? FN(load)(p) : FN(load_first)(p, tail))
-ALWAYS_INLINE void FN(strip)(int op, const int vectors, int64_t rows, int64_t n, const REAL *x, int64_t stride, double *acc) {
-    enum { DEPTH = 64 };
-    const int tail = (int)(n - (vectors - 1) * VL);
-    for (int64_t begin = 0; begin < rows; begin += DEPTH) {
-        const int64_t end = begin + DEPTH < rows ? begin + DEPTH : rows;
-        V a[4];
-        UNROLL for (int v = 0; v < vectors; v++) a[v] = STRIP_LOAD(x + begin * stride + v * VL);
-        for (int64_t i = begin + 1; i < end; i++)
-            UNROLL for (int v = 0; v < vectors; v++) {
-                const V b = STRIP_LOAD(x + i * stride + v * VL);
-                if (op == MG_SUM) a[v] += b;
-                else if (op == MG_MAX) a[v] = FN(max)(a[v], b);
-                else a[v] = FN(min)(a[v], b);
-            }
-        REAL block[4 * VL];
-        UNROLL for (int v = 0; v < vectors; v++) FN(store)(block + v * VL, a[v]);
+/* DEPTH rows in REAL before they go to double, GROUP of them at a time: as many streams are read from memory. */
+enum { FN(DEPTH) = 64, FN(GROUP) = 8 };
+
+ALWAYS_INLINE V FN(joined)(const int op, V a, V b) {
+    return op == MG_SUM ? a + b : op == MG_MAX ? FN(max)(a, b) : FN(min)(a, b);
+}
+
+/* y = x[0] and x[stride] and ..., or y and those, `rows` in all. */
+ALWAYS_INLINE void FN(join_rows)(const int op, const int rows, const int fresh, int64_t n, const REAL *x, int64_t stride, REAL *y) {
+    for VECTORS(n) {
+        V a = LOAD(x);
+        UNROLL for (int i = 1; i < rows; i++) a = FN(joined)(op, a, LOAD(x + i * stride));
+        if (!fresh) a = FN(joined)(op, LOAD(y), a);
+        STORE(y, a);
+    }
+}
+
+ALWAYS_INLINE void FN(join_columns)(const int op, int64_t rows, int64_t n, const REAL *x, int64_t stride, double *acc) {
+    REAL block[MG_COLUMNS];
+    for (int64_t begin = 0; begin < rows; begin += FN(DEPTH)) {
+        const int64_t end = begin + FN(DEPTH) < rows ? begin + FN(DEPTH) : rows;
+        int64_t i = begin;
+        for (; i + FN(GROUP) <= end; i += FN(GROUP))
+            if (i == begin) FN(join_rows)(op, FN(GROUP), 1, n, x + i * stride, stride, block);
+            else FN(join_rows)(op, FN(GROUP), 0, n, x + i * stride, stride, block);
+        for (; i < end; i++)
+            if (i == begin) FN(join_rows)(op, 1, 1, n, x + i * stride, stride, block);
+            else FN(join_rows)(op, 1, 0, n, x + i * stride, stride, block);
         for (int64_t j = 0; j < n; j++) {
             const double b = (double)block[j];
             if (op == MG_SUM) acc[j] += b;
-            else if (op == MG_MAX) acc[j] = acc[j] > b || acc[j] != acc[j] ? acc[j] : b;
-            else acc[j] = acc[j] < b || acc[j] != acc[j] ? acc[j] : b;
+            else acc[j] = acc[j] != acc[j] || BETTER(op, acc[j], b) ? acc[j] : b;
         }
     }
 }
 
-static void FN(row_columns)(int op, int64_t rows, int64_t n, const void *p, int64_t stride, double *acc) {
-    const REAL *x = p;
-#define EACH(OP)                                                                                                    \
-    for (int64_t j = 0; j < n; j += 4 * VL) {                                                                        \
-        const int64_t left = n - j;                                                                                  \
-        if (left >= 4 * VL) FN(strip)(OP, 4, rows, 4 * VL, x + j, stride, acc + j);                                  \
-        else if (left > 3 * VL) FN(strip)(OP, 4, rows, left, x + j, stride, acc + j);                                \
-        else if (left > 2 * VL) FN(strip)(OP, 3, rows, left, x + j, stride, acc + j);                                \
-        else if (left > VL) FN(strip)(OP, 2, rows, left, x + j, stride, acc + j);                                    \
-        else FN(strip)(OP, 1, rows, left, x + j, stride, acc + j);                                                   \
+static void FN(columns_reduce)(int op, int64_t rows, int64_t n, const void *x, int64_t stride, double *acc) {
+    if (op == MG_SUM) FN(join_columns)(MG_SUM, rows, n, x, stride, acc);
+    else if (op == MG_MAX) FN(join_columns)(MG_MAX, rows, n, x, stride, acc);
+    else FN(join_columns)(MG_MIN, rows, n, x, stride, acc);
+}
+
+/* The same for places: top = the best of itself and `rows` rows, place = the row where it was, the first of which is `row`. Returns
+ * whether there was a NaN. */
+ALWAYS_INLINE unsigned FN(place_group)(const int op, const int rows, int row, int64_t n, const REAL *x, int64_t stride, REAL *top,
+                                       REAL *place) {
+    unsigned unordered = 0;
+    for VECTORS(n) {
+        V best = LOAD(top), where = LOAD(place);
+        UNROLL for (int i = 0; i < rows; i++) {
+            const V a = LOAD(x + i * stride);
+            where = FN(select)(BETTER(op, a, best), FN(splat)((REAL)(row + i)), where);
+            best = FN(better)(op, a, best);
+            unordered |= FN(unordered)(a, a);
+        }
+        STORE(top, best);
+        STORE(place, where);
     }
-    if (op == MG_SUM) EACH(MG_SUM)
-    else if (op == MG_MAX) EACH(MG_MAX)
-    else EACH(MG_MIN)
-#undef EACH
+    return unordered;
+}
+
+ALWAYS_INLINE void FN(place_columns)(const int op, int64_t rows, int64_t n, const REAL *x, int64_t stride, int64_t first,
+                                     double *best, int64_t *places) {
+    REAL top[MG_COLUMNS], at[MG_COLUMNS];
+    for (int64_t begin = 0; begin < rows; begin += FN(DEPTH)) {
+        const int many = (int)(rows - begin < FN(DEPTH) ? rows - begin : FN(DEPTH));
+        const REAL *from = x + begin * stride;
+        memcpy(top, from, (size_t)n * sizeof(REAL));
+        memset(at, 0, (size_t)n * sizeof(REAL));
+        unsigned unordered = 0;
+        int i = 0;
+        for (; i + FN(GROUP) <= many; i += FN(GROUP))
+            unordered |= FN(place_group)(op, FN(GROUP), i, n, from + i * stride, stride, top, at);
+        for (; i < many; i++) unordered |= FN(place_group)(op, 1, i, n, from + i * stride, stride, top, at);
+        for (int64_t j = 0; j < n; j++) {
+            if (__builtin_expect(unordered != 0, 0)) {      /* again, element by element */
+                top[j] = from[j];
+                at[j] = 0;
+                for (i = 1; i < many; i++) {
+                    const REAL a = from[i * stride + j];
+                    if (top[j] == top[j] && (a != a || BETTER(op, a, top[j]))) top[j] = a, at[j] = (REAL)i;
+                }
+            }
+            const double b = (double)top[j];
+            if (best[j] == best[j] && (b != b || BETTER(op, b, best[j]))) best[j] = b, places[j] = first + begin + (int64_t)at[j];
+        }
+    }
+}
+
+static void FN(columns_places)(int op, int64_t rows, int64_t n, const void *x, int64_t stride, int64_t first, double *best,
+                               int64_t *places) {
+    if (op == MG_MAX) FN(place_columns)(MG_MAX, rows, n, x, stride, first, best, places);
+    else FN(place_columns)(MG_MIN, rows, n, x, stride, first, best, places);
 }
 
 /* --- softmax ------------------------------------------------------------------------------------------------------ */
-
-/* The largest element that is not NaN (a NaN shows up in the sum), or 0 if that is infinite and `finite` is asked for. */
-ALWAYS_INLINE REAL FN(top)(int64_t n, const REAL *x) {
-    V best[4];
-    UNROLL for (int u = 0; u < 4; u++) best[u] = FN(splat)(-(REAL)INFINITY);
-    int64_t i = 0;
-    for (; i + 4 * VL <= n; i += 4 * VL)
-        UNROLL for (int u = 0; u < 4; u++) {
-            V a = FN(load)(x + i + u * VL);
-            best[u] = FN(select)(a > best[u], a, best[u]);
-        }
-    for (; i < n; i += VL) {
-        V a = n - i >= VL ? FN(load)(x + i) : FN(select)(FN(lanes)((int)(n - i)), FN(load_first)(x + i, (int)(n - i)), best[0]);
-        best[0] = FN(select)(a > best[0], a, best[0]);
-    }
-    best[0] = FN(select)(best[1] > best[0], best[1], best[0]);
-    best[2] = FN(select)(best[3] > best[2], best[3], best[2]);
-    best[0] = FN(select)(best[2] > best[0], best[2], best[0]);
-    REAL lane[VL], r = -(REAL)INFINITY;
-    FN(store)(lane, best[0]);
-    for (int l = 0; l < VL; l++) r = lane[l] > r ? lane[l] : r;
-    return r;
-}
 
 /* y = exp(x - top), if asked for; returns the sum. */
 ALWAYS_INLINE double FN(exp_sum)(int64_t n, const REAL *x, REAL top, REAL *y) {
@@ -217,7 +350,8 @@ ALWAYS_INLINE double FN(exp_sum)(int64_t n, const REAL *x, REAL top, REAL *y) {
 }
 
 static double FN(row_softmax)(int64_t n, const void *x, void *y) {
-    const REAL top = FN(top)(n, x);
+    int nan;                                        /* a NaN shows up in the sum */
+    const REAL top = FN(extreme)(MG_MAX, n, x, &nan);
     const double total = FN(exp_sum)(n, x, top, y);
     const REAL scale = (REAL)(1 / total);
     ALIGNED(n, y, STORE(y, LOAD(y) * scale));
@@ -225,7 +359,8 @@ static double FN(row_softmax)(int64_t n, const void *x, void *y) {
 }
 
 static double FN(row_log_softmax)(int64_t n, const void *x, void *y) {
-    REAL top = FN(top)(n, x);
+    int nan;
+    REAL top = FN(extreme)(MG_MAX, n, x, &nan);
     if (y == NULL && !(top - top == 0)) top = 0;   /* logsumexp of infinities is an infinity, not NaN */
     const double total = FN(exp_sum)(n, x, top, NULL), rest = log(total);
     if (y) ALIGNED(n, (REAL *)y, STORE(y, (LOAD(x) - top) - (REAL)rest));
@@ -256,7 +391,7 @@ static void FN(softmax_columns)(int which, int64_t rows, int64_t n, const void *
         V top = FN(splat)(-(REAL)INFINITY), sum = {0};
         for (int64_t i = 0; i < rows; i++) {
             V a = LOAD(x + i * stride);
-            top = FN(select)(a > top, a, top);
+            top = FN(larger)(a, top);
         }
         if (which == 2) top = FN(select)(top - top == 0, top, (V){0});
         for (int64_t begin = 0; begin < rows; begin += 64) {   /* blocks, so that the error does not grow with rows */
@@ -426,5 +561,6 @@ static void FN(row_normalize_grad)(int rows, int64_t n, int64_t stride, const vo
 #undef STORE
 #undef VECTORS
 #undef FLUSH
-#undef STRIP_LOAD
 #undef SUM_BLOCKS
+#undef WORST
+#undef BETTER

@@ -32,16 +32,38 @@ ALWAYS_INLINE void FN(edges_sum)(const int vectors, int64_t k, int64_t stop, con
     UNROLL for (int v = 0; v < vectors; v++) FN(put_part)(y + v * VL, acc[v], features - v * VL);
 }
 
+/* `count` heads of at most one vector each, side by side: the columns of a row are read once for all of them. */
+ALWAYS_INLINE void FN(edges_heads)(const int count, int64_t k, int64_t stop, const int32_t *columns, const REAL *values,
+                                   int64_t heads, const REAL *x, int64_t stride, int64_t features, REAL *y) {
+    V acc[8];
+    UNROLL for (int h = 0; h < count; h++) acc[h] = (V){0};
+    for (; k < stop; k++) {
+        const REAL *row = x + columns[k] * stride, *value = values + k * heads;
+        __builtin_prefetch(x + columns[k + FN(EDGES_AHEAD) < stop ? k + FN(EDGES_AHEAD) : stop - 1] * stride);
+        UNROLL for (int h = 0; h < count; h++) acc[h] += value[h] * PART(row + h * features, features);
+    }
+    UNROLL for (int h = 0; h < count; h++) FN(put_part)(y + h * features, acc[h], features);
+}
+
 static void FN(edges_spmm)(int64_t begin, int64_t end, const int32_t *starts, const int32_t *columns, const void *pvalues,
                            const void *px, int64_t heads, int64_t features, void *py) {
     const REAL *values = pvalues, *x = px;
     REAL *y = py;
     const int64_t stride = heads * features;
-    for (int64_t r = begin; r < end; r++)
-        for (int64_t h = 0; h < heads; h++)
+    for (int64_t r = begin; r < end; r++) {
+        const int64_t k = starts[r], stop = starts[r + 1];
+        int64_t h = 0;
+        for (int count; features <= VL && h < heads; h += count) {
+            const int64_t at = h * features;
+            count = heads - h >= 8 ? 8 : heads - h >= 4 ? 4 : heads - h >= 2 ? 2 : 1;
+            if (count == 8) FN(edges_heads)(8, k, stop, columns, values + h, heads, x + at, stride, features, y + r * stride + at);
+            else if (count == 4) FN(edges_heads)(4, k, stop, columns, values + h, heads, x + at, stride, features, y + r * stride + at);
+            else if (count == 2) FN(edges_heads)(2, k, stop, columns, values + h, heads, x + at, stride, features, y + r * stride + at);
+            else FN(edges_heads)(1, k, stop, columns, values + h, heads, x + at, stride, features, y + r * stride + at);
+        }
+        for (; h < heads; h++)
             for (int64_t f = 0; f < features; f += 4 * VL) {
                 const int64_t left = features - f, at = h * features + f, vectors = (left + VL - 1) / VL;
-                const int64_t k = starts[r], stop = starts[r + 1];
                 const REAL *from = x + at, *value = values + h;
                 REAL *to = y + r * stride + at;
                 if (vectors >= 4) FN(edges_sum)(4, k, stop, columns, value, heads, from, stride, left, to);
@@ -49,6 +71,7 @@ static void FN(edges_spmm)(int64_t begin, int64_t end, const int32_t *starts, co
                 else if (vectors == 2) FN(edges_sum)(2, k, stop, columns, value, heads, from, stride, left, to);
                 else FN(edges_sum)(1, k, stop, columns, value, heads, from, stride, left, to);
             }
+    }
 }
 
 static void FN(edges_sddmm)(int64_t begin, int64_t end, const int32_t *starts, const int32_t *columns, const void *pleft,
@@ -84,43 +107,115 @@ static void FN(edges_max)(int64_t begin, int64_t end, const int32_t *starts, con
         }
 }
 
-/* The exponentials of a row are taken in y, in one sweep where its places follow each other (as they do for edges that are
- * sorted by row), so that vectors are full whatever the width is. */
-static void FN(edges_softmax)(int64_t begin, int64_t end, const int32_t *starts, const int32_t *places, const void *px,
-                              int64_t width, void *py) {
-    const REAL *x = px;
-    REAL *y = py;
-    for (int64_t r = begin; r < end; r++) {
-        const int64_t first = starts[r], stop = starts[r + 1];
-        if (first == stop) continue;
-        const int together = places[stop - 1] - places[first] == stop - 1 - first;
-        int in_order = together;
-        for (int64_t k = first; in_order && k < stop; k++) in_order = places[k] == places[first] + (k - first);
-        for (int64_t f = 0; f < width; f += VL) {
-            const int64_t left = width - f;
-            V top = PART(x + places[first] * width + f, left);
-            for (int64_t k = first + 1; k < stop; k++) top = FN(max)(top, PART(x + places[k] * width + f, left));
-            for (int64_t k = first; k < stop; k++)
-                FN(put_part)(y + places[k] * width + f, PART(x + places[k] * width + f, left) - top, left);
+enum { FN(SOFTMAX_ROOM) = 2048, FN(SOFTMAX_RUN) = 16 };
+
+/* What is added up in REAL, SOFTMAX_RUN terms at a time, is added up in double: 1 / the sums over the edges k .. stop-1, whose
+ * values lie at y + at(k) * width, of up to VL elements. */
+#define SOFTMAX_SCALE(at)                                                                                                    \
+    double total[VL] = {0};                                                                                                  \
+    for (int64_t k = first; k < stop;) {                                                                                     \
+        V sum = {0};                                                                                                         \
+        for (const int64_t run = stop - k < FN(SOFTMAX_RUN) ? stop : k + FN(SOFTMAX_RUN); k < run; k++)                      \
+            sum += PART(from + (at) * width, left);                                                                          \
+        for (int i = 0; i < VL; i++) total[i] += sum[i];                                                                     \
+    }                                                                                                                        \
+    V scale;                                                                                                                 \
+    for (int i = 0; i < VL; i++) scale[i] = (REAL)(1 / total[i])
+
+/* A row of more than SOFTMAX_ROOM elements. The exponentials are taken in y, in one sweep if its places follow each other. */
+static void FN(softmax_long)(int64_t first, int64_t stop, const int32_t *places, const REAL *x, int64_t width, REAL *y) {
+    int in_order = places[stop - 1] - places[first] == stop - 1 - first;
+    for (int64_t k = first; in_order && k < stop; k++) in_order = places[k] == places[first] + (k - first);
+    for (int64_t f = 0; f < width; f += VL) {
+        const int64_t left = width - f;
+        V top = PART(x + places[first] * width + f, left);
+        for (int64_t k = first + 1; k < stop; k++) top = FN(max)(top, PART(x + places[k] * width + f, left));
+        for (int64_t k = first; k < stop; k++)
+            FN(put_part)(y + places[k] * width + f, PART(x + places[k] * width + f, left) - top, left);
+    }
+    const int64_t run = in_order ? (stop - first) * width : width;
+    for (int64_t k = first; k < stop; k += in_order ? stop - first : 1)
+        for (int64_t i = 0; i < run; i += VL) {
+            REAL *at = y + places[k] * width + i;
+            FN(put_part)(at, FN(exp)(PART(at, run - i)), run - i);
         }
-        const int64_t run = in_order ? (stop - first) * width : width;
-        for (int64_t k = first; k < stop; k += in_order ? stop - first : 1)
-            for (int64_t i = 0; i < run; i += VL) {
-                REAL *at = y + places[k] * width + i;
-                FN(put_part)(at, FN(exp)(PART(at, run - i)), run - i);
-            }
-        for (int64_t f = 0; f < width; f += VL) {
-            const int64_t n = width - f < VL ? width - f : VL;
-            double total[VL] = {0};
-            REAL scale[VL];
-            for (int64_t k = first; k < stop; k++)
-                for (int64_t i = 0; i < n; i++) total[i] += y[places[k] * width + f + i];
-            for (int64_t i = 0; i < n; i++) scale[i] = (REAL)(1 / total[i]);
-            for (int64_t k = first; k < stop; k++)
-                for (int64_t i = 0; i < n; i++) y[places[k] * width + f + i] *= scale[i];
+    for (int64_t f = 0; f < width; f += VL) {
+        const int64_t left = width - f;
+        const REAL *from = y + f;
+        SOFTMAX_SCALE(places[k]);
+        for (int64_t k = first; k < stop; k++) {
+            REAL *at = y + places[k] * width + f;
+            FN(put_part)(at, PART(at, left) * scale, left);
         }
     }
 }
 
+/* One element an edge, rows first .. last - 1, whose exponentials fit into `room`: there they lie side by side, so that vectors
+ * are full however short the rows are. */
+static void FN(softmax_narrow)(int64_t begin, int64_t end, const int32_t *starts, const int32_t *places, const REAL *x,
+                               REAL *y, REAL *room) {
+    const int64_t base = starts[begin], all = starts[end] - base;
+    for (int64_t r = begin; r < end; r++) {
+        const int64_t first = starts[r], stop = starts[r + 1];
+        REAL top = first < stop ? x[places[first]] : 0;
+        for (int64_t k = first; k < stop; k++) {
+            const REAL a = room[k - base] = x[places[k]];
+            top = a > top || a != a ? a : top;
+        }
+        for (int64_t k = first; k < stop; k++) room[k - base] -= top;
+    }
+    for (int64_t i = 0; i < all; i += VL) FN(store)(room + i, FN(exp)(FN(load)(room + i)));   /* room has a vector to spare */
+    for (int64_t r = begin; r < end; r++) {
+        const int64_t first = starts[r], stop = starts[r + 1];
+        double total = 0;
+        for (int64_t k = first; k < stop; k++) total += room[k - base];
+        const REAL scale = (REAL)(1 / total);
+        for (int64_t k = first; k < stop; k++) y[places[k]] = room[k - base] * scale;
+    }
+}
+
+/* The same of several elements an edge. */
+static void FN(softmax_short)(int64_t begin, int64_t end, const int32_t *starts, const int32_t *places, const REAL *x,
+                              int64_t width, REAL *y, REAL *room) {
+    const int64_t base = starts[begin], all = (starts[end] - base) * width;
+    for (int64_t r = begin; r < end; r++) {
+        const int64_t first = starts[r], stop = starts[r + 1];
+        for (int64_t f = 0; f < width && first < stop; f += VL) {
+            const int64_t left = width - f;
+            V top = PART(x + places[first] * width + f, left);
+            for (int64_t k = first + 1; k < stop; k++) top = FN(max)(top, PART(x + places[k] * width + f, left));
+            for (int64_t k = first; k < stop; k++)
+                FN(put_part)(room + (k - base) * width + f, PART(x + places[k] * width + f, left) - top, left);
+        }
+    }
+    for (int64_t i = 0; i < all; i += VL) FN(store)(room + i, FN(exp)(FN(load)(room + i)));
+    for (int64_t r = begin; r < end; r++) {
+        const int64_t first = starts[r], stop = starts[r + 1];
+        for (int64_t f = 0; f < width && first < stop; f += VL) {
+            const int64_t left = width - f;
+            const REAL *from = room + f;
+            SOFTMAX_SCALE(k - base);
+            for (int64_t k = first; k < stop; k++)
+                FN(put_part)(y + places[k] * width + f, PART(from + (k - base) * width, left) * scale, left);
+        }
+    }
+}
+
+/* As many rows at a time as have room, and long ones by themselves. */
+static void FN(edges_softmax)(int64_t begin, int64_t end, const int32_t *starts, const int32_t *places, const void *px,
+                              int64_t width, void *py) {
+    const REAL *x = px;
+    REAL *y = py, room[FN(SOFTMAX_ROOM) + VL] = {0};
+    for (int64_t r = begin; r < end;) {
+        int64_t next = r;
+        while (next < end && (starts[next + 1] - starts[r]) * width <= FN(SOFTMAX_ROOM)) next++;
+        if (next == r) FN(softmax_long)(starts[r], starts[r + 1], places, x, width, y), next++;
+        else if (width == 1) FN(softmax_narrow)(r, next, starts, places, x, y, room);
+        else FN(softmax_short)(r, next, starts, places, x, width, y, room);
+        r = next;
+    }
+}
+
+#undef SOFTMAX_SCALE
 #undef PART
 #undef V

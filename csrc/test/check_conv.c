@@ -174,6 +174,7 @@ void check_conv(void) {
     convolve(plain(3, 2, 8, 17, 20, 21, 3, 2, 1, 1), 1);        /* enough work for two threads */
     convolve(plain(2, 1, 40, 40, 13, 13, 1, 1, 0, 1), 1);
     convolve(plain(4, 40, 1, 1, 30, 33, 3, 1, 1, 1), 1);
+    convolve(plain(1, 1, 1, 2, 450, 20, 3, 1, 1, 1), 1);        /* bands of one channel */
     at_random(RACES ? 10 : 1000);
 
     struct mg_conv bad = plain(1, 1, 2, 2, 5, 5, 3, 1, 1, 1);   /* oh and ow are missing */

@@ -33,9 +33,9 @@ CROSSOVER = {
     "exp": 8192,
     "formula": 256,  # several steps: numpy goes over memory once for each
     "erf": 1,  # numpy has none
-    "sum": 1 << 15,
-    "extreme": 4096,
-    "position": 1 << 20,
+    "sum": 2048,
+    "extreme": 512,
+    "position": 1,
     "softmax": 1,
     "cross_entropy": 1,
     "standardize": 1,

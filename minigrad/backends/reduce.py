@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -46,54 +47,58 @@ def _left(shape: Dims, dims: Dims, keepdim: bool) -> Dims:
     return tuple(s for d, s in enumerate(shape) if d not in dims)
 
 
-def _reduce(op: int, x: Array, dims: Dims, keepdim: bool) -> Array:
-    """Reduce an array that is contiguous, the last group of neighbouring dimensions first."""
-    result_shape = _left(x.shape, dims, keepdim)
-    kind = _TYPE[x.dtype]
-    shape = x.shape
+@lru_cache(maxsize=4096)
+def _plan(shape: Dims, dims: Dims, keepdim: bool) -> tuple[tuple[int, int, int, Dims], ...]:
+    """(outer, n, inner) and the result's shape, for each group of dimensions side by side, the last first."""
+    result_shape = _left(shape, dims, keepdim)
+    plan: list[tuple[int, int, int, Dims]] = []
     todo = sorted(d for d in dims if shape[d] != 1)
     while todo:
         last = first = todo.pop()
         while todo and all(shape[d] == 1 for d in range(todo[-1] + 1, first)):
             first = todo.pop()
-        outer, n, inner = _three(shape, first, last)
+        three = _three(shape, first, last)
         shape = tuple(1 if first <= d <= last else s for d, s in enumerate(shape))
+        plan.append((*three, shape if todo else result_shape))
+    return tuple(plan)
+
+
+def _reduce(op: int, x: Array, plan: tuple[tuple[int, int, int, Dims], ...]) -> Array:
+    """Reduce an array that is contiguous."""
+    kind = _TYPE[x.dtype]
+    for outer, n, inner, shape in plan:
         y = np.empty(shape, x.dtype)
         _c._check(_c.lib.mg_reduce(kind, op, outer, n, inner, _c.from_buffer(x), _c.from_buffer(y)))
         x = y
-    return x.reshape(result_shape)
-
-
-def _worth(x: Array, dims: Dims, crossover: str = "sum") -> bool:
-    return _usable(x, crossover) and any(x.shape[d] > 1 for d in dims)
+    return x
 
 
 def sum(input: Array, dims: Dims, keepdim: bool) -> Array:
     """The sum over dimensions."""
-    if _worth(input, dims):
-        return _reduce(_SUM, input, dims, keepdim)
+    if _usable(input, "sum") and (plan := _plan(input.shape, dims, keepdim)):
+        return _reduce(_SUM, input, plan)
     return np.add.reduce(input, axis=dims, keepdims=keepdim, dtype=input.dtype)  # type: ignore[call-overload]
 
 
 def amax(input: Array, dims: Dims, keepdim: bool) -> Array:
     """The largest element over dimensions; NaN if there is one."""
-    if _worth(input, dims, "extreme"):
-        return _reduce(_MAX, input, dims, keepdim)
+    if _usable(input, "extreme") and (plan := _plan(input.shape, dims, keepdim)):
+        return _reduce(_MAX, input, plan)
     return np.maximum.reduce(input, axis=dims, keepdims=keepdim)  # type: ignore[call-overload]
 
 
 def amin(input: Array, dims: Dims, keepdim: bool) -> Array:
     """The smallest element over dimensions; NaN if there is one."""
-    if _worth(input, dims, "extreme"):
-        return _reduce(_MIN, input, dims, keepdim)
+    if _usable(input, "extreme") and (plan := _plan(input.shape, dims, keepdim)):
+        return _reduce(_MIN, input, plan)
     return np.minimum.reduce(input, axis=dims, keepdims=keepdim)  # type: ignore[call-overload]
 
 
 def mean(input: Array, dims: Dims, keepdim: bool) -> Array:
     """The mean over dimensions."""
     count = input.dtype.type(math.prod(input.shape[d] for d in dims))
-    if _worth(input, dims):
-        y = _reduce(_SUM, input, dims, keepdim)
+    if _usable(input, "sum") and (plan := _plan(input.shape, dims, keepdim)):
+        y = _reduce(_SUM, input, plan)
         return np.divide(y, count, out=y)
     return np.add.reduce(input, axis=dims, keepdims=keepdim) / count  # type: ignore[call-overload]
 
@@ -117,8 +122,11 @@ def _position(op: int, function: Any, x: Array, dim: int | None, keepdim: bool) 
     if not _usable(x, "position"):
         return function(x, axis=dim, keepdims=keepdim).astype(np.int64)
     dims = tuple(range(x.ndim)) if dim is None else (dim,)
-    y = np.empty(_left(x.shape, dims, keepdim), np.int64)
-    outer, n, inner = _three(x.shape, dims[0], dims[-1])
+    plan = _plan(x.shape, dims, keepdim)
+    if not plan:
+        return np.zeros(_left(x.shape, dims, keepdim), np.int64)
+    ((outer, n, inner, shape),) = plan
+    y = np.empty(shape, np.int64)
     places = _c.ffi.from_buffer("int64_t[]", y)
     _c._check(_c.lib.mg_arg(_TYPE[x.dtype], op, outer, n, inner, _c.from_buffer(x), places))
     return y
@@ -499,7 +507,8 @@ def _wrap_sum_to(fallback: Callable[..., Array]) -> Callable[..., Array]:
             return fallback(input, shape)
         new = input.ndim - len(shape)
         dims = tuple(d for d in range(input.ndim) if d < new or (shape[d - new] == 1 and input.shape[d] != 1))
-        return _reduce(_SUM, input, dims, True).reshape(shape) if dims else fallback(input, shape)
+        plan = _plan(input.shape, dims, True)
+        return _reduce(_SUM, input, plan).reshape(shape) if plan else fallback(input, shape)
 
     return kernel
 

@@ -67,15 +67,16 @@ class Graph:
         num_nodes: int | None = None,
         **attributes: Any,
     ) -> None:
-        if edge_index is None:
+        if edge_index is None or (isinstance(edge_index, (list, tuple)) and not np.size(edge_index)):
             edge_index = np.zeros((2, 0), np.int64)
-        if isinstance(edge_index, (list, tuple)):
-            edge_index = np.asarray(edge_index)
-            if not edge_index.size:
-                edge_index = np.zeros((2, 0), np.int64)
+        if num_nodes is not None and (
+            isinstance(num_nodes, bool) or not hasattr(num_nodes, "__index__") or num_nodes < 0
+        ):
+            raise ArgumentError("Graph", f"num_nodes is {num_nodes!r}", fix="pass how many nodes there are")
         named = {"x": x, "edge_index": edge_index, "edge_weight": edge_weight, "edge_attr": edge_attr, "y": y}
         for name, value in {**named, **attributes}.items():
-            setattr(self, name, value)
+            row_each = name in named or name.endswith("_mask")
+            setattr(self, name, as_array(value) if row_each and isinstance(value, (list, tuple)) else value)
         self._num_nodes = num_nodes
         self.validate()
 
@@ -113,10 +114,18 @@ class Graph:
                     f"{name} of shape {tuple(value.shape)} for {edges.shape[1]} edges",
                     fix="give it a row for each edge",
                 )
+        if self.x is not None and rows_of(self.x) != n:
+            raise ShapeError(
+                "Graph",
+                f"x of shape {tuple(getattr(self.x, 'shape', ()))} for {n} nodes",
+                fix="give x a row for each node",
+            )
         for name, value in self.items():
-            if name.endswith("_mask") and tuple(value.shape) != (n,):
+            if name.endswith("_mask") and tuple(getattr(value, "shape", ())) != (n,):
                 raise ShapeError(
-                    "Graph", f"{name} of shape {tuple(value.shape)} for {n} nodes", fix=f"use ({n},)"
+                    "Graph",
+                    f"{name} of shape {tuple(getattr(value, 'shape', ()))} for {n} nodes",
+                    fix=f"use ({n},)",
                 )
 
     # -- what it is ---------------------------------------------------------------------------------
@@ -127,7 +136,7 @@ class Graph:
         if self._num_nodes is not None:
             return int(self._num_nodes)
         if self.x is not None:
-            return int(self.x.shape[0])
+            return rows_of(self.x)
         for name, value in self.items():
             if name.endswith("_mask") or name in ("pos", "batch"):
                 return int(value.shape[0])
@@ -229,14 +238,8 @@ class Graph:
 
     def subgraph(self, nodes: Any) -> Graph:
         """The graph of some nodes (integers or a mask) and the edges among them; attributes follow."""
-        chosen = nodes._concrete("subgraph") if isinstance(nodes, Tensor) else np.asarray(nodes)
         n = self.num_nodes
-        if chosen.dtype.kind == "b":
-            chosen = np.flatnonzero(chosen)
-        if chosen.size and not 0 <= chosen.min() <= chosen.max() < n:
-            raise OutOfRangeError(
-                "subgraph", f"a node beyond the {n} that there are", fix="count nodes from 0"
-            )
+        chosen = chosen_nodes("subgraph", nodes, n)
         edges = edge_array("subgraph", self.edge_index)
         new = np.full(n, -1, np.int64)
         new[chosen] = np.arange(len(chosen))
@@ -273,10 +276,15 @@ class GraphBatch(Graph):
         """
         if not graphs:
             raise ArgumentError("GraphBatch", "no graphs were given", fix="pass at least one")
+        for i, g in enumerate(graphs):
+            if not isinstance(g, Graph) or isinstance(g, GraphBatch):
+                raise DTypeError(
+                    "GraphBatch",
+                    f"element {i} is a {type(g).__name__}",
+                    fix="pass graphs (of a batch: its to_graphs())",
+                )
         names = graphs[0].keys()
         for i, g in enumerate(graphs):
-            if not isinstance(g, Graph):
-                raise DTypeError("GraphBatch", f"element {i} is a {type(g).__name__}", fix="pass graphs")
             if g.keys() != names:
                 raise ArgumentError(
                     "GraphBatch",
@@ -331,6 +339,25 @@ class GraphBatch(Graph):
     def to_graphs(self) -> list[Graph]:
         """All of them again."""
         return [self[i] for i in range(len(self))]
+
+
+def chosen_nodes(op: str, nodes: Any, count: int) -> Array:
+    """Numbers of nodes, int64, from distinct integers or a mask of all `count`; raises for anything else."""
+    chosen: Array = nodes._concrete(op) if isinstance(nodes, Tensor) else np.asarray(nodes)
+    if chosen.dtype.kind == "b" and chosen.shape == (count,):
+        chosen = np.flatnonzero(chosen)
+    if chosen.ndim != 1 or (chosen.size and chosen.dtype.kind not in "iu"):
+        raise ArgumentError(
+            op,
+            f"nodes of dtype {chosen.dtype} and shape {chosen.shape}",
+            fix=f"pass a list of integers, or a mask of shape ({count},)",
+        )
+    chosen = chosen.astype(np.int64)
+    if chosen.size and not 0 <= chosen.min() <= chosen.max() < count:
+        raise OutOfRangeError(op, f"a node beyond the {count} that there are", fix="count nodes from 0")
+    if len(np.unique(chosen)) < len(chosen):
+        raise ArgumentError(op, "a node is named twice", fix="name each once")
+    return chosen
 
 
 def rows_of(value: Any) -> int:

@@ -12,18 +12,23 @@ numbers.
 
 from __future__ import annotations
 
+import csv
 import os
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError, DTypeError, MissingExtraError
+from ..errors import ArgumentError, DTypeError, MissingExtraError, OutOfRangeError
 from ..sparse import CSR, edge_array
 from ..tensor import wrap
-from .graph import Graph
+from .graph import Graph, chosen_nodes
 
 Array = Any
+
+#: A file that numbers its nodes itself may not go beyond this: most of them would not be there.
+LARGEST = 100_000_000
 
 
 def read_edge_list(
@@ -42,14 +47,18 @@ def read_edge_list(
     no edge.
     """
     if isinstance(file, (str, os.PathLike)):
-        lines = Path(file).read_text().splitlines()
+        text = Path(file).read_text(encoding="utf-8")
     else:
-        lines = file.read().splitlines()
+        text = file.read()
+    lines = text.removeprefix("\ufeff").splitlines()
     rows = []
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
-        parts = [p.strip() for p in line.split(delimiter if delimiter != " " else None)]
+        if '"' in line:
+            parts = [p.strip() for p in next(csv.reader([line], delimiter=delimiter))]
+        else:
+            parts = [p.strip() for p in line.split(delimiter if delimiter != " " else None)]
         if len(parts) not in (2, 3) or "" in parts:
             raise ArgumentError(
                 "read_edge_list",
@@ -68,10 +77,13 @@ def read_edge_list(
     found: dict[str, int] = {}
     ends = np.empty((2, len(rows)), np.int64)
     weights = np.empty(len(rows), np.float32)
+    beyond: tuple[int, int] | None = None
     for k, (number, parts) in enumerate(rows):
         try:
             for end in (0, 1):
-                ends[end, k] = found.setdefault(parts[end], len(found)) if names else int(parts[end])
+                node = found.setdefault(parts[end], len(found)) if names else int(parts[end])
+                beyond = beyond if 0 <= node <= LARGEST else (number, node)
+                ends[end, k] = node if 0 <= node <= LARGEST else 0
             if len(parts) == 3:
                 weights[k] = float(parts[2])
         except ValueError:
@@ -80,6 +92,12 @@ def read_edge_list(
                 f"line {number} has {', '.join(parts)!r} for numbers",
                 fix="correct the line",
             ) from None
+    if beyond is not None:
+        raise OutOfRangeError(
+            "read_edge_list",
+            f"line {beyond[0]} has the node {beyond[1]}",
+            fix=f"with names=False, count nodes from 0 to at most {LARGEST}; or use names=True",
+        )
     weighted = widths == {3}
     count = num_nodes if num_nodes is not None else len(found) if names else None
     graph = Graph(edge_index=wrap(ends), edge_weight=wrap(weights) if weighted else None, num_nodes=count)
@@ -101,7 +119,8 @@ def _looks_like_header(parts: list[str], names: bool) -> bool:
 def from_networkx(graph: Any) -> tuple[Graph, list[Any]]:
     """A NetworkX graph, and its nodes in order; undirected edges in both directions, "weight" as edge_weight.
 
-    Numbers that all nodes have become attributes (nodes, ...), such as y.
+    An edge without a weight among others that have one has 1, as everywhere in NetworkX.  Numbers that all
+    nodes have become attributes (nodes, ...), such as y.
     """
     if not hasattr(graph, "adjacency") or not hasattr(graph, "is_directed"):
         raise DTypeError(
@@ -111,10 +130,14 @@ def from_networkx(graph: Any) -> tuple[Graph, list[Any]]:
     number = {v: i for i, v in enumerate(nodes)}
     edges = list(graph.edges(data=True))
     index = np.array([[number[u], number[v]] for u, v, _ in edges], np.int64).reshape(-1, 2).T
-    weights = [d.get("weight") for _, _, d in edges]
     weight = None
-    if edges and all(w is not None for w in weights):
-        weight = np.array(weights, np.float32)
+    if any("weight" in d for _, _, d in edges):
+        try:
+            weight = np.array([d.get("weight", 1.0) for _, _, d in edges], np.float32)
+        except (TypeError, ValueError):
+            raise DTypeError(
+                "from_networkx", "an edge has a weight that is no number", fix="make them numbers"
+            ) from None
     if not graph.is_directed():
         other = index[0] != index[1]
         index = np.concatenate([index, index[::-1][:, other]], axis=1)
@@ -122,7 +145,10 @@ def from_networkx(graph: Any) -> tuple[Graph, list[Any]]:
     attributes: dict[str, Any] = {}
     shared = set.intersection(*[set(graph.nodes[v]) for v in nodes]) if nodes else set()
     for name in sorted(shared):
-        values = np.asarray([graph.nodes[v][name] for v in nodes])
+        try:
+            values = np.asarray([graph.nodes[v][name] for v in nodes])
+        except ValueError:  # of different lengths
+            continue
         if values.dtype.kind in "biuf" and isinstance(name, str) and name.isidentifier():
             attributes[name] = values.astype(
                 {"i": np.int64, "u": np.int64, "f": np.float32}.get(values.dtype.kind, bool)
@@ -163,6 +189,8 @@ def to_networkx(graph: Graph, *, to_undirected: bool = False) -> Any:
 
 def save_graph(path: str | os.PathLike[str], graph: Graph) -> None:
     """Write a graph as an .npz file of plain arrays; `load_graph` reads it."""
+    if not isinstance(graph, Graph):
+        raise DTypeError("save_graph", f"a {type(graph).__name__} is no graph", fix="pass a Graph")
     arrays: dict[str, Any] = {"num_nodes": np.int64(graph.num_nodes)}
     for name, value in graph.items():
         if isinstance(value, CSR):
@@ -180,13 +208,24 @@ def save_graph(path: str | os.PathLike[str], graph: Graph) -> None:
 def load_graph(path: str | os.PathLike[str]) -> Graph:
     """A graph from an .npz file: arrays by the names of attributes, a sparse matrix X as X_data, X_indices,
     X_indptr and X_shape.  `train`, `val` and `test`, lists of nodes, become masks.  Runs nothing of the
-    file.
+    file.  Raises ArgumentError for a file that is no such graph.
     """
-    with np.load(path, allow_pickle=False) as stored:
-        arrays = {k: stored[k] for k in stored.files}
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            arrays = {k: stored[k] for k in stored.files}
+    except (ValueError, EOFError, zipfile.BadZipFile, AttributeError):  # a pickle, or no .npz at all
+        raise ArgumentError(
+            "load_graph", f"{path} is not an .npz file of plain arrays", fix="write it with save_graph"
+        ) from None
     given = arrays.pop("num_nodes", None)
     parts: dict[str, Any] = {}
     for name in [k.removesuffix("_indptr") for k in arrays if k.endswith("_indptr")]:
+        if not all(f"{name}_{k}" in arrays for k in ("data", "indices", "shape")):
+            raise ArgumentError(
+                "load_graph",
+                f"{path} has {name}_indptr but not all of {name}_data, _indices and _shape",
+                fix="write it with save_graph",
+            )
         data, indices, indptr, shape = (
             arrays.pop(f"{name}_{k}") for k in ("data", "indices", "indptr", "shape")
         )
@@ -203,7 +242,7 @@ def load_graph(path: str | os.PathLike[str]) -> Graph:
         nodes = parts.get(name)
         if nodes is not None:
             mask = np.zeros(graph.num_nodes, bool)
-            mask[nodes] = True
+            mask[chosen_nodes(f"load_graph: {name}", nodes, graph.num_nodes)] = True
             setattr(graph, f"{name}_mask", mask)
     return graph
 

@@ -23,13 +23,17 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError, OutOfRangeError
+from ..errors import ArgumentError, DTypeError
 from ..ops.creation import randperm
 from ..ops.sparse import neighbour_sampler
 from ..random import Generator
 from ..sparse import edge_array, grouped, known
 from ..tensor import Tensor, wrap
-from .graph import Graph, rows_of
+from .graph import Graph, chosen_nodes, rows_of
+
+
+def _whole(value: Any) -> bool:
+    return hasattr(value, "__index__") and not isinstance(value, bool)
 
 
 class NeighborLoader:
@@ -53,34 +57,26 @@ class NeighborLoader:
         drop_last: bool = False,
         seed: int = 0,
     ) -> None:
-        fanouts = [int(f) for f in num_neighbors]
-        if not fanouts or any(f < -1 for f in fanouts) or len(fanouts) > 4095:
+        fanouts = list(num_neighbors) if isinstance(num_neighbors, (list, tuple)) else []
+        if not 1 <= len(fanouts) <= 4095 or not all(_whole(f) and f >= -1 for f in fanouts):
             raise ArgumentError(
                 "NeighborLoader",
                 f"num_neighbors is {num_neighbors!r}",
-                fix="pass a count for each hop, -1 for all",
+                fix="pass a list with a count for each hop, -1 for all",
             )
-        if isinstance(batch_size, bool) or batch_size < 1:
+        if not isinstance(graph, Graph):
+            raise DTypeError("NeighborLoader", f"the graph is a {type(graph).__name__}", fix="pass a Graph")
+        if not _whole(batch_size) or batch_size < 1:
             raise ArgumentError("NeighborLoader", f"a batch size of {batch_size!r}", fix="pass at least 1")
+        if not _whole(seed):
+            raise ArgumentError("NeighborLoader", f"the seed is {seed!r}", fix="pass a whole number")
         self.graph, self.num_neighbors, self.batch_size = graph, fanouts, int(batch_size)
         self.shuffle, self.drop_last, self.seed = bool(shuffle), bool(drop_last), int(seed)
         n = graph.num_nodes
-        if input_nodes is None:
-            nodes: Any = np.arange(n)
-        else:
-            nodes = (
-                input_nodes._concrete("NeighborLoader")
-                if isinstance(input_nodes, Tensor)
-                else np.asarray(input_nodes)
-            )
-            nodes = np.flatnonzero(nodes) if nodes.dtype.kind == "b" else nodes
-        if nodes.size and not 0 <= nodes.min() <= nodes.max() < n:
-            raise OutOfRangeError(
-                "NeighborLoader", f"a node beyond the {n} that there are", fix="count from 0"
-            )
-        if len(np.unique(nodes)) < len(nodes):
-            raise ArgumentError("NeighborLoader", "input_nodes names a node twice", fix="name each once")
-        self.input_nodes = nodes.astype(np.int64)
+        everything = np.arange(n, dtype=np.int64)
+        self.input_nodes: Any = (
+            everything if input_nodes is None else chosen_nodes("NeighborLoader", input_nodes, n)
+        )
         array = edge_array("NeighborLoader", graph.edge_index)
         pattern, self._order = grouped(graph.edge_index, array, (n, n))
         self._sample = neighbour_sampler(pattern)

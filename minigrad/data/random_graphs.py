@@ -162,19 +162,26 @@ def stochastic_block_model(
     y: the block of each node.  No self loops.  Raises ArgumentError for probabilities outside [0, 1], of
     another number, or (undirected) not symmetric.
     """
-    sizes = np.asarray(block_sizes, np.int64)
+    return _blocks("stochastic_block_model", block_sizes, edge_probs, seed, is_undirected)
+
+
+def _blocks(op: str, block_sizes: Any, edge_probs: Any, seed: int, is_undirected: bool) -> Graph:
+    sizes = np.asarray(block_sizes)
+    if sizes.ndim != 1 or not sizes.size or sizes.dtype.kind not in "iu" or (sizes < 0).any():
+        raise ArgumentError(
+            op, f"block sizes of {block_sizes!r}", fix="pass how many nodes each block has, whole numbers"
+        )
     probs = np.asarray(edge_probs, np.float64)
     blocks = len(sizes)
-    if probs.shape != (blocks, blocks) or not ((probs >= 0) & (probs <= 1)).all() or (sizes < 0).any():
+    if probs.shape != (blocks, blocks):
         raise ArgumentError(
-            "stochastic_block_model",
-            f"edge_probs of shape {probs.shape} for {blocks} blocks",
-            fix="pass a square table of probabilities in [0, 1]",
+            op, f"edge_probs of shape {probs.shape} for {blocks} blocks", fix="pass a square table"
         )
+    if not ((probs >= 0) & (probs <= 1)).all():
+        bad = probs[~((probs >= 0) & (probs <= 1))][0]
+        raise ArgumentError(op, f"a probability of {bad:g}", fix="use numbers between 0 and 1")
     if is_undirected and not np.array_equal(probs, probs.T):
-        raise ArgumentError(
-            "stochastic_block_model", "edge_probs is not symmetric", fix="is_undirected=False"
-        )
+        raise ArgumentError(op, "edge_probs is not symmetric", fix="is_undirected=False")
     generator = Generator(seed)
     begin = np.concatenate([[0], np.cumsum(sizes)])
     found = [np.empty((2, 0), np.int64)]
@@ -201,14 +208,15 @@ def stochastic_block_model(
 
 def erdos_renyi(num_nodes: int, edge_prob: float, seed: int = 0, *, is_undirected: bool = True) -> Graph:
     """Every pair of different nodes has an edge with the same probability."""
-    graph = stochastic_block_model([num_nodes], [[edge_prob]], seed, is_undirected=is_undirected)
+    graph = _blocks("erdos_renyi", [num_nodes], [[edge_prob]], seed, is_undirected)
     graph.y = None
     return graph
 
 
 def barabasi_albert(num_nodes: int, num_edges: int, seed: int = 0) -> Graph:
     """Nodes come one after the other and attach to `num_edges` others, in proportion to their degree."""
-    if not 1 <= num_edges < num_nodes:
+    whole = hasattr(num_nodes, "__index__") and hasattr(num_edges, "__index__")
+    if not whole or not 1 <= num_edges < num_nodes:
         raise ArgumentError(
             "barabasi_albert",
             f"{num_edges} edges a node of {num_nodes}",

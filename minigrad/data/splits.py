@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, OutOfRangeError
 from ..ops.creation import randint, randperm
 from ..random import Generator
 from ..sparse import edge_array
@@ -33,7 +33,9 @@ Array = Any
 
 def _count(op: str, name: str, amount: float, of: int) -> int:
     """A number, or a share in [0, 1), of `of`."""
-    if isinstance(amount, bool) or amount < 0:
+    if isinstance(amount, bool) or not isinstance(amount, (int, float)) or amount < 0:
+        raise ArgumentError(op, f"{name} is {amount!r}", fix="pass a count, or a share in [0, 1)")
+    if isinstance(amount, float) and amount >= 1 and amount != int(amount):
         raise ArgumentError(op, f"{name} is {amount!r}", fix="pass a count, or a share in [0, 1)")
     count = round(amount * of) if isinstance(amount, float) and amount < 1 else int(amount)
     if count > of:
@@ -97,8 +99,15 @@ def negative_sampling(
     By default as many as there are edges; fewer where there are no more.
     """
     edges = edge_array("negative_sampling", edge_index)
-    wanted = edges.shape[1] if num_neg_samples is None else int(num_neg_samples)
+    wanted = edges.shape[1] if num_neg_samples is None else num_neg_samples
+    for name, value in (("num_nodes", num_nodes), ("num_neg_samples", wanted)):
+        if isinstance(value, bool) or not hasattr(value, "__index__") or value < 0:
+            raise ArgumentError("negative_sampling", f"{name} is {value!r}", fix="pass a count")
     n = int(num_nodes)
+    if edges.size and not 0 <= edges.min() <= edges.max() < n:
+        raise OutOfRangeError(
+            "negative_sampling", f"an edge of a node beyond the {n} that there are", fix="count nodes from 0"
+        )
     taken = np.unique(edges[0].astype(np.int64) * n + edges[1])
     loops = np.arange(n, dtype=np.int64) * (n + 1)
     taken = np.union1d(taken, loops)
@@ -132,6 +141,10 @@ def random_link_split(
     neg_sampling_ratio: pairs that are no edges for each edge asked about.
     """
     edges = edge_array("random_link_split", graph.edge_index).astype(np.int64)
+    if not neg_sampling_ratio >= 0:
+        raise ArgumentError(
+            "random_link_split", f"neg_sampling_ratio is {neg_sampling_ratio!r}", fix="pass 0 or more"
+        )
     if is_undirected and not graph.is_undirected():
         raise ArgumentError(
             "random_link_split",

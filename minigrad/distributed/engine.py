@@ -31,7 +31,7 @@ Array = np.ndarray[Any, Any]
 #: What a reduction may be, in the order of `MG_GROUP_`.
 REDUCTIONS = ("sum", "mean", "prod", "max", "min")
 #: Dtypes in the order of `MG_T_`.
-DTYPES = ("float32", "float64", "bool", "uint8", "int8", "int32", "int64")
+DTYPES = ("float32", "float64", "bool", "uint8", "int8", "int32", "int64", "int16")
 #: Collectives by number, for messages.
 KINDS = ("nothing yet", "barrier", "all_reduce", "reduce", "reduce_scatter", "broadcast", "all_gather")
 

@@ -229,7 +229,7 @@ def in_place_safe(made: Flat, pairs: Sequence[tuple[int, int]]) -> Flat:
 # -- several types -----------------------------------------------------------------------------------------
 
 #: Names of the types in C, by dtype.
-TYPES = {"float32": 0, "float64": 1, "bool": 2, "uint8": 3, "int8": 4, "int32": 5, "int64": 6}
+TYPES = {"float32": 0, "float64": 1, "bool": 2, "uint8": 3, "int8": 4, "int32": 5, "int64": 6, "int16": 7}
 _INTEGER_STEPS = frozenset(
     [
         "NEG",

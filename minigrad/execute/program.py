@@ -97,6 +97,11 @@ class Program:
         self._running = False
         self._interpreted: Any = None
 
+    @property
+    def one_call(self) -> bool:
+        """Whether all of it runs in a single call of C: nothing is left to numpy."""
+        return not any(isinstance(step, NumpyStep) for step in self._schedule)
+
     def _only_numpy(self, node: Node) -> bool:
         """Whether a node has a kernel of the user's own."""
         return type(self.backend[node.op]).__name__ == "Checked"

@@ -9,6 +9,7 @@ have (`LATER`): the import of the package should not pay for them.
 
 from importlib import import_module
 from threading import RLock
+from typing import Any
 
 from ..record import OPS
 from ..tape import hooks
@@ -52,4 +53,13 @@ def load() -> None:
             import_module(f"{__name__}.{name}")
 
 
+def array_function(function: Any, args: Any, kwargs: Any) -> Any:
+    """What a function of numpy means for tensors; NotImplemented if it has no operation."""
+    from .array_functions import FACES, call
+
+    face = FACES.get(function)
+    return NotImplemented if face is None else call(function, face, args, kwargs)
+
+
 hooks.load = load
+hooks.array_function = array_function

@@ -22,7 +22,7 @@ from ..ir import DEFAULT_FLOAT, DType, Shape, Spec, float32, float64, int64, is_
 from ..mode import current
 from ..random import Generator, default_generator
 from ..tape import hooks
-from ..tensor import Tensor, as_array, as_dtype, as_value, wrap
+from ..tensor import Symbol, Tensor, as_array, as_dtype, as_value, wrap
 from .elementwise import check_device
 from .movement import as_shape, broadcast_to
 
@@ -391,7 +391,14 @@ def randn_like(input: Tensor, *, dtype: Any = None) -> Tensor:
 
 @method("bernoulli")
 def bernoulli(input: Tensor, *, generator: Generator | None = None) -> Tensor:
-    """0 or 1 in the input's dtype, 1 with the probability that each element gives."""
+    """0 or 1 in the input's dtype, 1 with the probability that each element gives.
+
+    Raises ArgumentError for a probability outside [0, 1] (while tracing, the values are not known yet).
+    """
+    if not isinstance(input._array, Symbol) and not bool(((input._array >= 0) & (input._array <= 1)).all()):
+        raise ArgumentError(
+            "bernoulli", "a probability outside [0, 1]", fix="pass logits through sigmoid first"
+        )
     return (rand(input.shape, generator=generator, dtype=input.dtype) < input).to(input.dtype)
 
 

@@ -24,7 +24,7 @@ import numpy as np
 
 from ..bind import _elementwise_shape, _Samples, elementwise, floating, method, primitive, promoted
 from ..errors import AnomalyError, ArgumentError, DTypeError, Refusal
-from ..ir import DType, Spec, is_float
+from ..ir import DType, Spec, int64, is_float
 from ..tape import hooks
 from ..tensor import Tensor, as_dtype
 
@@ -266,7 +266,7 @@ def pow(input: Tensor, exponent: Operand) -> Tensor:
             return _pow_number(input, float(exponent))
         if exponent < 0 and type(exponent) is int:
             raise ArgumentError("pow", f"{input.dtype} to the power {exponent}", fix="convert with .float()")
-        if exponent == 2:
+        if exponent == 2 and type(exponent) is int and input.dtype.kind != "b":
             return square(input)
     return _pow(input, exponent)
 
@@ -770,6 +770,8 @@ def clamp(input: Tensor, min: Operand | None = None, max: Operand | None = None)
         raise ArgumentError("clamp", "neither min nor max is given", fix="pass at least one of them")
     if not is_float(input.dtype) and (type(min) is float or type(max) is float):
         input = floating(input)
+    elif input.dtype.kind == "b" and (type(min) is int or type(max) is int):
+        input = cast(input, int64)
     if min is not None:
         input = maximum(input, min) if isinstance(min, Tensor) else _clamp_min(input, min)
     if max is not None:
@@ -864,6 +866,7 @@ def _caster(name: str, dtype: Any) -> None:
 for _name, _dtype in (
     ("float", "float32"),
     ("double", "float64"),
+    ("short", "int16"),
     ("int", "int32"),
     ("long", "int64"),
     ("bool", "bool"),

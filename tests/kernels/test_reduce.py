@@ -28,7 +28,7 @@ def threads():
 
 @pytest.fixture(autouse=True)
 def always_in_c(monkeypatch):
-    for name in ("reduction", "softmax", "standardize"):
+    for name in CROSSOVER:
         monkeypatch.setitem(CROSSOVER, name, 1)
 
 
@@ -120,7 +120,8 @@ def test_nan_and_infinity(isa, dtype):
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(
-    "shape", [(1,), (17,), (5000,), (100, 64), (3, 5), (7, 300), (70, 3, 129), (2, 9000)]
+    "shape",
+    [(1,), (17,), (5000,), (100, 64), (3, 5), (7, 300), (70, 3, 129), (2, 9000), (300001,), (3000, 200)],
 )
 def test_positions(isa, dtype, shape):
     x = np.random.default_rng(4).integers(0, 50, size=shape).astype(dtype)  # many ties: the first wins
@@ -130,6 +131,17 @@ def test_positions(isa, dtype, shape):
                 got = kernel(x, dim, keepdim)
                 assert got.dtype == np.int64
                 np.testing.assert_array_equal(got, function(x, axis=dim, keepdims=keepdim))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_positions_where_nothing_is_best(isa, dtype):
+    for n in (1, 15, 16, 17, 65, 4097, 140000):
+        low = np.full(n, -np.inf, dtype)
+        assert reduce.argmax(low, 0, False) == reduce.argmin(-low, 0, False) == 0
+        low[n - 1] = -5
+        assert reduce.argmax(low, 0, False) == reduce.argmin(-low, 0, False) == n - 1
+        columns = np.stack([low, low], axis=1)
+        assert reduce.argmax(columns, 0, False).tolist() == [n - 1] * 2
 
 
 def softmax64(x, dim):

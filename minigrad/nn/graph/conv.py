@@ -47,14 +47,14 @@ from ...errors import ArgumentError, ShapeError
 from ...ops import sparse as ops
 from ...ops.creation import zeros
 from ...ops.movement import _reshape, cat, unsqueeze
-from ...sparse import CSR, dropout, power, spmm
+from ...sparse import CSR, dropout, inverse_root, power, spmm
 from ...tensor import Tensor, wrap
 from .. import functional as F
 from .. import init
 from ..containers import ModuleList
 from ..layers import Linear, positive
 from ..module import Module, Parameter
-from .edges import Edges, edges, features, gcn_norm, made_once, mean_matrix, sizes
+from .edges import Edges, edges, features, gcn_norm, made_once, mean_matrix, nodes, sizes
 from .message import MessagePassing, aggregation
 
 
@@ -134,7 +134,7 @@ class GCNConv(Module):
 
     def forward(self, x: Any, edge_index: Any, edge_weight: Any = None) -> Tensor:
         """(nodes, in_channels) to (nodes, out_channels).  x may be a sparse CSR."""
-        x, _, n, _ = sizes("GCNConv", x)
+        n = nodes("GCNConv", x)
         features("GCNConv", x, self.in_channels)
         e = edges("GCNConv", edge_index, n, n)
         if self.normalize:
@@ -222,7 +222,7 @@ class SAGEConv(_Neighbours):
 
     def forward(self, x: Any, edge_index: Any, size: Any = None) -> Tensor:
         """(nodes, in_channels) to (nodes, out_channels); x may be (x_source, x_target)."""
-        source, target, sources, targets = _checked("SAGEConv", x, self.in_channels, size)
+        source, target, sources, targets = _checked("SAGEConv", x, self.in_channels, size, self.project)
         e = edges("SAGEConv", edge_index, sources, targets)
         if self.project:
             source = F.relu(self.lin(source))
@@ -284,9 +284,9 @@ def _pair(op: str, channels: Any) -> tuple[int, int]:
     return int(pair[0]), int(pair[1])
 
 
-def _checked(op: str, x: Any, channels: Any, size: Any) -> tuple[Any, Any, int, int]:
+def _checked(op: str, x: Any, channels: Any, size: Any, dense: bool = False) -> tuple[Any, Any, int, int]:
     """x of sources and targets, and their counts, which `size` gives where x has no targets."""
-    source, target, sources, targets = sizes(op, x)
+    source, target, sources, targets = sizes(op, x, dense)
     pair = _pair(op, channels)
     features(op, source, pair[0])
     features(op, target, pair[1])
@@ -622,6 +622,8 @@ class GINConv(Module):
 
     def __init__(self, nn: Callable[..., Any], eps: float = 0.0, train_eps: bool = False) -> None:
         super().__init__()
+        if not callable(nn):
+            raise ArgumentError("GINConv", f"nn is {nn!r}", fix="pass a module, such as an MLP")
         self.initial_eps = eps
         start = wrap(np.full(1, eps, np.float32))
         if train_eps:
@@ -640,7 +642,7 @@ class GINConv(Module):
 
     def forward(self, x: Any, edge_index: Any, size: Any = None) -> Any:
         """(nodes, features) to whatever f makes of that; x may be (x_source, x_target)."""
-        source, target, sources, targets = sizes("GINConv", x)
+        source, target, sources, targets = sizes("GINConv", x, dense=True)
         targets = targets if size is None or size[1] is None else int(size[1])
         e = edges("GINConv", edge_index, sources, targets)
         y = CSR.of(e.pattern, e.weight) @ source
@@ -691,7 +693,7 @@ class ChebConv(Module):
             a = CSR.of(e.pattern, weight).to(dtype).remove_self_loops()
             degree = a.sum(0)
             if self.normalization == "sym":
-                root = power(degree, -0.5)
+                root = inverse_root("ChebConv", degree)
                 a, diagonal = a.scale(root, root), degree * 0.0 + 1.0
             elif self.normalization == "rw":
                 a, diagonal = a.scale(None, power(degree, -1.0)), degree * 0.0 + 1.0
@@ -718,6 +720,7 @@ class ChebConv(Module):
         lambda_max: the largest eigenvalue of the Laplacian, one number (2 by default, its bound for "sym" and
         "rw").  batch: not looked at, as one number serves all graphs.
         """
+        n = nodes("ChebConv", x, dense=True)
         features("ChebConv", x, self.in_channels)
         if lambda_max is None:
             if self.normalization is None:
@@ -725,7 +728,8 @@ class ChebConv(Module):
                     "ChebConv", "the largest eigenvalue of D - A is not known", fix="pass lambda_max"
                 )
             lambda_max = 2.0
-        n = x.shape[0]
+        if not float(lambda_max) > 0.0:
+            raise ArgumentError("ChebConv", f"lambda_max is {float(lambda_max):g}", fix="pass a positive one")
         e = edges("ChebConv", edge_index, n, n)
         laplacian = self._laplacian(e, edge_weight, x.dtype, float(lambda_max))
         before, now = x, x
@@ -759,12 +763,15 @@ class APPNP(Module):
     ) -> None:
         super().__init__()
         positive("APPNP", K=K)
+        for what, value in (("alpha", alpha), ("dropout", dropout)):
+            if not 0.0 <= value <= 1.0:
+                raise ArgumentError("APPNP", f"{what} is {value}", fix="choose it between 0 and 1")
         self.K, self.alpha, self.dropout, self.cached = K, alpha, dropout, cached
         self.add_self_loops, self.normalize = add_self_loops, normalize
 
     def forward(self, x: Tensor, edge_index: Any, edge_weight: Any = None) -> Tensor:
         """(nodes, features) to the same."""
-        n = x.shape[0]
+        n = nodes("APPNP", x, dense=True)
         e = edges("APPNP", edge_index, n, n)
         if self.normalize:
             a = gcn_norm("APPNP", e, edge_weight, x.dtype, add_self_loops=self.add_self_loops)
@@ -812,8 +819,8 @@ class SGConv(Module):
         """(nodes, in_channels) to (nodes, out_channels)."""
         if self.cached and self._kept is not None:
             return _affine(self._kept[0], self.lin)
+        n = nodes("SGConv", x)
         features("SGConv", x, self.in_channels)
-        n = x.shape[0]
         e = edges("SGConv", edge_index, n, n)
         a = gcn_norm("SGConv", e, edge_weight, x.dtype, add_self_loops=self.add_self_loops)
         if not self.cached and (isinstance(x, CSR) or self.out_channels < self.in_channels):
@@ -841,6 +848,8 @@ class EdgeConv(MessagePassing):
 
     def __init__(self, nn: Callable[..., Any], aggr: str = "max") -> None:
         super().__init__(aggr)
+        if not callable(nn):
+            raise ArgumentError("EdgeConv", f"nn is {nn!r}", fix="pass a module, such as an MLP")
         self.nn = nn
 
     def forward(self, x: Any, edge_index: Any) -> Any:

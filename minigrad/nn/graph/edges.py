@@ -26,10 +26,11 @@ from typing import Any
 import numpy as np
 
 from ...errors import ArgumentError, DTypeError, OutOfRangeError, ShapeError
+from ...ir import is_float
 from ...mode import Switch
 from ...ops import sparse as ops
 from ...ops.sparse import Pattern
-from ...sparse import CSR, constant, edge_array, grouped, known, power, watch, with_diagonal
+from ...sparse import CSR, constant, edge_array, grouped, inverse_root, known, watch, with_diagonal
 from ...tensor import Tensor, as_array, wrap
 
 
@@ -138,17 +139,37 @@ def _of_matrix(pattern: Pattern, weight: Tensor | None) -> Edges:
     return weighted
 
 
-def sizes(op: str, x: Any) -> tuple[Any, Any, int, int]:
-    """x, or (x of sources, x of targets), and how many of each there are."""
+def sizes(op: str, x: Any, dense: bool = False) -> tuple[Any, Any, int, int]:
+    """x, or (x of sources, x of targets), and how many of each there are.
+
+    Raises ShapeError unless each is (nodes, features), DTypeError unless it is a tensor of floats, or a CSR
+    where the layer takes one (not `dense`).
+    """
     pair = x if isinstance(x, tuple) else (x, x)
     if len(pair) != 2 or pair[0] is None:
         raise ArgumentError(op, f"x has {len(pair)} parts", fix="pass a tensor, or (x_source, x_target)")
     for part in pair:
-        if part is not None and (not isinstance(part, (Tensor, CSR)) or len(part.shape) < 2):
-            what = f"shape {tuple(part.shape)}" if hasattr(part, "shape") else f"type {type(part).__name__}"
-            raise ShapeError(op, f"x of {what}", fix="pass a (nodes, features) tensor")
+        if part is None:
+            continue
+        if not isinstance(part, (Tensor, CSR)):
+            raise DTypeError(op, f"x is a {type(part).__name__}", fix="pass a tensor, mg.tensor(x)")
+        if dense and isinstance(part, CSR):
+            raise DTypeError(op, "x is a sparse matrix", fix="use x.to_dense()")
+        if len(part.shape) != 2:
+            raise ShapeError(op, f"x of shape {tuple(part.shape)}", fix="pass a (nodes, features) tensor")
+        if not is_float(part.dtype):
+            raise DTypeError(op, f"x has dtype {part.dtype}", fix="use floating point, x.float()")
     source, target = pair
     return source, target, source.shape[0], source.shape[0] if target is None else target.shape[0]
+
+
+def nodes(op: str, x: Any, dense: bool = False) -> int:
+    """How many nodes there are, for a layer between nodes of one kind; raises as `sizes`."""
+    if isinstance(x, tuple):
+        raise ArgumentError(
+            op, "x is a pair, of sources and targets", fix="pass one tensor, or use SAGEConv or GATConv"
+        )
+    return sizes(op, x, dense)[2]
 
 
 def features(op: str, x: Any, wanted: int, name: str = "in_channels") -> None:
@@ -183,7 +204,7 @@ def gcn_norm(
         a = CSR.of(e.pattern, values).to(dtype)
         if add_self_loops:
             a = a.add_self_loops(fill)
-        return a.normalize_symmetric() if a.shape[0] == a.shape[1] else _both_sides(a)
+        return a.normalize_symmetric() if a.shape[0] == a.shape[1] else _both_sides(a, op)
 
     key = ("gcn_norm", dtype, fill, add_self_loops)
     if weight is None:
@@ -196,9 +217,9 @@ def gcn_norm(
     return made
 
 
-def _both_sides(a: CSR) -> CSR:
+def _both_sides(a: CSR, op: str) -> CSR:
     """Of a matrix that is not square, by the sums of rows and of columns."""
-    return a.scale(power(a.sum(1), -0.5), power(a.sum(0), -0.5))
+    return a.scale(inverse_root(op, a.sum(1)), inverse_root(op, a.sum(0)))
 
 
 def made_once(pattern: Pattern, key: Any, make: Callable[[], Any]) -> Any:

@@ -35,7 +35,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ...errors import ArgumentError, ShapeError
+from ...errors import ArgumentError, DTypeError, ShapeError
 from ...record import parameters
 from ...sparse import (
     CSR,
@@ -140,6 +140,10 @@ class MessagePassing(Module):
             for k, part in enumerate(pair):
                 if part is None:
                     continue
+                if not isinstance(part, Tensor) or not part.ndim:
+                    raise DTypeError(
+                        name, f"{base} is a {type(part).__name__}", fix="pass a tensor with a row a node"
+                    )
                 if found[k] is None:
                     found[k] = part.shape[0]
                 elif found[k] != part.shape[0]:

@@ -22,17 +22,18 @@ from typing import Any
 
 import numpy as np
 
-from ...errors import ArgumentError, ShapeError
+from ...errors import ArgumentError, OutOfRangeError, ShapeError
 from ...ops.creation import rand, zeros
 from ...ops.elementwise import maximum
 from ...ops.movement import cat, stack
-from ...sparse import edge_array, integers, segment_max, segment_mean, segment_softmax, segment_sum
-from ...tensor import Tensor, wrap
+from ...sparse import CSR, edge_array, integers, segment_max, segment_mean, segment_softmax, segment_sum
+from ...tensor import Tensor, as_array, wrap
 from .. import functional as F
 from .. import init
 from ..layers import Linear, positive
 from ..module import Module, Parameter
 from ..recurrent import LSTM
+from .edges import features, nodes
 
 
 def _batch(op: str, x: Tensor, batch: Any) -> Any:
@@ -107,8 +108,11 @@ class TopKPooling(Module):
         nonlinearity: str | Callable[..., Any] = "tanh",
     ) -> None:
         super().__init__()
-        if not ratio > 0:
-            raise ArgumentError("TopKPooling", f"ratio is {ratio}", fix="pass a share in (0, 1], or a count")
+        positive("TopKPooling", in_channels=in_channels)
+        if isinstance(ratio, bool) or not isinstance(ratio, (int, float)) or not ratio > 0:
+            raise ArgumentError(
+                "TopKPooling", f"ratio is {ratio!r}", fix="pass a share in (0, 1], or a count"
+            )
         if isinstance(nonlinearity, str) and nonlinearity not in ("tanh", "sigmoid", "relu"):
             raise ArgumentError(
                 "TopKPooling",
@@ -142,14 +146,18 @@ class TopKPooling(Module):
 
         Which they are depends on values, so this works outside of captured functions only.
         """
-        if x.shape[-1] != self.in_channels:
-            raise ShapeError(
-                "TopKPooling", f"x of shape {x.shape}", fix=f"pass (nodes, {self.in_channels}) features"
-            )
+        nodes("TopKPooling", x, dense=True)
+        features("TopKPooling", x, self.in_channels)
         batch = _batch("TopKPooling", x, batch)
+        graph = integers("TopKPooling", "batch", batch)
+        if graph.shape != (x.shape[0],):
+            raise ShapeError(
+                "TopKPooling",
+                f"batch of shape {graph.shape} for {x.shape[0]} nodes",
+                fix="pass the graph of each node",
+            )
         score = self._scores(x, batch)
         values: Any = score.detach()._concrete("TopKPooling")
-        graph = integers("TopKPooling", "batch", batch)
         count = int(graph.max()) + 1 if graph.size else 0
         if self.min_score is not None:
             top = np.full(count, -np.inf)
@@ -168,21 +176,34 @@ class TopKPooling(Module):
         if self.multiplier != 1:
             y = y * self.multiplier
         edge_index, edge_attr = _among("TopKPooling", edge_index, edge_attr, perm, x.shape[0])
-        return y, edge_index, edge_attr, batch.index_select(0, kept), kept, score.index_select(0, kept)
+        which = wrap(graph[perm].astype(np.int64))
+        return y, edge_index, edge_attr, which, kept, score.index_select(0, kept)
 
     def extra_repr(self) -> str:
         """Settings."""
         return f"{self.in_channels}, ratio={self.ratio}"
 
 
-def _among(op: str, edge_index: Any, edge_attr: Any, nodes: Any, count: int) -> tuple[Tensor, Any]:
+def _among(op: str, edge_index: Any, edge_attr: Any, kept: Any, count: int) -> tuple[Tensor, Any]:
     """The edges between chosen nodes, which are numbered anew."""
     array = edge_array(op, edge_index)
+    if array.size and not 0 <= array.min() <= array.max() < count:
+        bad = int(array.max() if array.max() >= count else array.min())
+        raise OutOfRangeError(
+            op, f"an edge of node {bad}, but there are {count} nodes with features", fix="count nodes from 0"
+        )
+    if edge_attr is not None and (not np.ndim(edge_attr) or len(edge_attr) != array.shape[1]):
+        raise ShapeError(
+            op,
+            f"edge_attr of shape {tuple(np.shape(edge_attr))} for {array.shape[1]} edges",
+            fix="give it a row for each edge",
+        )
     new = np.full(count, -1, np.int64)
-    new[nodes] = np.arange(len(nodes))
+    new[kept] = np.arange(len(kept))
     ends = new[array]
     inside = (ends >= 0).all(0)
-    attr = None if edge_attr is None else edge_attr.index_select(0, wrap(np.flatnonzero(inside)))
+    attr = edge_attr if edge_attr is None or isinstance(edge_attr, Tensor) else wrap(as_array(edge_attr))
+    attr = None if attr is None else attr.index_select(0, wrap(np.flatnonzero(inside)))
     return wrap(ends[:, inside]), attr
 
 
@@ -222,9 +243,16 @@ class JumpingKnowledge(Module):
 
     def forward(self, xs: Sequence[Tensor]) -> Tensor:
         """(nodes, features) of each layer to (nodes, layers * features) or (nodes, features)."""
-        if not xs:
+        if isinstance(xs, Tensor) or not len(xs):
             raise ArgumentError(
                 "JumpingKnowledge", "no layers were given", fix="pass their results in a list"
+            )
+        shapes = {x.shape for x in xs}
+        if len(shapes) > 1 and (self.mode != "cat" or len({s[:-1] for s in shapes}) > 1):
+            raise ShapeError(
+                "JumpingKnowledge",
+                f"layers of shapes {' and '.join(map(str, sorted(shapes)))}",
+                fix="pass results with the same nodes (and the same features, unless mode='cat')",
             )
         if self.mode == "cat":
             return cat(list(xs), -1)
@@ -263,9 +291,21 @@ class DropEdge(Module):
         """(edge_index, edge_weight) with some weights 0; as given when not training."""
         if not self.training or not self.p:
             return edge_index, edge_weight
-        count = edge_index.shape[1]
-        kept = (rand(count) >= self.p).to("float32" if edge_weight is None else edge_weight.dtype)
-        return edge_index, kept if edge_weight is None else edge_weight * kept
+        if isinstance(edge_index, CSR):
+            count = edge_index.nnz
+            edge_weight = edge_index.values if edge_weight is None else edge_weight
+        else:
+            count = edge_array("DropEdge", edge_index).shape[1]
+        if edge_weight is None:
+            return edge_index, (rand(count) >= self.p).to("float32")
+        if not edge_weight.ndim or edge_weight.shape[0] != count:
+            raise ShapeError(
+                "DropEdge",
+                f"edge_weight of shape {edge_weight.shape} for {count} edges",
+                fix="pass one number for each edge",
+            )
+        kept = (rand(count) >= self.p).to(edge_weight.dtype)
+        return edge_index, edge_weight * kept.reshape(-1, *(1,) * (edge_weight.ndim - 1))
 
     def extra_repr(self) -> str:
         """Settings."""
