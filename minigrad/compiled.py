@@ -76,6 +76,7 @@ from .tensor import REPLACED, WORLD, Symbol, Tensor, View, wrap
 from .trace import Captured, Guard, capture
 from .tree import LEAF, flatten
 
+_new = object.__new__
 _call: Any = getattr(lib, "mg_program_call", None)
 
 #: All compiled functions that exist, for `show_config`.
@@ -382,7 +383,11 @@ class Replay:
             outputs[k] = outputs[k].copy()
         if self._structure is None:
             is_value, value = self._result[0]
-            return value if is_value else wrap(outputs[value])
+            if is_value:
+                return value
+            y = _new(Tensor)  # `wrap`, without a call
+            y._array, y._node, y._version = outputs[value], None, None
+            return y
         return self._structure.build([v if is_value else wrap(outputs[v]) for is_value, v in self._result])
 
     def _as_before(self, source: list[Any]) -> bool:

@@ -210,6 +210,8 @@ class Tensor(TensorMethods):
 
     def numpy(self) -> np.ndarray[Any, Any]:
         """The array itself, sharing memory.  Raises GradientError if the tensor requires grad."""
+        if self._node is None and type(self._array) is np.ndarray and current().trace is None:
+            return self._array
         array = self._concrete("numpy")
         if self._node is not None and tape.recording():
             raise GradientError(
