@@ -79,7 +79,13 @@ struct mg_conv {
     int64_t stride[2], dilation[2], pad[4];      /* pad: above, below, left, right */
     void *work;                                  /* memory to work in, or NULL: then it is allocated, and kept for later */
     int64_t work_bytes;                          /* calls. Contents do not matter before nor after */
+    const void *packed;                          /* what mg_conv2d_pack made of w, or NULL */
 };
+/* For weights that many convolutions share: transform them once, if this geometry does transform weights, into
+ * mg_conv2d_pack_bytes(c) bytes (0: it does not) that the caller owns, aligned to 64. They are for the forward direction and any
+ * batch that is treated alike; w is still needed, for what the transforms cannot represent and after another table was chosen. */
+int64_t mg_conv2d_pack_bytes(const struct mg_conv *c);
+int mg_conv2d_pack(const struct mg_conv *c, const void *w, void *packed);
 int mg_conv2d(const struct mg_conv *c, const void *x, const void *w, const void *bias, void *y);
 int mg_conv2d_input_grad(const struct mg_conv *c, const void *g, const void *w, void *x);
 int mg_conv2d_weight_grad(const struct mg_conv *c, const void *x, const void *g, void *w);
@@ -345,7 +351,8 @@ enum {
     MG_DO_SPMM, MG_DO_SPMM_HEADS, MG_DO_SDDMM, MG_DO_SEGMENT_MAX, MG_DO_SEGMENT_SOFTMAX, MG_DO_TAKE_ROWS,
     MG_DO_ALL_REDUCE, MG_DO_UNIFORM,
     MG_DO_QUANTIZE, MG_DO_DEQUANTIZE, MG_DO_QUANTIZE_ROWS, MG_DO_QUANTIZED_GEMM, MG_DO_QUANTIZED_CONV, MG_DO_QUANTIZED_ADD,
-    MG_DO_QUANTIZED_LOOKUP, MG_DO_QUANTIZED_MAX_POOL, MG_DO_QUANTIZED_AVG_POOL, MG_DO_QUANTIZED_EMBEDDING, MG_DO_WEIGHT_ONLY
+    MG_DO_QUANTIZED_LOOKUP, MG_DO_QUANTIZED_MAX_POOL, MG_DO_QUANTIZED_AVG_POOL, MG_DO_QUANTIZED_EMBEDDING, MG_DO_WEIGHT_ONLY,
+    MG_DO_GATHER_ROWS, MG_DO_SCATTER_ADD_ROWS
 };
 /* Where an operand lies: `offset` bytes behind memory[base]. */
 struct mg_operand {
@@ -362,9 +369,12 @@ struct mg_instruction {
 struct mg_code {
     const struct mg_instruction *instructions;
     int count;
+    void *const *memory;           /* these two for mg_program_call */
+    int *failed;
 };
 /* Run instructions first .. stop-1. If one fails, its position is left in *failed. nanoseconds may be NULL, else the time
  * of each is added to its entry. The instructions are trusted: offsets and sizes are the compiler's business. */
+int mg_program_call(const struct mg_code *code);   /* all of them, without times */
 int mg_program_run(const struct mg_code *code, int first, int stop, void *const *memory, int *failed, int64_t *nanoseconds);
 
 /* Attributes of MG_DO_LOOP: mg_run; the operands are its inputs, then its outputs. */
@@ -387,7 +397,12 @@ struct mg_lanes {
     int lanes, scalars, patches;
     const struct mg_patch *patch;
     const int64_t *n, *first;      /* first[lane]: its first chunk of MG_LANE_CHUNK elements; first[lanes]: how many */
+    int chain;                     /* what mg_lanes_chain says of the program, or 0 */
+    int32_t array[8], immediate[8];
 };
+/* Whether a program is one of those that have a loop of their own: its number, or 0. Then array and immediate (8 of each) are
+ * filled in: which input or output is which of the loop's, and the steps whose immediates it takes. */
+int mg_lanes_chain(const struct mg_program *p, int32_t *array, int32_t *immediate);
 enum { MG_LANE_CHUNK = 8192 };
 /* Attributes of MG_DO_MIXED: the same for numbers of several types at once; slower, for labels, counters and single numbers.
  * Operands, for each lane: inputs, then outputs, each of `type` and with n elements, or (apart[i] == 0, inputs only) one. */
