@@ -46,6 +46,7 @@ static void swap(struct term t[2]) {
 
 /* p - rate m / (sqrt(v) + eps), perhaps with p times a number, where m and v are means of what they were and of g, g^2. */
 static int is_adam(const struct makers *s, int result, int32_t *array, int32_t *immediate) {
+    if (result < 0) return 0;                              /* an input, handed through */
     const int decoupled = is_step(s, result, MG_OP_FMS_K), rate = decoupled ? s->b[result] : result;
     const int p = s->a[result], other = s->b[result];
     if (!(decoupled && is_step(s, rate, MG_OP_MUL_K)) && !is_step(s, result, MG_OP_FMA_K)) return 0;

@@ -247,10 +247,9 @@ class Program:
     def _assemble(self, asm: Assembler) -> None:
         """The C side: instructions, operands, and the table of pointers."""
         ffi, lib = _c.ffi, _c.lib
-        room = _aligned(sum(-(-size // ALIGN) * ALIGN for size, _ in asm.packings))
-        self._packed, at = room, 0
+        self._packed, at = room(sum(-(-size // ALIGN) * ALIGN for size, _ in asm.packings), ALIGN), 0
         for size, pack in asm.packings:
-            pack(_pointer(room[at:]))
+            pack(_pointer(self._packed[at:]))
             at += -(-size // ALIGN) * ALIGN
         self.instructions: tuple[Instruction, ...] = tuple(asm.instructions)
         operands = ffi.new("struct mg_operand[]", max(sum(len(i.operands) for i in self.instructions), 1))
