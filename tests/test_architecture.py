@@ -64,6 +64,7 @@ LAYERS: list[tuple[str, list[str]]] = [
             "training",
             "quantization",
             "distillation",
+            "transfer",
             "distributed",
             "interpret",
             "export",

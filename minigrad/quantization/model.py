@@ -451,10 +451,10 @@ class QuantizedModel(Module):
         for these (otherwise those of the conversion)."""
         self._settled("report")
         if args:
+            self(*args)  # a model that was loaded does not know its layers before
             network = self._networks(args, {})
             rows = timed(network, self._plan(), self._rows, args)
             return Report(rows, self._notes, whole(network, self._plan(), args))
-        network = cast(Network, self._networks.first)
         return Report(self._rows, self._notes, None)
 
     def extra_repr(self) -> str:
