@@ -28,7 +28,7 @@ ALWAYS_INLINE M FN(lanes)(int n) {
     } while (0)
 #define VECTORS(n) (int64_t at = 0, left = (n); left > 0; at += VL, left -= VL)
 
-/* Ask for what is read soon; nothing happens if the address is none. */
+/* Ask for what is read soon; an address that is none does no harm. */
 #define ASK(p) __builtin_prefetch(p)
 
 /* STORE, past the caches if `past`. */
