@@ -1,17 +1,20 @@
-"""From how many elements on the C kernels beat numpy: what `CROSSOVER` in backends/elementwise.py is set by.
+"""From how many elements on compiled kernels beat numpy, to set `CROSSOVER` in backends/elementwise.py and
+`SMALL` in backends/numba.py by.
 
-    python benchmarks/bench_crossover.py                  every family, on one thread
+    python benchmarks/bench_crossover.py                  every family of the C kernels, on one thread
     python benchmarks/bench_crossover.py --family softmax
+    python benchmarks/bench_crossover.py --backend numba  those of the Numba kernels
 
-For every operation of a family, numpy's kernel (the record's own) and the C kernel run in turn on arrays
-of growing size, called as eager code calls them. Printed is numpy's time divided by C's, and the first
-size from which on C is never slower by more than a twentieth. The crossover of a family belongs near
-the median of its operations.
+For every operation of a family, numpy's kernel (the record's own) and the other run in turn on arrays
+of growing size, called as eager code calls them. Printed is numpy's time divided by the other's, and the
+first size from which on that is never slower by more than a twentieth. The crossover of a family belongs
+near the median of its operations. A size counts elements, of a product of matrices multiply-adds.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import math
 import statistics
 import time
@@ -58,6 +61,11 @@ def picked(rng: Any, n: int) -> tuple[Any, ...]:
     return x, rng.integers(0, len(x), len(x)), 0
 
 
+def squares(rng: Any, n: int) -> tuple[Any, ...]:
+    side = max(1, round(n ** (1 / 3)))
+    return (*rng.standard_normal((2, side, side), dtype=np.float32), False, False)
+
+
 FAMILIES: dict[str, dict[str, Arguments]] = {
     "arithmetic": {"add": vectors(2), "mul": vectors(2), "neg": vectors(1), "maximum": vectors(2)},
     "function": {"tanh": vectors(1), "log": vectors(1), "sin": vectors(1), "log1p": vectors(1)},
@@ -83,6 +91,21 @@ FAMILIES: dict[str, dict[str, Arguments]] = {
     },
     "rows": {"index_select": picked},
 }
+#: The families of the Numba kernels: those with one number in SMALL, together.
+NUMBA: dict[str, dict[str, Arguments]] = {
+    "elementwise": {
+        name: arguments
+        for family in ("arithmetic", "function", "exp", "composed", "formula")
+        for name, arguments in FAMILIES[family].items()
+    },
+    "reduction": {
+        name: arguments
+        for family in ("sum", "extreme", "softmax", "standardize")
+        for name, arguments in FAMILIES[family].items()
+        if name != "sum_to"
+    },
+    "contraction": {"matmul": squares},
+}
 
 
 def seconds(call: Callable[[], Any], count: int) -> float:
@@ -92,11 +115,11 @@ def seconds(call: Callable[[], Any], count: int) -> float:
     return (time.perf_counter() - begin) / count
 
 
-def ratios(name: str, arguments: Arguments, rounds: int) -> list[float]:
-    """numpy's time over C's at each size; NaN where the operation has no such size."""
+def ratios(make: Any, name: str, arguments: Arguments, rounds: int) -> list[float]:
+    """numpy's time over the other's at each size; NaN where the operation has no such size."""
     op = OPS[name.strip()]
-    kernel = _make_c(op)
-    assert kernel is not None
+    kernel = make(op)
+    assert kernel is not None, name
     found = []
     for n in SIZES:
         args = arguments(np.random.default_rng(n), n)
@@ -126,19 +149,25 @@ def crossing(found: list[float]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--family", choices=FAMILIES, default=None)
+    parser.add_argument("--family", choices=[*FAMILIES, *NUMBA], default=None)
+    parser.add_argument("--backend", choices=["c", "numba"], default="c")
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     mg.set_num_threads(1)
-    chosen = dict(CROSSOVER)
-    CROSSOVER.update(dict.fromkeys(CROSSOVER, 0))
-    print(f"{'numpy / C':<28}" + "".join(f"{n:>8}" for n in SIZES) + f"{'from':>9}")
-    for family, operations in FAMILIES.items():
+    make, limits, families = _make_c, CROSSOVER, FAMILIES
+    if options.backend == "numba":
+        kernels = importlib.import_module("minigrad.backends.numba")
+        kernels.set_num_threads(1)
+        make, limits, families = kernels.make, kernels.SMALL, NUMBA
+    chosen = dict(limits)
+    limits.update(dict.fromkeys(limits, 0))
+    print(f"{'numpy / ' + options.backend:<28}" + "".join(f"{n:>8}" for n in SIZES) + f"{'from':>9}")
+    for family, operations in families.items():
         if options.family not in (None, family):
             continue
         sizes = []
         for name, arguments in operations.items():
-            found = ratios(name, arguments, options.rounds)
+            found = ratios(make, name, arguments, options.rounds)
             sizes.append(crossing(found))
             print(f"{name:<28}" + "".join(f"{r:>8.2f}" for r in found) + f"{sizes[-1]:>9}", flush=True)
         print(f"{family}: median {statistics.median_low(sizes)}; set to {chosen[family]}\n")

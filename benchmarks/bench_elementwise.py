@@ -246,19 +246,26 @@ def forward_program(tile: Any) -> Any:
 
 
 def both_program(tile: Any) -> Any:
-    """y = u s(z) + x, u = x w + b, s the logistic function and z = 2 c1 (u + c2 u^3): gelu with its tanh
-    written as a logistic function, which forward and backward share. dy/du = s + u s (1 - s) dz/du."""
+    """y = u s + x, u = x w + b, s = sigmoid(z), z = 2 c1 (u + c2 u^3): gelu with its tanh written as a
+    logistic function, which forward and backward share. dy/du = s + s (1 - s) u dz/du.
+
+    The library's rule of gelu is written alike.
+    """
     p = tile.Program(np.float32, 4)
     x, w, b, g = p.inputs
     u = p.step("ADD", p.step("MUL", x, w), b)
-    square = p.step("MUL", u, u)
+    square = p.step("SQUARE", u)
     s = p.step("SIGMOID", p.step("MUL", u, p.step("ADD", p.step("MUL", square, 2 * C1 * C2), 2 * C1)))
-    us = p.step("MUL", u, s)
-    slope = p.step("ADD", p.step("MUL", square, 6 * C1 * C2), 2 * C1)
-    rest = p.step("MUL", p.step("SUB", us, p.step("MUL", us, s)), slope)
-    d = p.step("MUL", p.step("ADD", rest, s), g)
+    rise = p.step("MUL", u, p.step("ADD", p.step("MUL", square, 6 * C1 * C2), 2 * C1))
+    rise = p.step("MIN", p.step("MAX", rise, -(2.0**20)), 2.0**20)
+    bell = p.step("MUL", s, p.step("SUB", 1.0, s))
+    d = p.step("MUL", p.step("ADD", p.step("MUL", bell, rise), s), g)
     return p.build(
-        p.step("ADD", us, x), p.step("ADD", p.step("MUL", d, w), g), p.step("MUL", d, x), d, sums={2: 1, 3: 1}
+        p.step("ADD", p.step("MUL", u, s), x),
+        p.step("ADD", p.step("MUL", d, w), g),
+        p.step("MUL", d, x),
+        d,
+        sums={2: 1, 3: 1},
     )
 
 

@@ -126,6 +126,7 @@ int mg_random_uniform_f64(uint64_t key, uint64_t block, int64_t n, double *out);
  *     FMA a*b+c   FMS a*b-c   FNMA c-a*b   FMA_K a*k+b   FMS_K a*k-b   FMAK a*b+k   AFFINE a*k+k2   CUBIC a*(a*a*k+k2)
  *     WHERE a ? b : c   (the k of MAX_K and MIN_K is not NaN)
  *     SIGMOID 1/(1+exp(-a))   SILU a/(1+exp(-a))   GATE a/(1+exp(b))   RATIO a/(sqrt(b)+k)
+ *     SLOPE a+a*(1-a)*q, q = b*(b*b*k+k2) limited to +-MG_SLOPE_LIMIT
  *
  * CONST steps at the head of a program run once, and their values must not be overwritten. */
 enum {
@@ -135,9 +136,11 @@ enum {
     MG_OP_MUL, MG_OP_DIV, MG_OP_MAX, MG_OP_MIN, MG_OP_POW, MG_OP_LT, MG_OP_LE, MG_OP_EQ, MG_OP_NE, MG_OP_AND,
     MG_OP_OR, MG_OP_ADD_K, MG_OP_MUL_K, MG_OP_RSUB_K, MG_OP_DIV_K, MG_OP_RDIV_K, MG_OP_MAX_K, MG_OP_MIN_K,
     MG_OP_POW_K, MG_OP_LT_K, MG_OP_LE_K, MG_OP_GT_K, MG_OP_GE_K, MG_OP_EQ_K, MG_OP_NE_K, MG_OP_FMA, MG_OP_FMS,
-    MG_OP_FNMA, MG_OP_FMA_K, MG_OP_FMS_K, MG_OP_FMAK, MG_OP_AFFINE, MG_OP_CUBIC, MG_OP_WHERE, MG_OP_RATIO, MG_OPS
+    MG_OP_FNMA, MG_OP_FMA_K, MG_OP_FMS_K, MG_OP_FMAK, MG_OP_AFFINE, MG_OP_CUBIC, MG_OP_WHERE, MG_OP_RATIO,
+    MG_OP_SLOPE, MG_OPS
 };
 enum { MG_MAX_RANK = 8, MG_MAX_INPUTS = 24, MG_MAX_OUTPUTS = 8, MG_MAX_VALUES = 64, MG_TILE_BYTES = 1024 };
+enum { MG_SLOPE_LIMIT = 1 << 20 };
 struct mg_step {
     int32_t op, dst, a, b, c;      /* operands that an op does not have are 0 */
     double k, k2;

@@ -11,7 +11,7 @@
     X(ADD_K) X(MUL_K) X(RSUB_K) X(DIV_K) X(RDIV_K) X(MAX_K) X(MIN_K) X(POW_K)                                        \
     X(LT_K) X(LE_K) X(GT_K) X(GE_K) X(EQ_K) X(NE_K)                                                                  \
     X(FMA) X(FMS) X(FNMA) X(FMA_K) X(FMS_K) X(FMAK) X(AFFINE) X(CUBIC) X(WHERE)    \
-    X(RATIO)
+    X(RATIO) X(SLOPE)
 
 typedef void mg_step_fn(int n, void *d, const void *a, const void *b, const void *c, double k, double k2);
 

@@ -234,18 +234,9 @@ static int valid(const struct mg_program *p) {
     return 1;
 }
 
-static double lane_sum(const struct run *r, int o, int chunks, int64_t lane) {
-    double total = 0;
-    for (int c = 0; c < chunks; c++) {
-        const int64_t at = c * r->lanes[o] + lane;
-        total += r->size == 4 ? (double)((const float *)r->sums[o])[at] : ((const double *)r->sums[o])[at];
-    }
-    return total;
-}
-
 /* Add up the chunks of an output that is a sum; and its lanes, if it is a single number. */
 static void finish(const struct run *r, int o, int chunks, int single) {
-    enum { SIDE = 8 };   /* sums side by side: lanes are a multiple of that where there is one number at the end */
+    enum { SIDE = 8, MANY = 128 };   /* sums side by side: lanes are a multiple of SIDE where there is one number at the end */
     if (single) {
         double totals[SIDE] = {0};
         for (int c = 0; c < chunks; c++)
@@ -260,10 +251,17 @@ static void finish(const struct run *r, int o, int chunks, int single) {
         else *(double *)r->out[o] = total;
         return;
     }
-    for (int64_t lane = 0; lane < r->kept[o]; lane++) {
-        const double sum = lane_sum(r, o, chunks, lane);
-        if (r->size == 4) ((float *)r->out[o])[lane] = (float)sum;
-        else ((double *)r->out[o])[lane] = sum;
+    for (int64_t first = 0; first < r->kept[o]; first += MANY) {
+        const int64_t many = r->kept[o] - first < MANY ? r->kept[o] - first : MANY;
+        double totals[MANY] = {0};
+        for (int c = 0; c < chunks; c++) {
+            const char *sums = r->sums[o] + (c * r->lanes[o] + first) * r->size;
+            if (r->size == 4) for (int64_t i = 0; i < many; i++) totals[i] += (double)((const float *)sums)[i];
+            else for (int64_t i = 0; i < many; i++) totals[i] += ((const double *)sums)[i];
+        }
+        for (int64_t i = 0; i < many; i++)
+            if (r->size == 4) ((float *)r->out[o])[first + i] = (float)totals[i];
+            else ((double *)r->out[o])[first + i] = totals[i];
     }
 }
 

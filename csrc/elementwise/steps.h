@@ -21,6 +21,7 @@
 #define B FN(load)((const REAL *)b + at)
 #define C FN(load)((const REAL *)c + at)
 #define KV FN(splat)(K)
+#define LIMIT ((REAL)MG_SLOPE_LIMIT)
 
 QUICK(COPY, A)
 QUICK(NEG, -A)
@@ -85,6 +86,10 @@ QUICK(FMAK, A *B + K)
 QUICK(AFFINE, A *K + K2)
 QUICK(CUBIC, A *(A * A * K + K2))
 QUICK(WHERE, FN(select)(A != 0, B, C))
+
+/* The derivative of u s, s the logistic function of a cubic, is s + s (1 - s) q with a cubic q of u: gelu in its tanh form. Far
+ * out, where s (1 - s) is 0, the limit keeps q finite. (A step for s itself gained nothing: it has enough to compute.) */
+QUICK(SLOPE, A *(1 - A) * FN(at_least)(FN(at_most)(B *(B *B *K + K2), LIMIT), -LIMIT) + A)
 
 /* a / (sqrt(b) + k): a step of Adam. The square root and the division would take 34 cycles a vector; estimates that are
  * corrected by a Newton step each (and the quotient by its remainder) take 10 and are as good as rounding twice. */
@@ -171,3 +176,4 @@ static mg_step_fn *const FN(steps)[MG_OPS] = {
 #undef B
 #undef C
 #undef KV
+#undef LIMIT

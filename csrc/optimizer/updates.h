@@ -7,7 +7,9 @@
  * Error.      float32: at most 2 units in the last place of the largest term of each formula, as every operation is rounded
  *             once (a product that is only added, not at all).
  * Budget.     Bound by memory: Adam reads 16 bytes and writes 12 for each float, once, and takes as long as a loop that adds
- *             1 to the three arrays it writes. The square root and the division hide behind it. */
+ *             1 to the three arrays it writes: 2.0 ms for 5M parameters on one thread, 69 GB/s. The square root and the
+ *             division hide behind it. Asking for memory ahead (512 to 4,096 bytes) and staggering the arrays changed
+ *             nothing, 4 KB pages cost a tenth, one array in which the four take turns page by page costs 40 %. */
 #define V FN(vec)
 #define LOAD(p) (left >= VL ? FN(load)((p) + at) : FN(load_first)((p) + at, (int)left))
 #define STORE(p, v)                                                                                                 \

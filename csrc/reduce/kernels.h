@@ -30,12 +30,17 @@ struct mg_reduce_kernels {
 
     /* mean and sum of squared deviations of n elements, joined to those of `count` elements before */
     void (*moments)(int64_t n, const void *x, double *count, double *mean, double *m2);
+    /* mean and m2 of up to 4 rows of at most MG_ROW_BLOCK elements, `stride` apart */
+    void (*rows_moments)(int rows, int64_t n, int64_t stride, const void *x, double *mean, double *m2);
     /* y = (x - mean) * rstd, then * w + b. step 1: w and b are arrays; step 0: one number each. Either may be NULL. past: y is
      * written past the caches (see stream.h) */
     void (*normalize)(int64_t n, const void *x, double mean, double rstd, const void *w, const void *b, int step, int past,
                       void *y);
     /* adds to sums[0], sums[1] the sums of h and of h * xh, with h = g * w, xh = (x - mean) * rstd; w is an array or NULL */
     void (*normalize_sums)(int64_t n, const void *g, const void *x, double mean, double rstd, const void *w, double *sums);
+    /* the same for up to 4 rows, `stride` apart */
+    void (*rows_normalize_sums)(int rows, int64_t n, int64_t stride, const void *g, const void *x, const double *mean,
+                                const double *rstd, const void *w, double *sums);
     /* gx = rstd * w1 * (h - sums[0] / count - xh * sums[1] / count), w1 a number, for up to 4 rows, `stride` apart, each
      * with its mean, rstd and two sums; gx may be NULL. If gw: gw[j] += g * xh, gb[j] += g. past: gx is written past the
      * caches; then `stride` is a multiple of a cache line */

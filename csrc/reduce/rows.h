@@ -28,6 +28,9 @@ ALWAYS_INLINE M FN(lanes)(int n) {
     } while (0)
 #define VECTORS(n) (int64_t at = 0, left = (n); left > 0; at += VL, left -= VL)
 
+/* Ask for what is read soon; an address that is none does no harm. */
+#define ASK(p) __builtin_prefetch(p)
+
 /* STORE, past the caches if `past`. */
 #define FLUSH(p, v)                                                                                                 \
     do {                                                                                                            \
@@ -452,6 +455,50 @@ static void FN(row_moments)(int64_t n, const void *p, double *count, double *mea
     }
 }
 
+/* The same for `rows` rows side by side, n <= MG_ROW_BLOCK elements each, while the next four are asked for. */
+ALWAYS_INLINE void FN(moments_side_by_side)(const int rows, int64_t n, int64_t stride, const REAL *x, double *mean, double *m2) {
+    V acc[4][2];
+    REAL sums[4], center[4];
+    FN(sum_side_by_side)(rows, n, stride, x, sums);
+    UNROLL for (int r = 0; r < rows; r++) {
+        mean[r] = (double)sums[r] / (double)n;
+        center[r] = (REAL)mean[r];
+        acc[r][0] = acc[r][1] = (V){0};
+    }
+#define SQUARED(p) ((p) - center[r]) * ((p) - center[r])
+    int64_t i = 0;
+    for (; i + 2 * VL <= n; i += 2 * VL)
+        UNROLL for (int r = 0; r < rows; r++)
+            UNROLL for (int u = 0; u < 2; u++) {
+                const V A = FN(load)(x + r * stride + i + u * VL);
+                acc[r][u] += SQUARED(A);
+                ASK(x + (r + 4) * stride + i + u * VL);
+            }
+    if (i + VL <= n) {
+        UNROLL for (int r = 0; r < rows; r++) {
+            const V A = FN(load)(x + r * stride + i);
+            acc[r][0] += SQUARED(A);
+        }
+        i += VL;
+    }
+    if (i < n)
+        UNROLL for (int r = 0; r < rows; r++) {
+            const V A = FN(load_first)(x + r * stride + i, (int)(n - i));
+            acc[r][1] += FN(select)(FN(lanes)((int)(n - i)), SQUARED(A), (V){0});
+        }
+#undef SQUARED
+    UNROLL for (int r = 0; r < rows; r++) {
+        const double off = mean[r] - (double)center[r];
+        m2[r] = (double)FN(sum_lanes)(acc[r][0] + acc[r][1]) - (double)n * off * off;
+    }
+}
+
+static void FN(rows_moments)(int rows, int64_t n, int64_t stride, const void *p, double *mean, double *m2) {
+    const REAL *x = p;
+    if (rows == 4) FN(moments_side_by_side)(4, n, stride, x, mean, m2);
+    else for (int r = 0; r < rows; r++) FN(moments_side_by_side)(1, n, stride, x + r * stride, mean + r, m2 + r);
+}
+
 ALWAYS_INLINE void FN(normalize_row)(const int past, int64_t n, const REAL *x, double mean, double rstd, const REAL *w,
                                      const REAL *b, int step, REAL *y) {
     const REAL m = (REAL)mean;
@@ -501,6 +548,49 @@ static void FN(row_normalize_sums)(int64_t n, const void *g, const void *x, doub
     }
 }
 
+/* The same for `rows` rows side by side, each with its mean, rstd and two sums. */
+ALWAYS_INLINE void FN(normalize_sums_side_by_side)(const int rows, int64_t n, int64_t stride, const REAL *g, const REAL *x,
+                                                   const double *mean, const double *rstd, const REAL *w, double *sums) {
+    for (int64_t begin = 0; begin < n; begin += MG_ROW_BLOCK) {
+        const int64_t end = n - begin < MG_ROW_BLOCK ? n : begin + MG_ROW_BLOCK;
+        V s[4][2], t[4][2];
+        UNROLL for (int r = 0; r < rows; r++) s[r][0] = s[r][1] = t[r][0] = t[r][1] = (V){0};
+#define ADD_TO(u)                                                                                                   \
+    do {                                                                                                            \
+        const V weight = w ? LOAD(w) : FN(splat)(1);                                                                \
+        UNROLL for (int r = 0; r < rows; r++) {                                                                     \
+            const V h = LOAD(g + r * stride) * weight;      /* 0 in lanes that do not exist */                      \
+            s[r][u] += h;                                                                                           \
+            t[r][u] += h * ((LOAD(x + r * stride) - (REAL)mean[r]) * (REAL)rstd[r]);                                 \
+        }                                                                                                           \
+    } while (0)
+        int64_t i = begin;
+        for (; i + 2 * VL <= end; i += 2 * VL)
+            UNROLL for (int u = 0; u < 2; u++) {
+                const int64_t at = i + u * VL, left = VL;
+                ADD_TO(u);
+            }
+        for (; i < end; i += VL) {
+            const int64_t at = i, left = end - i;
+            ADD_TO(0);
+        }
+#undef ADD_TO
+        UNROLL for (int r = 0; r < rows; r++) {
+            sums[2 * r] += (double)FN(sum_lanes)(s[r][0] + s[r][1]);
+            sums[2 * r + 1] += (double)FN(sum_lanes)(t[r][0] + t[r][1]);
+        }
+    }
+}
+
+static void FN(rows_normalize_sums)(int rows, int64_t n, int64_t stride, const void *pg, const void *px, const double *mean,
+                                    const double *rstd, const void *w, double *sums) {
+    const REAL *g = pg, *x = px;
+    if (rows == 4) FN(normalize_sums_side_by_side)(4, n, stride, g, x, mean, rstd, w, sums);
+    else
+        for (int r = 0; r < rows; r++)
+            FN(normalize_sums_side_by_side)(1, n, stride, g + r * stride, x + r * stride, mean + r, rstd + r, w, sums + 2 * r);
+}
+
 struct FN(grad_terms) {
     REAL mean[4], rstd[4], scale[4], a[4], c[4];
 };
@@ -516,6 +606,7 @@ ALWAYS_INLINE void FN(normalize_grad_at)(const int rows, const int past, int64_t
         const V G = LOAD(g + i * stride), xh = (LOAD(x + i * stride) - o->mean[i]) * o->rstd[i];
         gweight += G * xh;
         gbias += G;
+        if (rows == 4) ASK(g + (i + 4) * stride + at), ASK(x + (i + 4) * stride + at);   /* the next four rows */
         if (gx) FLUSH(gx + i * stride, (G * weight - o->a[i] - xh * o->c[i]) * o->scale[i]);
     }
     if (gw) {
@@ -561,6 +652,7 @@ static void FN(row_normalize_grad)(int rows, int64_t n, int64_t stride, const vo
 #undef STORE
 #undef VECTORS
 #undef FLUSH
+#undef ASK
 #undef SUM_BLOCKS
 #undef WORST
 #undef BETTER

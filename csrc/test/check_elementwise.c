@@ -67,6 +67,7 @@ static double exact(int op, double a, double b, double c, double k, double k2) {
     case MG_OP_FMAK: return a * b + k;
     case MG_OP_AFFINE: return a * k + k2;
     case MG_OP_CUBIC: return a * (a * a * k + k2);
+    case MG_OP_SLOPE: return a + a * (1 - a) * pick_max(pick_min(b * (b * b * k + k2), MG_SLOPE_LIMIT), -MG_SLOPE_LIMIT);
     case MG_OP_WHERE: return a != 0 ? b : c;
     default: CHECK(0, "opcode %d has no formula", op);
     }

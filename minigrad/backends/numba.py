@@ -62,9 +62,12 @@ Array = Any
 Kernel = Callable[..., Array]
 F = TypeVar("F", bound=Callable[..., Any])
 
-#: Sizes below which numpy is as fast, or where compiling would not be worth it: elements of an
-#: output (elementwise) or an input (reductions), multiply-adds (contractions).
-SMALL = {"elementwise": 8192, "reduction": 8192, "contraction": 64 * 64 * 64}
+#: Sizes below which numpy computes: elements of an output (elementwise) or an input (reductions),
+#: multiply-adds (contractions).  As `benchmarks/bench_crossover.py --backend numba` measures on one thread,
+#: formulas of several steps break even at 65,536 elements (single steps hardly ever do) and the median
+#: reduction at 262,144.  A product of matrices is never quicker than numpy's BLAS, which takes a third to a
+#: half of the time from 2**18 on and a tenth below.
+SMALL = {"elementwise": 65_536, "reduction": 262_144, "contraction": 1 << 18}
 #: Work, in about a nanosecond each, below which a call stays on one thread.
 SERIAL = 200_000
 

@@ -174,6 +174,8 @@ class Program:
                     return self._append(_LAST[name], (a,), b)
             elif isinstance(a, float) and not isinstance(b, float) and name in _FIRST:
                 return self._append(_FIRST[name], (b,), a)
+        if name == "WHERE" and (limited := self._limited(*operands)) is not None:
+            return limited
         values = tuple(self._append("CONST", (), o) if isinstance(o, float) else o for o in operands)
         if name in ("GT", "GE"):
             name, values = {"GT": "LT", "GE": "LE"}[name], values[::-1]
@@ -181,10 +183,25 @@ class Program:
             values = tuple(sorted(values))
         return self._append(name, values, 0.0)
 
+    def _limited(self, condition: Operand, k: Operand, x: Operand) -> int | None:
+        """x < k ? k : x and x > k ? k : x, which is how a clamp is written, as one step."""
+        if not isinstance(k, float) or k != k or isinstance(x, float) or condition in self.inputs:
+            return None
+        step = self.steps[int(condition) - len(self.inputs)]
+        for name, limit in (("LT_K", "MAX_K"), ("GT_K", "MIN_K")):
+            if step == (name, (x,), self._number(k), 0.0):
+                return self._append(limit, (x,), k)
+        return None
+
+    def _number(self, k: float) -> float:
+        """A number as the machine has it."""
+        if self.dtype != _F32:
+            return k
+        with np.errstate(over="ignore"):
+            return float(np.float32(k))
+
     def _append(self, name: str, operands: tuple[int, ...], k: float) -> int:
-        if self.dtype == _F32:
-            with np.errstate(over="ignore"):
-                k = float(np.float32(k))
+        k = self._number(k)
         key = (name, operands, k.hex())
         found = self._known.get(key)
         if found is None:
@@ -312,12 +329,29 @@ def _fuse(program: Program, outputs: Sequence[int]) -> dict[int, _Step]:
         root = once(plus[1][0], "SQRT") if plus else None
         return (root[1][0], [value, plus[1][0]], plus[2]) if plus and root else None
 
+    def slope(value: int, s: int) -> tuple[tuple[int, ...], list[int], float, float] | None:
+        """If a value is s (1 - s) q, q a cubic of u in limits: u, what is not needed any more, k, k2."""
+        product = once(value, "MUL")
+        for bell, q in (product[1], product[1][::-1]) if product else ():
+            factors = once(bell, "MUL")
+            rest = next((a for a in factors[1] if a != s), s) if factors and s in factors[1] else s
+            minus, below = once(rest, "RSUB_K"), once(q, "MIN_K")
+            above = once(below[1][0], "MAX_K") if below and below[2] == _c.lib.MG_SLOPE_LIMIT else None
+            cubic = once(above[1][0], "CUBIC") if above and above[2] == -_c.lib.MG_SLOPE_LIMIT else None
+            if minus and minus[1:3] == ((s,), 1.0) and below and above and cubic:
+                return cubic[1], [value, bell, rest, q, below[1][0], above[1][0]], cubic[2], cubic[3]
+        return None
+
     for value in list(steps):
         if value not in steps:
             continue
         name, args, k, _ = steps[value]
         if name == "ADD" and args[0] != args[1]:
             for x, y in (args, args[::-1]):
+                if found_slope := slope(x, y):
+                    us, gone, k, k2 = found_slope
+                    replace(value, "SLOPE", (y, *us), gone, k, k2)
+                    break
                 if once(x, "MUL"):
                     replace(value, "FMA", (*steps[x][1], y), [x])
                     break
@@ -357,7 +391,13 @@ def _fuse(program: Program, outputs: Sequence[int]) -> dict[int, _Step]:
                     uses[at] -= 1
                     replace(value, "CUBIC", (x,), [y] + ([at] if uses[at] == 0 else []), affine[2], affine[3])
                     break
-            if steps[value][0] == "CUBIC":
+            for x, y in (args, args[::-1]):  # x times the logistic function of a cubic
+                curve = once(y, "SIGMOID") if steps[value][0] == "MUL" else None
+                cubic = once(curve[1][0], "CUBIC") if curve else None
+                if curve and cubic:
+                    steps[curve[1][0]] = ("CUBIC", cubic[1], -cubic[2], -cubic[3])
+                    replace(value, "GATE", (x, curve[1][0]), [y])
+            if steps[value][0] != "MUL":
                 continue
             for x, y in (args, args[::-1]):  # (x/2) (1 + tanh u) = x / (1 + exp(-2u))
                 half, plus = once(x, "MUL_K"), once(y, "ADD_K")
@@ -502,9 +542,9 @@ class Compiled:
         lines = []
         for name, dst, sources, k, k2 in self.code:
             operands = [f"v{s}" for s in sources]
-            if name.endswith("_K") or name in ("CONST", "FMAK", "AFFINE", "CUBIC", "RATIO"):
+            if name.endswith("_K") or name in ("CONST", "FMAK", "AFFINE", "CUBIC", "RATIO", "SLOPE"):
                 operands.append(f"{k:g}")
-            if name in ("AFFINE", "CUBIC"):
+            if name in ("AFFINE", "CUBIC", "SLOPE"):
                 operands.append(f"{k2:g}")
             lines.append(f"v{dst} = {name.lower()}({', '.join(operands)})")
         return "\n".join(lines)

@@ -73,7 +73,7 @@ from .convolution import (
     max_pool2d,
 )
 from .creation import rand
-from .elementwise import _where, cast, clamp, erf, exp, log, log1p, mul, rsqrt, sigmoid, square, tanh, where
+from .elementwise import _where, cast, clamp, erf, exp, log, log1p, mul, rsqrt, sigmoid, square, where
 from .indexing import _index_select, _integers
 from .movement import _reshape, one_dim
 from .reduction import _count, _mean, _sum, reduced, var
@@ -211,17 +211,22 @@ _gelu = _activation(
 )
 
 
+#: 2 sqrt(2 / pi) and 0.044715 times that: the tanh form is x sigmoid(z), z = x (cube x^2 + line), as
+#: (1 + tanh u) / 2 = sigmoid(2u).  Forward and backward have x^2, z and the sigmoid in common, written alike.
+_GELU_LINE = 2.0 * math.sqrt(2.0 / math.pi)
+_GELU_CUBE = 0.044715 * _GELU_LINE
+
+
 def _gelu_tanh_rule(g: Tensor, input: Tensor) -> Tensor:
-    # beyond 50 the tanh is 1 and its derivative 0: limiting x there avoids 0 * Inf
-    x = clamp(input, -50.0, 50.0)
-    t = tanh(_TANH_SCALE * (x + 0.044715 * (square(x) * x)))
-    inner = _TANH_SCALE * (1.0 + 0.134145 * square(x))
-    return g * (0.5 * (1.0 + t) + 0.5 * x * ((1.0 - square(t)) * inner))
+    s = sigmoid(input * (square(input) * _GELU_CUBE + _GELU_LINE))
+    # x dz/dx; where it is large s (1 - s) is 0, and the limit avoids 0 * Inf
+    slope = clamp(input * (square(input) * (3.0 * _GELU_CUBE) + _GELU_LINE), -(2.0**20), 2.0**20)
+    return g * (s + s * (1.0 - s) * slope)
 
 
 _gelu_tanh = _activation(
     "gelu_tanh",
-    f"0.5 * input * (1.0 + tanh({_TANH_SCALE!r} * (input + 0.044715 * (input * input * input))))",
+    f"input * (1.0 / (1.0 + exp(-(input * (square(input) * {_GELU_CUBE!r} + {_GELU_LINE!r})))))",
     vjp=_gelu_tanh_rule,
     error=64.0,
     doc="gelu with its tanh approximation",

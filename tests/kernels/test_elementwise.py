@@ -291,6 +291,12 @@ def test_bools(isa):
             compile_formula(Formula(text), np.float32)
 
 
+S = "(1.0 / (1.0 + exp(-(x * (square(x) * 0.07 + 1.6)))))"
+RISE = "x * (square(x) * 0.21 + 1.6)"
+RISE = f"where({RISE} < -1048576.0, -1048576.0, {RISE})"
+SLOPE = f"{S} + {S} * (1.0 - {S}) * where({RISE} > 1048576.0, 1048576.0, {RISE})"
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -299,6 +305,11 @@ def test_bools(isa):
         "y / (1.0 + exp(x))",
         "0.5 * x * (1.0 + tanh(y))",
         "0.5 * x * (1.0 + tanh(0.79788456 * (x + 0.044715 * x * x * x)))",
+        "x * (1.0 / (1.0 + exp(-(x * (square(x) * 0.07 + 1.6))))) + y",
+        "exp(x * (square(x) * 0.07 + 1.6)) + 1.0 / (1.0 + exp(-(x * (square(x) * 0.07 + 1.6))))",
+        SLOPE,
+        SLOPE.replace("1048576.0", "3.0"),  # another limit is not the one of the step
+        "where(x < -0.5, -0.5, x) + where(y > 0.5, 0.5, y) + where(x < y, 0.5, x)",
         "x * y + y",
         "x * y - y",
         "y - x * y",
@@ -342,6 +353,37 @@ def test_numbers_and_text():
     assert compile_formula(Formula("x * w + b"), np.float32).text() == "v3 = fma(v0, v1, v2)"
     assert compile_formula(Formula("x / (1.0 + exp(-x))"), np.float32).text() == "v1 = silu(v0)"
     assert len(compile_formula(Formula("0.5*x*(1.0+tanh(0.8*(x+0.04*x*x*x)))"), np.float32).code) == 5
+    assert [step[0] for step in compile_formula(Formula(SLOPE), np.float32).code] == [
+        "CUBIC",
+        "SIGMOID",
+        "SLOPE",
+    ]
+    assert compile_formula(Formula("where(x > 0.5, 0.5, x)"), np.float32).text() == "v1 = min_k(v0, 0.5)"
+
+
+def test_gelu_and_its_gradient_share_their_steps():
+    """gelu(u) + x and its gradient: u, s, u s + x, the slope, times g."""
+    gelu, slope = OPS["gelu_tanh"].formula, SLOPE
+    assert gelu is not None
+    cube = 0.044715 * 1.5957691216057308
+    for old, new in (("0.07", cube), ("0.21", 3.0 * cube), ("1.6", 1.5957691216057308)):
+        slope = slope.replace(old, repr(new))
+    p = Program(np.float32, 2)
+    x, g = p.inputs
+    y = p.step("ADD", p.formula(gelu, {"input": x}), x)
+    assert [step[0] for step in p.build(y).code] == ["CUBIC", "GATE", "ADD"]
+    both = p.build(y, p.step("MUL", p.formula(Formula(slope), {"x": x}), g))
+    assert [step[0] for step in both.code] == ["CUBIC", "SIGMOID", "FMA", "SLOPE", "MUL"]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_gelu_far_out(isa, dtype):
+    """The slope of gelu is 0 or 1 there, whatever overflows on the way; and NaN stays NaN."""
+    big = [1e3, 1e10, np.finfo(dtype).max, np.inf]
+    x = np.array([-v for v in big] + big + [np.nan] * 8, dtype)
+    with np.errstate(all="ignore"):
+        got = compile_formula(Formula(SLOPE), dtype)(x)
+    np.testing.assert_array_equal(got, [0] * 4 + [1] * 4 + [np.nan] * 8)
 
 
 def test_programs_with_several_outputs(isa, threads):

@@ -126,7 +126,7 @@ def test_every_module_has_a_sample() -> None:
         "Sequential",
     }
     others |= {"Transformer", "TransformerEncoder"}  # tested below
-    others |= {"SyncBatchNorm"}  # is about several processes: tests/test_distributed.py, tests/test_fit_workers.py
+    others |= {"SyncBatchNorm"}  # of several processes: tests/test_fit_workers.py
     classes = {n for n in nn.__all__ if inspect.isclass(getattr(nn, n))}
     classes = {n for n in classes if not getattr(nn, n).__module__.startswith("minigrad.nn.graph")}
     assert classes - sampled - others == set()
