@@ -207,6 +207,17 @@ def test_bad_settings(settings: Any, message: str) -> None:
         made(network(5), network(9), **settings)
 
 
+def test_a_student_that_grew_is_looked_at_again() -> None:
+    student = network(5, last=None)
+    distiller = made(student, network(9), **LOGITS)
+    distiller.fit(X, Y, verbose=0)
+    student.add(layers.Dense(4))
+    with pytest.raises(ArgumentError, match="call compile again"):
+        distiller.fit(X, Y, verbose=0)
+    with pytest.raises(ShapeError, match="same classes"):
+        distiller.compile("adam", None, "mse", "kld")
+
+
 def test_fit_before_compile() -> None:
     distiller = Distiller(network(5), network(9))
     for call in (lambda: distiller.fit(X, Y), lambda: distiller.alpha):

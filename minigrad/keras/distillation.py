@@ -195,6 +195,8 @@ class Distiller(Sequential):
         Raises ArgumentError for a loss that is missing or takes no probabilities, an alpha outside 0 to
         1 and a temperature that is not positive and finite.
         """
+        if self.built:
+            self.build(self._require_shape())  # the student may have been given layers since
         for what, loss in (
             ("student_loss_fn", student_loss_fn),
             ("distillation_loss_fn", distillation_loss_fn),
