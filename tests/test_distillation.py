@@ -223,6 +223,23 @@ def test_hints_between_images_of_different_size():
     assert np.isfinite(history["loss"][0])
 
 
+def test_two_workers_train_as_one():
+    x, y = problem(48)
+    runs = []
+    for workers in (1, 2):
+        student, teacher = network(4), network(8, seed=1)
+        sgd = mg.optim.SGD(student.parameters(), lr=0.1)
+        loader = data.DataLoader(data.TensorDataset(x, y), batch_size=16)
+        Distiller(teacher, student, sgd, temperature=Linear(4.0, 1.0)).fit(
+            loader, 2, verbose=0, workers=workers
+        )
+        runs.append(student[0].weight.detach().numpy())
+    np.testing.assert_allclose(*runs, rtol=1e-4, atol=1e-5)
+    distiller = Distiller(teacher, student, sgd, matches=[Match("0", "0")], example=x[:2])
+    with pytest.raises(ArgumentError, match="leave workers or matches out"):
+        distiller.fit(loader, 1, workers=2)
+
+
 # -- teachers --------------------------------------------------------------------------------------
 
 

@@ -218,6 +218,22 @@ def test_a_student_that_grew_is_looked_at_again() -> None:
         distiller.compile("adam", None, "mse", "kld")
 
 
+def test_two_workers_train_as_one() -> None:
+    runs = []
+    for workers in (1, 2):
+        keras.utils.set_random_seed(1)
+        student = keras.Sequential([layers.Dense(5, "relu", input_shape=(6,)), layers.Dense(3, "softmax")])
+        distiller = made(student, network(9, seed=2))
+        keras.utils.set_random_seed(4)
+        distiller.fit(X, Y, epochs=2, batch_size=50, verbose=0, workers=workers)
+        runs.append(student.get_weights())
+    for a, b in zip(*runs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+    distiller = made(student, network(9), distillation_loss_fn=losses.KLDivergence(reduction="sum"))
+    with pytest.raises(ArgumentError, match="give both losses the same reduction"):
+        distiller.fit(X, Y, verbose=0, workers=2)
+
+
 def test_fit_before_compile() -> None:
     distiller = Distiller(network(5), network(9))
     for call in (lambda: distiller.fit(X, Y), lambda: distiller.alpha):

@@ -309,12 +309,21 @@ class Distiller(Trainer):
             value.fill_(self._setting(name, done))
 
     def fit(self, loader: Any, epochs: int, *args: Any, **kwargs: Any) -> dict[str, list[float]]:
-        """As `Trainer.fit`; the student's matched layers are let go of only by `close`."""
+        """As `Trainer.fit`; the student's matched layers are let go of only by `close`.
+
+        Raises ArgumentError for several workers with matched layers.
+        """
         if not hasattr(loader, "__len__"):
             raise DTypeError(
                 "Distiller",
                 f"a {type(loader).__name__} does not say how many batches it has",
                 fix="pass a DataLoader, or a list of batches",
+            )
+        if self.matches and kwargs.get("workers", 1) != 1:
+            raise ArgumentError(
+                "Distiller",
+                f"workers is {kwargs['workers']!r} with matched layers, whose adapters one process learns",
+                fix="leave workers or matches out",
             )
         self.steps = len(loader) * epochs
         return super().fit(loader, epochs, *args, **kwargs)

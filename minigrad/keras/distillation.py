@@ -247,6 +247,12 @@ class Distiller(Sequential):
         """The weighted loss of a batch, and what the student's own loss was given as predictions."""
         assert self._soft is not None
         soft, alpha, temperature = self._soft
+        if compiled.crew is not None and soft.reduction != compiled.loss.reduction:
+            raise ArgumentError(
+                "fit",
+                f"several workers with reductions {compiled.loss.reduction!r} and {soft.reduction!r}",
+                fix="give both losses the same reduction",
+            )
         scores = self.pre(x)
         logits = compiled.loss.from_logits or self._takes_logits(compiled)
         p = scores if logits else self._last_activation()(scores)
