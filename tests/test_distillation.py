@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import data, distillation, nn
+from minigrad import data, distillation, nn, quantization
 from minigrad.distillation import Cosine, Distiller, Ensemble, Linear, Match, cache_outputs, distill
 from minigrad.errors import ArgumentError, DTypeError, ShapeError
 
@@ -223,6 +223,23 @@ def test_hints_between_images_of_different_size():
     assert np.isfinite(history["loss"][0])
 
 
+def test_two_workers_train_as_one():
+    x, y = problem(48)
+    runs = []
+    for workers in (1, 2):
+        student, teacher = network(4), network(8, seed=1)
+        sgd = mg.optim.SGD(student.parameters(), lr=0.1)
+        loader = data.DataLoader(data.TensorDataset(x, y), batch_size=16)
+        Distiller(teacher, student, sgd, temperature=Linear(4.0, 1.0)).fit(
+            loader, 2, verbose=0, workers=workers
+        )
+        runs.append(student[0].weight.detach().numpy())
+    np.testing.assert_allclose(*runs, rtol=1e-4, atol=1e-5)
+    distiller = Distiller(teacher, student, sgd, matches=[Match("0", "0")], example=x[:2])
+    with pytest.raises(ArgumentError, match="leave workers or matches out"):
+        distiller.fit(loader, 1, workers=2)
+
+
 # -- teachers --------------------------------------------------------------------------------------
 
 
@@ -320,6 +337,7 @@ def test_bad_input():
         distill(teacher, student, (x, y), epochs=1, hint_epochs=2)
     with pytest.raises(ArgumentError, match="leave cache or matches out"):
         distill(teacher, student, (x, y), epochs=1, matches=[Match("0", "0")], cache="nowhere")
+    assert not os.path.exists("nowhere"), "refused before anything is written"
     wide = nn.Sequential(nn.Unflatten(1, (1, 6)), nn.Flatten(), nn.Linear(6, 3))
     with pytest.raises(ShapeError, match="same number of dimensions"):
         distill(teacher, wide, (x, y), epochs=1, matches=[Match("0", "0")])
@@ -331,3 +349,179 @@ def test_bad_input():
         distillation.mutual([student], (x, y), epochs=1)
     with pytest.raises(ArgumentError, match="holds no scores"):
         Distiller(None, student, mg.optim.SGD(student.parameters(), lr=0.1)).train_step((x, y))
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "message"),
+    [
+        (lambda x, y: ((x, y) for _ in range(2)), DTypeError, "a generator can be gone through once"),
+        (lambda x, y: [x, y], DTypeError, "a batch is a Tensor"),
+        (lambda x, y: [{"x": x, "y": y}], DTypeError, "a batch is a dict"),
+        (lambda x, y: (x,), ArgumentError, "no labels"),
+        (lambda x, y: (x[:0], y[:0]), ArgumentError, "no examples"),
+        (lambda x, y: [], ArgumentError, "no data"),
+        (lambda x, y: (x, y[:3]), ShapeError, "16, 3 examples"),
+    ],
+)
+def test_data_that_is_refused(data, error, message):
+    x, y = problem(16)
+    with pytest.raises(error, match=message):
+        distill(network(8), network(4), data(x, y), epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"temperature": None}, ArgumentError, "temperature is None"),
+        ({"temperature": float("inf")}, ArgumentError, "temperature is inf"),
+        ({"alpha": "0.5"}, ArgumentError, "alpha is '0.5'"),
+        ({"alpha": float("nan")}, ArgumentError, "alpha is nan"),
+        ({"matches": Match("0", "0")}, DTypeError, "pass a list"),
+        ({"matches": [("0", "0")]}, DTypeError, "pass a list"),
+        ({"optimizer": mg.optim.SGD(network(4).parameters(), lr=0.1)}, ArgumentError, "no parameter of the"),
+    ],
+)
+def test_settings_that_are_refused(settings, error, message):
+    x, y = problem(16)
+    with pytest.raises(error, match=message):
+        distill(network(8), network(4), (x, y), epochs=1, **settings)
+
+
+def test_models_that_are_refused():
+    x, y = problem(16)
+    model = network(4)
+    with pytest.raises(ArgumentError, match="student is the teacher itself"):
+        distill(model, model, (x, y), epochs=1)
+    with pytest.raises(DTypeError, match="the teacher is a function"):
+        distill(lambda x: x[:, :3], model, (x, y), epochs=1)
+    with pytest.raises(DTypeError, match="no teacher"):
+        distill(None, model, (x, y), epochs=1)
+    with pytest.raises(ArgumentError, match="probabilities, not scores"):
+        distill(nn.Sequential(network(8), nn.Softmax(1)), model, (x, y), epochs=1)
+    with pytest.raises(ArgumentError, match="1 different models"):
+        distillation.mutual([model, model], (x, y), epochs=1)
+    with pytest.raises(ArgumentError, match="student is the teacher itself"):
+        distillation.born_again(network(8), lambda: model, (x, y), epochs=1)
+    for settings in ({"weight": -1.0}, {"weight": float("nan")}, {"dim": 2}):
+        with pytest.raises(ArgumentError, match=next(iter(settings))):
+            Match("0", "0", **settings)
+
+
+def test_a_cache_is_not_reused_where_only_code_or_shares_differ(tmp_path):
+    x, y = problem(16)
+    a, b = network(8), network(8, seed=1)
+    cache_outputs(Ensemble([a, b], [1, 3]), (x, y), tmp_path / "ensemble")
+    with pytest.raises(mg.checkpoint.CheckpointError, match="another teacher"):
+        cache_outputs(Ensemble([a, b], [3, 1]), (x, y), tmp_path / "ensemble")
+
+    class Scaled(nn.Module):
+        scale = 1.0
+
+        def __init__(self):
+            super().__init__()
+            self.inner = a
+
+        def forward(self, x):
+            return self.inner(x) * self.scale
+
+    cache_outputs(Scaled(), (x, y), tmp_path / "scaled")
+    cache_outputs(Scaled(), (x, y), tmp_path / "scaled")
+    Scaled.scale = 2.0
+    with pytest.raises(mg.checkpoint.CheckpointError, match="other answers"):
+        cache_outputs(Scaled(), (x, y), tmp_path / "scaled")
+    with pytest.raises(ArgumentError, match="0 examples of 2 tensors"):
+        cache_outputs(a, (x[:0], y[:0]), tmp_path / "empty")
+    with pytest.raises(ArgumentError, match="batch_size is 0"):
+        cache_outputs(a, (x, y), tmp_path / "none", batch_size=0)
+    assert sorted(os.listdir(tmp_path)) == ["ensemble", "scaled"]
+
+
+# -- students and teachers of other kinds ------------------------------------------------------------
+
+
+def test_into_a_quantization_aware_student():
+    """The student learns with rounding in view, and its integers then say what it says."""
+    x, y = problem()
+    teacher = trained()
+    student = network(16, seed=1)
+    distill(teacher, student, (x, y), epochs=20, lr=0.02, temperature=2.0)
+    aware = quantization.prepare_qat(student)
+    weight = aware.get_submodule("model.0").weight.detach().numpy().copy()
+    start = distillation.soft_target_loss(aware.train()(x), teacher(x), 2.0).item()
+    match = Match("model.0", "0", weight=0.01)
+    distill(teacher, aware, (x, y), epochs=20, lr=0.01, temperature=2.0, matches=[match])
+    assert distillation.soft_target_loss(aware(x), teacher(x), 2.0).item() < 0.7 * start
+    assert not np.array_equal(aware.get_submodule("model.0").weight.detach().numpy(), weight)
+    small = quantization.convert(aware, [x], measure=False)
+    assert (small(x).argmax(1) == aware(x).argmax(1)).float().mean().item() > 0.98
+    assert (small(x).argmax(1) == teacher(x).argmax(1)).float().mean().item() > 0.85
+
+
+def test_doubles_and_mixed_dtypes():
+    x, y = problem(32)
+    student = network(4).double()
+    match = Match("0", "0")
+    distill(network(8).double(), student, (x.double(), y), epochs=1, matches=[match])
+    assert student[0].weight.dtype == mg.float64
+    scores = network(8)(x).detach()
+    single, double = (distillation.soft_target_loss(network(4)(x), s) for s in (scores, scores.double()))
+    assert single.dtype == double.dtype == mg.float32
+    assert single.item() == double.item()
+
+
+def test_the_teacher_is_asked_in_evaluation_mode_whatever_happens_to_it():
+    x, y = problem(32)
+    teacher = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Dropout(0.5), nn.Linear(8, 3))
+    student = network(4)
+    distiller = Distiller(teacher, student, mg.optim.SGD(student.parameters(), lr=0.1))
+    teacher.train()
+    before = teacher[1].running_mean.numpy().copy()
+    distiller.fit([(x, y)] * 3, 1, verbose=0)
+    np.testing.assert_array_equal(teacher[1].running_mean.numpy(), before)
+    assert not teacher.training
+
+
+def transformer(width, seed):
+    mg.manual_seed(seed)
+    return nn.Sequential(
+        nn.Embedding(7, width),
+        nn.TransformerEncoderLayer(width, 2, width, batch_first=True, dropout=0.0),
+        nn.Flatten(),
+        nn.Linear(5 * width, 3),
+    )
+
+
+@pytest.mark.parametrize("kind", ["hint", "attention"])
+def test_layers_of_transformers(kind):
+    """Features (n, l, c): channels are last, and an adapter maps them, token by token."""
+    tokens, y = mg.tensor(RNG.integers(0, 7, (24, 5))), mg.tensor(RNG.integers(0, 3, 24))
+    teacher, student = transformer(8, 0), transformer(4, 1)
+    with pytest.raises(ArgumentError, match="dim=1 or dim=-1"):
+        distill(teacher, student, (tokens, y), epochs=1, matches=[Match("1", "1", kind)])
+    adam = mg.optim.Adam(student.parameters(), lr=0.01)
+    match = Match("1", "1", kind, dim=-1)
+    distiller = Distiller(teacher, student, adam, matches=[match], example=tokens[:2])
+    assert [tuple(p.shape) for p in distiller.adapters.parameters()] == (
+        [(8, 4, 1), (8,)] if kind == "hint" else []
+    )
+    total, _ = distiller.matched_loss_of(tokens, y)
+    ours, theirs = (model[1](model[0](tokens)).detach().numpy() for model in (student, teacher))
+    if kind == "hint":
+        w, b = (p.detach().numpy() for p in distiller.adapters.parameters())
+        wanted = 0.5 * ((ours @ w[:, :, 0].T + b - theirs) ** 2).mean()
+    else:
+        maps = [(a**2).mean(2) for a in (ours, theirs)]
+        maps = [m / np.linalg.norm(m, axis=1, keepdims=True) for m in maps]
+        wanted = ((maps[0] - maps[1]) ** 2).sum(1).mean()
+    assert total.item() == pytest.approx(wanted, rel=1e-4)
+    history = distiller.fit_matches(data.DataLoader(data.TensorDataset(tokens, y), batch_size=8), 8)
+    assert history["loss"][-1] < history["loss"][0]
+    distiller.close()
+
+
+def test_relations_leave_a_last_batch_of_one_out():
+    x, y = problem(17)
+    history = distill(
+        network(8), network(4), (x, y), epochs=1, batch_size=8, matches=[Match("0", "0", "angle")]
+    )
+    assert np.isfinite(history["loss"][0])

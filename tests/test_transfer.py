@@ -9,7 +9,7 @@ import pytest
 
 import minigrad as mg
 from minigrad import data, nn, transfer
-from minigrad.errors import ArgumentError
+from minigrad.errors import ArgumentError, DTypeError
 from minigrad.training import Trainer
 from minigrad.transfer import GradualUnfreezing, LoRA
 
@@ -220,3 +220,116 @@ def test_lora_refuses():
         transfer.merge_lora(model)
     with pytest.raises(ArgumentError, match="a ReLU has no such adapter"):
         LoRA(nn.ReLU())
+
+
+def test_a_batch_norm_without_parameters_goes_with_what_is_frozen():
+    model = nn.Sequential(
+        nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4, affine=False), nn.Flatten(), nn.Linear(144, 3)
+    )
+    x = mg.randn(8, 1, 8, 8)
+
+    def moves():
+        model.train()
+        before = model[1].running_mean.numpy().copy()
+        model(x)
+        return not np.array_equal(before, model[1].running_mean.numpy())
+
+    transfer.freeze(model, "3")
+    assert moves(), "freezing the head is nothing to it"
+    transfer.freeze(model)
+    assert not moves()
+    transfer.unfreeze(model)
+    assert model[1].training
+    assert moves()
+
+
+def test_an_unfrozen_batch_norm_is_in_the_mode_of_its_model():
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    transfer.freeze(model, "1")
+    model(mg.randn(5, 3))
+    assert not model[1].training
+    transfer.unfreeze(model, "1")
+    assert model[1].training
+
+
+def adapted():
+    mg.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4)).eval()
+    transfer.add_lora(model, "0", rank=2)
+    model[0].up.assign(mg.randn(8, 2))
+    return model
+
+
+def test_a_state_saved_while_merged_is_right_elsewhere():
+    model, x = adapted(), mg.randn(5, 6)
+    wanted, small = model(x).detach().numpy(), {k: v.numpy().copy() for k, v in state_of(model).items()}
+    transfer.merge_lora(model)
+    for name, value in state_of(model).items():
+        np.testing.assert_array_equal(value.numpy(), small[name])
+    other = adapted()
+    other.load_state_dict(model.state_dict())
+    np.testing.assert_allclose(other(x).detach().numpy(), wanted, rtol=1e-4, atol=1e-4)
+    transfer.unmerge_lora(model)
+    np.testing.assert_array_equal(model(x).detach().numpy(), wanted)
+
+
+def state_of(model):
+    return transfer.lora_state_dict(model)
+
+
+def test_adapters_added_later_leave_the_first_learning():
+    model = adapted()
+    transfer.add_lora(model, "2", rank=2)
+    assert {n for n, p in model.named_parameters() if p.requires_grad} == {
+        f"{i}.{part}" for i in "02" for part in ("down", "up")
+    }
+
+
+class Twice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one = nn.Linear(4, 4)
+        self.two = self.one
+        self.words = nn.Embedding(4, 4)
+        self.out = nn.Linear(4, 4, bias=False)
+        self.out.weight = self.words.weight
+
+    def forward(self, x):
+        return self.out(self.two(self.one(x)))
+
+
+def test_layers_and_weights_that_are_shared():
+    model = Twice()
+    transfer.add_lora(model, "one", rank=2)
+    assert model.one is model.two
+    transfer.add_lora(model, "out", rank=2)
+    before = model.words.weight.detach().numpy().copy()
+    with pytest.raises(ArgumentError, match="weight of 'out' is also that of 'words'"):
+        transfer.merge_lora(model)
+    np.testing.assert_array_equal(model.words.weight.detach().numpy(), before)
+    assert not model.one.merged
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda m: transfer.freeze(m, 0), "pattern is 0"),
+        (lambda m: transfer.freeze(m, ["0", "2"]), r"pattern is \['0', '2'\]"),
+        (lambda m: transfer.load_partial(m, None), "state is a NoneType"),
+        (lambda m: transfer.load_partial(m, m), "state is a Sequential"),
+        (lambda m: transfer.parameter_groups(m, 0.1, 0.5, rates={"0": 1.0}), "both decay and rates"),
+        (lambda m: transfer.GradualUnfreezing("2"), "every is '2'"),
+        (lambda m: transfer.extract(m, mg.zeros(0, 6), "0"), "no inputs"),
+        (lambda m: transfer.extract(m, (mg.zeros(2, 6), mg.zeros(2)), "0"), "inputs are a tuple"),
+        (lambda m: transfer.add_lora(m, rank="4"), "rank is '4'"),
+        (lambda m: transfer.add_lora(m, rank=2, alpha=float("nan")), "alpha is nan"),
+        (
+            lambda m: transfer.add_lora(nn.Sequential(nn.Conv2d(2, 4, 3, padding_mode="reflect")), rank=2),
+            "does not pad with zeros",
+        ),
+    ],
+)
+def test_hostile_arguments(call, message):
+    model = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 4))
+    with pytest.raises((ArgumentError, DTypeError), match=message):
+        call(model)

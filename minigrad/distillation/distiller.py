@@ -28,10 +28,13 @@ FitNets trains the hint first, alone, and the rest afterwards: `distill(..., hin
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+import numpy as np
 
 from ..autograd import no_grad
 from ..data import DataLoader, Dataset, TensorDataset
@@ -68,24 +71,40 @@ class Match:
     """A module of the student (by name) that shall be like one of the teacher's.
 
     kind: "hint" (values, through an adapter where shapes differ), "attention" (places), "distance" or
-    "angle" (relations between the examples of a batch).  weight: how much it counts.
+    "angle" (relations between the examples of a batch).  weight: how much it counts.  dim: where the
+    channels are: 1 in images (n, c, h, w), None is that; features with three dimensions may be
+    (n, c, l), dim=1, or (n, l, c) as in transformers, dim=-1, and have to say so.
     """
 
     student: str
     teacher: str
     kind: str = "hint"
     weight: float = 1.0
+    dim: int | None = None
 
     def __post_init__(self) -> None:
         if self.kind not in _KINDS:
             raise ArgumentError("Match", f"kind is {self.kind!r}", fix=f"use one of {', '.join(_KINDS)}")
+        if not 0 <= self.weight < math.inf:
+            raise ArgumentError("Match", f"weight is {self.weight!r}", fix="pass a number of at least 0")
+        if self.dim not in (None, 1, -1):
+            raise ArgumentError("Match", f"dim is {self.dim!r}", fix="use 1, or -1 where channels come last")
 
 
 class _Adapter(Module):
     """From the student's features to the shape of the teacher's."""
 
-    def __init__(self, student: Tensor, teacher: Tensor, name: str) -> None:
+    def __init__(self, student: Tensor, teacher: Tensor, match: Match) -> None:
         super().__init__()
+        name = f"{match.student!r} to {match.teacher!r}"
+        if match.dim is None and student.ndim == teacher.ndim == 3:
+            raise ArgumentError(
+                "Match",
+                f"{name}: are {student.shape} and {teacher.shape} (n, c, l) or (n, l, c)?",
+                fix="say where the channels are: dim=1 or dim=-1",
+            )
+        self.last = match.dim == -1
+        student, teacher = self._first(student), self._first(teacher)
         if student.ndim != teacher.ndim or not 2 <= student.ndim <= 4:
             raise ShapeError(
                 "Match",
@@ -94,12 +113,19 @@ class _Adapter(Module):
             )
         c, d = student.shape[1], teacher.shape[1]
         layer = {2: Linear, 3: Conv1d, 4: Conv2d}[student.ndim]
-        self.map: Module = Identity() if c == d else layer(c, d, *(() if student.ndim == 2 else (1,)))
+        self.map: Module = Identity()
+        if match.kind == "hint" and c != d:
+            self.map = layer(c, d, *(() if student.ndim == 2 else (1,)), dtype=student.dtype)
         self.size = tuple(map(min, student.shape[2:], teacher.shape[2:]))
 
     def forward(self, student: Tensor, teacher: Tensor) -> tuple[Tensor, Tensor]:
-        """Both, in one shape."""
+        """Both, in one shape, channels second."""
+        student, teacher = self._first(student), self._first(teacher)
         return self.map(_resized(student, self.size)), _resized(teacher, self.size)
+
+    def _first(self, x: Tensor) -> Tensor:
+        """Channels from the last place to the second."""
+        return x.permute(0, x.ndim - 1, *range(1, x.ndim - 1)) if self.last and x.ndim > 2 else x
 
 
 def _resized(x: Tensor, size: tuple[int, ...]) -> Tensor:
@@ -136,7 +162,13 @@ class Distiller(Trainer):
         example: Any = None,
         **settings: Any,
     ) -> None:
+        _models(teacher, student)
         super().__init__(student, optimizer, loss, **settings)
+        ours = [p for p in student.parameters() if p.requires_grad]
+        if not any(p is q for group in optimizer.param_groups for p in group["params"] for q in ours):
+            raise ArgumentError(
+                "Distiller", "the optimizer has no parameter of the student", fix="pass student.parameters()"
+            )
         self.capture = bool(settings.get("capture", True))
         self.teacher, self.soft_loss = teacher, soft_loss
         self.schedules = {"temperature": temperature, "alpha": alpha}
@@ -144,6 +176,8 @@ class Distiller(Trainer):
             self._setting(name, 0.0)
             self._setting(name, 1.0)
         self.temperature, self.alpha = tensor(4.0), tensor(0.5)
+        if not isinstance(matches, (tuple, list)) or not all(isinstance(m, Match) for m in matches):
+            raise DTypeError("Distiller", f"matches are {matches!r}", fix="pass a list: [Match(...)]")
         self.matches = tuple(matches)
         self.steps: int | None = None  # of the whole run, for schedules; `fit` knows
         self.adapters = ModuleList()
@@ -156,14 +190,15 @@ class Distiller(Trainer):
 
     def _setting(self, name: str, done: float) -> float:
         given = self.schedules[name]
-        value = float(given(done) if callable(given) else given)
-        if not (value > 0 if name == "temperature" else 0 <= value <= 1):
+        value: Any = given(done) if callable(given) else given
+        number = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+        if not number or not (0 < value < math.inf if name == "temperature" else 0 <= value <= 1):
             raise ArgumentError(
                 "Distiller",
                 f"{name} is {value!r}",
                 fix="pass a positive number" if name == "temperature" else "pass a share from 0 to 1",
             )
-        return value
+        return float(value)
 
     def _connect(self, example: Any) -> None:
         """Find the layers that are matched, and make the adapters."""
@@ -192,10 +227,7 @@ class Distiller(Trainer):
         for match in self.matches:
             ours, theirs = inside[0][match.student], inside[1][match.teacher]
             if match.kind in ("hint", "attention"):
-                adapter = _Adapter(ours, theirs, f"{match.student!r} to {match.teacher!r}")
-                if match.kind == "attention":
-                    adapter.map = Identity()
-                made.append(adapter)
+                made.append(_Adapter(ours, theirs, match))
         self.adapters = ModuleList(made)
         learned = list(self.adapters.parameters())
         if learned:
@@ -237,6 +269,7 @@ class Distiller(Trainer):
                 )
             *inputs, wanted = inputs
         else:
+            self.teacher.eval()
             with no_grad():
                 wanted = (self._inside[1] if self._inside else self.teacher)(*inputs)
         scores = (self._inside[0] if self._inside else self.model)(*inputs)
@@ -254,7 +287,7 @@ class Distiller(Trainer):
             raise ArgumentError("Distiller", "no layers are matched", fix="pass matches=[Match(...)]")
         student, teacher = self._inside
         adapters = iter(self.adapters)
-        losses = []
+        losses: list[Tensor] = []
         for match in self.matches:
             ours, theirs = student[match.student], teacher[match.teacher].detach()
             if match.kind in ("hint", "attention"):
@@ -276,7 +309,22 @@ class Distiller(Trainer):
             value.fill_(self._setting(name, done))
 
     def fit(self, loader: Any, epochs: int, *args: Any, **kwargs: Any) -> dict[str, list[float]]:
-        """As `Trainer.fit`; the student's matched layers are let go of only by `close`."""
+        """As `Trainer.fit`; the student's matched layers are let go of only by `close`.
+
+        Raises ArgumentError for several workers with matched layers.
+        """
+        if not hasattr(loader, "__len__"):
+            raise DTypeError(
+                "Distiller",
+                f"a {type(loader).__name__} does not say how many batches it has",
+                fix="pass a DataLoader, or a list of batches",
+            )
+        if self.matches and kwargs.get("workers", 1) != 1:
+            raise ArgumentError(
+                "Distiller",
+                f"workers is {kwargs['workers']!r} with matched layers, whose adapters one process learns",
+                fix="leave workers or matches out",
+            )
         self.steps = len(loader) * epochs
         return super().fit(loader, epochs, *args, **kwargs)
 
@@ -326,10 +374,10 @@ def distill(
     data: (x, y), arrays or tensors, or a data set or DataLoader of such pairs.  optimizer: of the student's
     parameters; None is AdamW with `lr`.  hint_epochs: so many epochs on `matches` alone first (FitNets).
     cache: a file to keep the teacher's answers in, see `cache_outputs`.  validation: like data, tested
-    on after each epoch.  The other settings are those of `Distiller` and `Trainer`.  Both models are in
+    on after each epoch.  With relations between examples a last batch of less than three is left out.  The
+    other settings are those of `Distiller` and `Trainer`.  Both models are in
     evaluation mode afterwards, and the hooks are off.
     """
-    loader, example = _loader(data, batch_size, cache, teacher)
     if hint_epochs and not matches:
         raise ArgumentError(
             "distill", "hint_epochs without matches", fix="say which layers: matches=[Match(...)]"
@@ -338,6 +386,13 @@ def distill(
         raise ArgumentError(
             "distill", "a cache holds the teacher's scores, not its layers", fix="leave cache or matches out"
         )
+    if teacher is None:
+        raise DTypeError(
+            "distill", "there is no teacher", fix="pass one; Distiller takes batches (x, scores, y) without"
+        )
+    _models(teacher, student)
+    loader, example = _loader(data, batch_size, cache, teacher, relations=_relations(matches))
+    _look(teacher, student, example)
     rule = AdamW(student.parameters(), lr=lr) if optimizer is None else optimizer
     distiller = Distiller(
         None if cache is not None else teacher,
@@ -374,8 +429,61 @@ def _scores(teacher: Module, inputs: Any) -> Tensor:
     return found
 
 
-def _loader(data: Any, batch_size: int, cache: Any, teacher: Any, shuffle: bool = True) -> tuple[Any, Any]:
-    """Batches of the data, and two examples' inputs."""
+def _models(teacher: Any, student: Any) -> None:
+    """Raise for what cannot be a teacher or a student."""
+    for what, model in (("teacher", teacher), ("student", student)):
+        if not isinstance(model, Module) and not (model is None and what == "teacher"):
+            raise DTypeError(
+                "Distiller", f"the {what} is a {type(model).__name__}", fix="wrap it in an nn.Module"
+            )
+    if teacher is student:
+        raise ArgumentError(
+            "Distiller",
+            "the student is the teacher itself",
+            fix="make another one, or copy.deepcopy(teacher)",
+        )
+
+
+def _relations(matches: Any) -> bool:
+    return any(getattr(m, "kind", None) in ("distance", "angle") for m in _sequence(matches))
+
+
+def _sequence(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, (tuple, list)) else ()
+
+
+def _look(teacher: Module, student: Module, example: Sequence[Any]) -> None:
+    """Ask both once, so that what does not fit is said before anything is trained."""
+    modes = [(m, m.training) for m in (teacher, student)]
+    try:
+        with no_grad():
+            theirs, ours = (m.eval()(*example) for m in (teacher, student))
+    finally:
+        for model, mode in modes:
+            model.train(mode)
+    if not isinstance(theirs, Tensor) or not isinstance(ours, Tensor) or theirs.ndim < 2:
+        return  # the step itself says what is wrong
+    array = theirs.numpy()
+    if (array >= 0).all() and np.allclose(array.sum(1), 1.0, atol=1e-4):
+        raise ArgumentError(
+            "distill",
+            "the teacher gives probabilities, not scores",
+            fix="leave the softmax at its end out",
+        )
+
+
+def _loader(
+    data: Any, batch_size: int, cache: Any, teacher: Any, shuffle: bool = True, relations: bool = False
+) -> tuple[Any, Any]:
+    """Batches of the data, and two examples' inputs.  relations: no batch of less than three."""
+    if hasattr(data, "__next__") or not hasattr(data, "__len__"):
+        raise DTypeError(
+            "distill",
+            f"a {type(data).__name__} can be gone through once, or not at all",
+            fix="pass (x, y), a data set, a DataLoader, or a list of batches",
+        )
+    if not len(data):
+        raise ArgumentError("distill", "there is no data", fix="check how it is loaded")
     if isinstance(data, DataLoader) or (hasattr(data, "__iter__") and not isinstance(data, (tuple, Dataset))):
         if cache is not None:
             raise DTypeError(
@@ -384,13 +492,24 @@ def _loader(data: Any, batch_size: int, cache: Any, teacher: Any, shuffle: bool 
         source = getattr(data, "dataset", None)
         if source is None:
             first = next(iter(data))
+            if not isinstance(first, (tuple, list)) or len(first) < 2:
+                raise DTypeError(
+                    "distill",
+                    f"a batch is a {type(first).__name__}, not (x, y)",
+                    fix="pass a tuple (x, y) of all examples, or batches that are such tuples",
+                )
             return data, tuple(part[:2] for part in first[:-1])
         return data, _inputs(source)
+    if isinstance(data, tuple) and len(data) < 2:
+        raise ArgumentError("distill", "there are no labels", fix="pass (x, y)")
     pairs = TensorDataset(*data) if isinstance(data, tuple) else data
+    if not len(pairs):
+        raise ArgumentError("distill", "there are no examples", fix="check how the data is loaded")
     example = _inputs(pairs)
     if cache is not None:
         pairs = cache_outputs(teacher, pairs, cache)
-    return DataLoader(pairs, batch_size=batch_size, shuffle=shuffle), example
+    few = relations and len(pairs) > batch_size and len(pairs) % batch_size in (1, 2)
+    return DataLoader(pairs, batch_size=batch_size, shuffle=shuffle, drop_last=few), example
 
 
 def _inputs(dataset: Any) -> tuple[Tensor, ...]:

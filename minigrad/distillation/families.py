@@ -54,8 +54,13 @@ class MutualTrainer(Trainer):
         weight: float = 1.0,
         **settings: Any,
     ) -> None:
-        if len(models) < 2:
-            raise ArgumentError("MutualTrainer", f"{len(models)} models", fix="pass two or more")
+        _several(models)
+        if not weight >= 0 or not temperature > 0:
+            raise ArgumentError(
+                "MutualTrainer",
+                f"weight is {weight!r}, temperature {temperature!r}",
+                fix="pass a weight of at least 0 and a positive temperature",
+            )
         super().__init__(ModuleList(models), optimizer, loss, **settings)
         self.temperature, self.weight = temperature, weight
 
@@ -81,6 +86,13 @@ class MutualTrainer(Trainer):
         return total, scores[0]
 
 
+def _several(models: Sequence[Module]) -> None:
+    if len(set(models)) < 2 or len(set(models)) < len(models):
+        raise ArgumentError(
+            "mutual", f"{len(set(models))} different models", fix="pass two or more, each once"
+        )
+
+
 def mutual(
     models: Sequence[Module],
     data: Any,
@@ -93,6 +105,7 @@ def mutual(
     **settings: Any,
 ) -> dict[str, list[float]]:
     """Let models learn together; returns the history.  data and optimizer are as in `distill`."""
+    _several(models)
     rule = AdamW([p for m in models for p in m.parameters()], lr=lr) if optimizer is None else optimizer
     loader, _ = _loader(data, batch_size, None, None)
     history = MutualTrainer(models, rule, **settings).fit(loader, epochs, verbose=verbose)
@@ -109,7 +122,7 @@ def born_again(
     settings: of `distill`.  Returns the new models, the last generation last (an `Ensemble` of all of
     them is often better still).
     """
-    if isinstance(generations, bool) or generations < 1:
+    if isinstance(generations, bool) or not isinstance(generations, int) or generations < 1:
         raise ArgumentError("born_again", f"generations is {generations!r}", fix="pass at least 1")
     teacher, family = first, []
     for _ in range(generations):

@@ -24,6 +24,8 @@ any size.
 
 from __future__ import annotations
 
+import math
+
 from ..errors import ArgumentError, ShapeError
 from ..nn.functional import log_softmax, normalize, smooth_l1_loss
 from ..tensor import Tensor
@@ -34,7 +36,8 @@ def soft_target_loss(
 ) -> Tensor:
     """T^2 KL(softmax(teacher / T) || softmax(student / T)), averaged over examples: a scalar.
 
-    Both are scores (logits) of one shape, classes along `dim`.  The teacher gets no gradient.
+    Both are scores (logits) of one shape, classes along `dim`; a teacher of another dtype is converted.
+    The teacher gets no gradient.
     Raises ShapeError if the shapes differ (say, another number of classes), ArgumentError for a
     temperature that is not positive.  Source: Hinton et al. 2015, section 2.
     """
@@ -44,11 +47,13 @@ def soft_target_loss(
             f"the student's scores are {student.shape}, the teacher's {teacher.shape}",
             fix="both must tell the same classes apart, for the same examples",
         )
-    if not isinstance(temperature, Tensor) and not temperature > 0:
+    if not isinstance(temperature, Tensor) and not (
+        isinstance(temperature, (int, float)) and 0 < temperature < math.inf
+    ):
         raise ArgumentError(
             "soft_target_loss", f"temperature is {temperature!r}", fix="pass a positive number, e.g. 4"
         )
-    wanted = log_softmax(teacher.detach() / temperature, dim)
+    wanted = log_softmax(teacher.detach().to(student.dtype) / temperature, dim)
     got = log_softmax(student / temperature, dim)
     divergence = (wanted.exp() * (wanted - got)).sum(dim)
     return divergence.mean() * (temperature * temperature)
@@ -118,7 +123,8 @@ def _examples(op: str, student: Tensor, teacher: Tensor, least: int) -> None:
         raise ShapeError(
             op,
             f"the student's features are {student.shape}, the teacher's {teacher.shape}",
-            fix=f"pass (n, ...) features of the same n examples, at least {least}",
+            fix=f"pass (n, ...) features of the same n examples, at least {least}; a DataLoader leaves a "
+            "smaller last batch out with drop_last=True",
         )
 
 

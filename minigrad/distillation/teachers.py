@@ -69,6 +69,10 @@ class Ensemble(Module):
         self.weights = [w / sum(shares) for w in shares]
         self.of = of
 
+    def extra_repr(self) -> str:
+        """Settings."""
+        return f"weights={self.weights}, of={self.of!r}"
+
     def forward(self, *inputs: Any) -> Tensor:
         """Scores (n, classes, ...).  Raises ShapeError if the models disagree in classes."""
         scores = [model(*inputs) for model in self.models]
@@ -107,11 +111,21 @@ def cache_outputs(
     """The data set with what `teacher` says of each example, from `path` if it is there, else written to it.
 
     dataset: a TensorDataset (x, ..., y) (or a tuple of arrays); one whose examples change from pass to pass
-    (augmentation) has no answers that could be kept.  The teacher is asked in evaluation mode.
+    (augmentation) has no answers that could be kept.  The teacher is asked in evaluation mode.  What the
+    file says of its first examples is compared with what the teacher says of them now, as code can
+    change where weights do not.
 
     Raises CheckpointError if the file was made by other weights or from other data, or is damaged:
-    it is never reused then, and never overwritten.
+    it is never reused then, and never overwritten.  Raises ArgumentError for empty data.
     """
+    if not isinstance(teacher, Module):
+        raise DTypeError(
+            "cache_outputs", f"the teacher is a {type(teacher).__name__}", fix="wrap it in an nn.Module"
+        )
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise ArgumentError(
+            "cache_outputs", f"batch_size is {batch_size!r}", fix="pass a whole number from 1"
+        )
     pairs = (
         dataset if isinstance(dataset, Dataset) or not isinstance(dataset, tuple) else TensorDataset(*dataset)
     )
@@ -120,6 +134,12 @@ def cache_outputs(
             "cache_outputs",
             f"a {type(dataset).__name__} may give other examples next time",
             fix="pass a TensorDataset, or leave the cache out",
+        )
+    if len(pairs.tensors) < 2 or not len(pairs):
+        raise ArgumentError(
+            "cache_outputs",
+            f"{len(pairs)} examples of {len(pairs.tensors)} tensors",
+            fix="pass inputs and labels, (x, y), of at least one example",
         )
     key = {_WEIGHTS: _weights_key(teacher), _DATA: _data_key(pairs.tensors[:-1])}
     where = os.fspath(path)
@@ -131,6 +151,14 @@ def cache_outputs(
                 raise CheckpointError(
                     "cache_outputs", f"{where} was made {made} {what}", fix="delete it, or use another path"
                 )
+        few = TensorDataset(*(tensor[:4] for tensor in pairs.tensors))
+        now, then = _ask(teacher, few, 4), checkpoint.map_file(where)["scores"]
+        if then.shape != (len(pairs), *now.shape[1:]) or not np.allclose(now, then[:4], 1e-2, 1e-3):
+            raise CheckpointError(
+                "cache_outputs",
+                f"{where} holds other answers than the teacher gives now",
+                fix="delete it, or use another path",
+            )
     else:
         checkpoint.save_file({"scores": _ask(teacher, pairs, batch_size)}, where, key)
     return CachedDataset(pairs, checkpoint.map_file(where)["scores"])

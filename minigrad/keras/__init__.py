@@ -22,10 +22,12 @@ Names, defaults and formulas are Keras's (the differences are told where they ar
 """
 
 from . import activations, callbacks, initializers, layers, losses, metrics, models, optimizers, utils
+from .distillation import Distiller
 from .layers import Input
 from .models import Sequential
 
 __all__ = [
+    "Distiller",
     "Input",
     "Sequential",
     "activations",

@@ -560,6 +560,12 @@ class Sequential(Layer):
     ) -> tuple[Tensor, Tensor]:
         """The loss of a batch, and what it was given as predictions."""
         p, logits = self._scores(compiled, x)
+        return self._loss_at(compiled, p, logits, y, weights), p
+
+    def _loss_at(
+        self, compiled: _Compiled, p: Tensor, logits: bool, y: Tensor, weights: Tensor | None
+    ) -> Tensor:
+        """The loss of predictions or logits; what cannot be a prediction is refused."""
         traced = current().trace is not None
         if not logits and not traced:
             compiled.loss.check("fit", p._array)
@@ -567,7 +573,7 @@ class Sequential(Layer):
         loss = loss if not loss.ndim else loss.mean()
         if traced and not logits and compiled.loss.activation is not None:
             loss = where(((p >= 0.0) & (p <= 1.0 + 1e-5)).all(), loss, math.nan)
-        return loss, p
+        return loss
 
     def _measure(self, compiled: _Compiled, meters: list[metrics.Metric], y: Array, p: Array) -> None:
         """Show metrics a batch: predictions, or logits where the loss was given them."""

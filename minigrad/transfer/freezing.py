@@ -14,7 +14,8 @@ A pattern is a name of a parameter or of a module (then all that is in it), or a
 nothing, silently.
 
 A batch norm all of whose parameters are frozen also keeps its running statistics, and uses them in
-training: else the frozen layer would drift with the new data.
+training: else the frozen layer would drift with the new data.  One without parameters goes with what is
+frozen around it.
 
 **Rates by depth** (Howard & Ruder 2018, section 3.2): the last layer learns at `lr`, the one before at
 lr * decay, and so on; their value for language models is decay = 1 / 2.6.  **Gradual unfreezing** (section
@@ -27,7 +28,7 @@ from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, DTypeError
 from ..nn import BatchNorm1d, BatchNorm2d, BatchNorm3d, Module
 from ..nn.module import Parameter
 
@@ -50,6 +51,10 @@ def select(op: str, model: Module, patterns: tuple[str, ...]) -> dict[str, Param
         return named
     chosen: dict[str, Parameter] = {}
     for pattern in patterns:
+        if not isinstance(pattern, str):
+            raise DTypeError(
+                op, f"the pattern is {pattern!r}", fix=f"pass names one by one: {op}(model, '0', 'head.*')"
+            )
         found = {n: p for n, p in named.items() if _matches(n, pattern)}
         if not found:
             shown = ", ".join(list(named)[:8]) + (", ..." if len(named) > 8 else "")
@@ -80,13 +85,17 @@ def _set(op: str, model: Module, patterns: tuple[str, ...], learn: bool) -> list
     chosen = select(op, model, patterns)
     for parameter in chosen.values():
         parameter.requires_grad_(learn)
-    for module in model.modules():
+    for name, module in model.named_modules():
         if isinstance(module, _NORMS):
-            _hold(module, not any(p.requires_grad for p in module.parameters(recurse=False)))
+            own = [p.requires_grad for p in module.parameters(recurse=False)]
+            if own:
+                _hold(model, module, not any(own))
+            elif not patterns or any(_matches(name, pattern) for pattern in patterns):
+                _hold(model, module, not learn)  # without parameters it goes with what is around it
     return list(chosen)
 
 
-def _hold(norm: Any, hold: bool) -> None:
+def _hold(model: Module, norm: Any, hold: bool) -> None:
     """Keep a batch norm in evaluation mode whatever the model is in, or stop that."""
     held = norm.__dict__.get("_held")
     if hold and held is None:
@@ -94,6 +103,7 @@ def _hold(norm: Any, hold: bool) -> None:
     elif not hold and held is not None:
         held.remove()
         del norm.__dict__["_held"]
+        norm.train(model.training)
 
 
 def _evaluate(module: Any, args: Any) -> None:
@@ -122,8 +132,10 @@ def parameter_groups(
 
     decay: the rate of each layer (child of the model) over that of the next one.  rates: pattern -> rate
     instead, the first that matches counts; all other parameters have `lr`.
-    Raises ArgumentError for a pattern that matches nothing, and for a decay outside (0, 1].
+    Raises ArgumentError for a pattern that matches nothing, a decay outside (0, 1], and both at once.
     """
+    if rates and decay != 1.0:
+        raise ArgumentError("parameter_groups", "both decay and rates are given", fix="choose one")
     if not 0 < decay <= 1:
         raise ArgumentError("parameter_groups", f"decay is {decay!r}", fix="pass a number in (0, 1]")
     of: dict[str, float] = {}
@@ -156,8 +168,8 @@ class GradualUnfreezing:
     params: dict[str, Any]
 
     def __init__(self, every: int = 1) -> None:
-        if isinstance(every, bool) or every < 1:
-            raise ArgumentError("GradualUnfreezing", f"every is {every!r}", fix="pass at least 1")
+        if isinstance(every, bool) or not isinstance(every, int) or every < 1:
+            raise ArgumentError("GradualUnfreezing", f"every is {every!r}", fix="pass a whole number from 1")
         self.every = every
 
     def on_epoch_begin(self, epoch: int, logs: Any) -> None:

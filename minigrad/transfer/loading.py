@@ -22,7 +22,7 @@ from .. import checkpoint
 from ..autograd import no_grad
 from ..compiled import compile
 from ..data import DataLoader
-from ..errors import ArgumentError
+from ..errors import ArgumentError, DTypeError
 from ..nn import Conv1d, Conv2d, Linear, Module
 from ..nn.features import Features
 from ..ops.movement import cat
@@ -71,6 +71,10 @@ def load_partial(
     if isinstance(state, (str, os.PathLike)):
         source = checkpoint.load(state)
         source = source["model"] if isinstance(source.get("model"), Mapping) else source
+    if not isinstance(source, Mapping):
+        raise DTypeError(
+            "load_partial", f"the state is a {type(source).__name__}", fix="pass model.state_dict() or a path"
+        )
     given = {}
     for name, value in source.items():
         renamed = name if rename is None else rename(name)
@@ -163,6 +167,10 @@ def extract(model: Module, inputs: Any, name: str, *, batch_size: int = 256) -> 
     Features that stay as they are need to be computed only once: a head can then be trained on them in
     a fraction of the time.  Raises ArgumentError for a name that the model does not have.
     """
+    if isinstance(inputs, tuple):
+        raise DTypeError("extract", "the inputs are a tuple", fix="pass x alone, or a TensorDataset")
+    if not len(inputs):
+        raise ArgumentError("extract", "there are no inputs", fix="check how the data is loaded")
     training = model.training
     model.eval()
     found = []

@@ -13,7 +13,8 @@ begins as the one it was.
     512
 
 `merge_lora` adds the product to the weights, after which the layer costs what it did before;
-`unmerge_lora` puts back the very bits that were there, as the weights are kept meanwhile.
+`unmerge_lora` puts back the very bits that were there, as the weights are kept meanwhile.  A merged adapter
+does not learn: unmerge before training on, and before loading a state.
 `lora_state_dict` has the adapters alone, a file of a few kilobytes for each task.
 
 A convolution is adapted likewise, by a convolution to r channels and one of 1x1 from there.
@@ -32,7 +33,7 @@ from ..nn import Conv2d, Dropout, Identity, Linear, Module, init
 from ..nn import functional as F
 from ..nn.module import Parameter
 from ..ops.creation import zeros
-from ..tensor import Tensor
+from ..tensor import Tensor, wrap
 from .freezing import freeze
 from .loading import replace_module
 
@@ -51,6 +52,12 @@ class LoRA(Module):
             raise ArgumentError(
                 "LoRA", f"a {type(base).__name__} has no such adapter", fix="choose Linear or Conv2d layers"
             )
+        if getattr(base, "padding_mode", "zeros") != "zeros":
+            raise ArgumentError(
+                "LoRA", "a convolution that does not pad with zeros has no such adapter", fix="leave it out"
+            )
+        if not math.isfinite(alpha):
+            raise ArgumentError("LoRA", f"alpha is {alpha!r}", fix="pass a number, such as 2 * rank")
         out, inner = weight.shape[0], math.prod(weight.shape[1:])
         if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= min(out, inner):
             raise ArgumentError(
@@ -62,7 +69,7 @@ class LoRA(Module):
         self.up = Parameter(zeros(out, rank, dtype=weight.dtype))
         self.dropout: Module = Dropout(dropout) if dropout else Identity()
         init.kaiming_uniform_(self.down, a=math.sqrt(5))
-        self._original: Any = None  # the weights' bits, while merged
+        self._original: Any = None  # the bits of weight and up, while merged
 
     @property
     def merged(self) -> bool:
@@ -82,21 +89,31 @@ class LoRA(Module):
         return y + F.conv2d(inner, self.up.unsqueeze(-1).unsqueeze(-1)) * self.scale
 
     def merge(self) -> None:
-        """Add the adapter to the weights.  Nothing happens if it is merged already."""
+        """Add the adapter to the weights.  Nothing happens if it is merged already.
+
+        B is zero meanwhile, so that a state saved now is right in a model that is not merged, too.
+        """
         if not self.merged:
             weight: Any = self.base.weight
             with no_grad():
-                self._original = weight.detach().numpy().copy()
+                self._original = weight.detach().numpy().copy(), self.up.detach().numpy().copy()
                 delta = (self.up @ self.down.flatten(1)).reshape(weight.shape) * self.scale
                 weight.assign(weight.detach() + delta.detach())
+                self.up.assign(self.up.detach() * 0.0)
 
     def unmerge(self) -> None:
         """Put the weights back, bit for bit."""
         if self.merged:
             weight: Any = self.base.weight
             with no_grad():
-                weight.assign(self._original)
+                weight.assign(self._original[0])
+                self.up.assign(self._original[1])
             self._original = None
+
+    def adapter(self) -> dict[str, Tensor]:
+        """A and B by name, whether merged or not."""
+        up = wrap(self._original[1]) if self.merged else self.up.detach()
+        return {"down": self.down.detach(), "up": up}
 
     def extra_repr(self) -> str:
         """Settings."""
@@ -112,6 +129,8 @@ def add_lora(
     rank fits.  A head that shall learn in full is unfrozen afterwards.
     Raises ArgumentError for a pattern that matches no such layer, and what `LoRA` raises.
     """
+    if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
+        raise ArgumentError("add_lora", f"rank is {rank!r}", fix="pass a whole number from 1")
     layers = {
         name: m
         for name, m in model.named_modules()
@@ -131,9 +150,13 @@ def add_lora(
         chosen = [n for n, m in layers.items() if getattr(m, "groups", 1) == 1 and _fits(m, rank)]
         if not chosen:
             raise ArgumentError("add_lora", f"no layer takes rank {rank}", fix="lower the rank")
-    made = {name: LoRA(layers[name], rank, alpha, dropout) for name in chosen}
+    made = {layers[name]: LoRA(layers[name], rank, alpha, dropout) for name in chosen}
+    earlier = [p for m in model.modules() if isinstance(m, LoRA) for p in (m.down, m.up) if p.requires_grad]
+    places = [(n, made[m]) for n, m in model.named_modules(remove_duplicate=False) if m in made]
     freeze(model)
-    for name, adapter in made.items():
+    for parameter in earlier:
+        parameter.requires_grad_()
+    for name, adapter in places:  # a layer that is used under two names has one adapter
         replace_module(model, name, adapter)
     return chosen
 
@@ -156,8 +179,22 @@ def _adapters(op: str, model: Module) -> dict[str, LoRA]:
 
 
 def merge_lora(model: Module) -> None:
-    """Add all adapters to their weights.  Raises ArgumentError if there are none."""
-    for adapter in _adapters("merge_lora", model).values():
+    """Add all adapters to their weights.
+
+    Raises ArgumentError if there are none, or if a weight is also that of another layer, which would
+    change with it.
+    """
+    adapters = _adapters("merge_lora", model)
+    for name, adapter in adapters.items():
+        for other, module in model.named_modules():
+            shared = any(p is adapter.base.weight for p in module.parameters(recurse=False))
+            if shared and module is not adapter.base:
+                raise ArgumentError(
+                    "merge_lora",
+                    f"the weight of {name!r} is also that of {other!r}",
+                    fix="leave this adapter unmerged, or give the layer a weight of its own",
+                )
+    for adapter in adapters.values():
         adapter.merge()
 
 
@@ -171,7 +208,7 @@ def lora_state_dict(model: Module) -> OrderedDict[str, Tensor]:
     """The adapters alone, for `load_state_dict(..., strict=False)` of a model that has such adapters."""
     names = _adapters("lora_state_dict", model)
     return OrderedDict(
-        (f"{name}.{part}", getattr(adapter, part).detach())
+        (f"{name}.{part}", tensor)
         for name, adapter in names.items()
-        for part in ("down", "up")
+        for part, tensor in adapter.adapter().items()
     )
