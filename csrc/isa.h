@@ -7,6 +7,7 @@
 #include "minigrad.h"
 #include "elementwise/kernels.h"
 #include "optimizer/kernels.h"
+#include "quantized/kernels.h"
 #include "reduce/kernels.h"
 #include "sparse/kernels.h"
 
@@ -142,6 +143,7 @@ struct mg_pool_row {                       /* a row of n windows that lie inside
 
 struct mg_pool_kernels {
     void (*max_windows)(const struct mg_pool_row *r);
+    void (*max_squares)(int64_t rows, int64_t n, const void *x, int64_t width, void *y);
     void (*sum_windows)(const struct mg_pool_row *r);
     void (*sum_planes)(int planes, int64_t n, const void *x, double factor, void *y);
     void (*repeat)(int64_t step, int64_t n, const void *x, const void *factor, void *y);
@@ -164,6 +166,7 @@ struct mg_isa {
     struct mg_update_kernels update[2];
     struct mg_sparse_kernels sparse[2];
     struct mg_edge_kernels edges[2];
+    const struct mg_quantized_kernels *quantized[2];   /* best last; the second may be NULL, or not be supported */
 };
 
 const struct mg_isa *mg_table(void);   /* the table in use */

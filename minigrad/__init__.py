@@ -184,7 +184,20 @@ from .tensor import Tensor
 from .trace import trace
 
 if TYPE_CHECKING:
-    from . import checkpoint, data, distributed, keras, linalg, nn, optim, recompute, sparse, training
+    from . import (
+        checkpoint,
+        data,
+        distillation,
+        distributed,
+        keras,
+        linalg,
+        nn,
+        optim,
+        recompute,
+        sparse,
+        training,
+        transfer,
+    )
     from .batching import vmap
     from .compiled import compile
     from .drawing import draw
@@ -373,6 +386,7 @@ __all__ = [
     "diagonal",
     "diff",
     "digamma",
+    "distillation",
     "distributed",
     "div",
     "divide",
@@ -494,6 +508,7 @@ __all__ = [
     "prod",
     "profile",
     "quantile",
+    "quantization",
     "rand",
     "rand_like",
     "randint",
@@ -554,6 +569,7 @@ __all__ = [
     "topk",
     "trace",
     "training",
+    "transfer",
     "transpose",
     "tril",
     "triu",
@@ -587,14 +603,17 @@ _LAZY = (
     "checkpoint",
     "cli",
     "data",
+    "distillation",
     "distributed",
     "keras",
     "linalg",
     "nn",
     "optim",
+    "quantization",
     "recompute",
     "sparse",
     "training",
+    "transfer",
 )
 #: Functions of modules that are loaded when first used.
 _LAZY_FUNCTIONS = {

@@ -33,6 +33,7 @@ import contextlib
 import io
 import json
 import math
+import mmap
 import os
 import re
 import warnings
@@ -187,14 +188,20 @@ def load_file(path: Path) -> dict[str, Array]:
     return _read_safetensors(path)[0]
 
 
+def map_file(path: Path) -> dict[str, Array]:
+    """The arrays of a safetensors file as read-only views: what is not looked at is not read either."""
+    return _read_safetensors(path, mapped=True)[0]
+
+
 def read_metadata(path: Path) -> dict[str, str]:
     """The metadata of a safetensors file."""
     return _read_safetensors(path)[1]
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
+def _read_safetensors(path: Path, mapped: bool = False) -> tuple[dict[str, Array], dict[str, str]]:
     with _opened(path) as file:
-        data = file.read()
+        whole = mapped and os.fstat(file.fileno()).st_size > 0
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if whole else file.read()
     size = int.from_bytes(data[:8], "little")
     if len(data) < 8 or size > min(len(data) - 8, _LONGEST_HEADER):
         raise _damaged(path, f"it is {len(data)} bytes long, and its header would be {size}")
@@ -217,7 +224,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Array], dict[str, str]]:
             array = np.frombuffer(data, dtype, count, start + begin) if count else np.zeros(0, dtype)
             if code == "BF16":  # the upper half of a float32
                 array = (array.astype(np.uint32) << 16).view(np.float32)
-            arrays[name] = array.reshape(shape).copy()
+            arrays[name] = array.reshape(shape) if mapped else array.reshape(shape).copy()
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _damaged(path, f"its header makes no sense ({type(error).__name__}: {error})") from None
     return arrays, metadata

@@ -19,13 +19,38 @@ ROOT = Path(minigrad.__file__).parent
 
 #: From the bottom up: (layer, its modules or packages).
 LAYERS: list[tuple[str, list[str]]] = [
-    ("data", ["_version", "errors", "ir", "special", "formula", "mode", "philox", "record", "flops", "tree"]),
+    (
+        "data",
+        [
+            "_version",
+            "errors",
+            "ir",
+            "special",
+            "formula",
+            "memory",
+            "mode",
+            "philox",
+            "record",
+            "flops",
+            "tree",
+        ],
+    ),
     ("engine", ["tape", "tensor", "bind", "random"]),
     ("compiler", ["trace", "passes", "plan", "execute", "backends"]),
     ("vocabulary", ["ops"]),
     (
         "gradients",
-        ["autograd", "batching", "func", "recompute", "compiled", "profiling", "explaining", "drawing"],
+        [
+            "autograd",
+            "batching",
+            "func",
+            "recompute",
+            "compiled",
+            "profiling",
+            "explaining",
+            "drawing",
+            "quantizing",
+        ],
     ),
     (
         "library",
@@ -39,6 +64,7 @@ LAYERS: list[tuple[str, list[str]]] = [
             "training",
             "quantization",
             "distillation",
+            "transfer",
             "distributed",
             "interpret",
             "export",

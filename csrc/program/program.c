@@ -25,10 +25,39 @@ static int64_t now(void) {
 static int gemm(const struct mg_gemm *planned, void **p, int operands) {
     struct mg_gemm g = *planned;
     g.a = p[0];
-    g.b = p[1];
+    if (!g.packed_b) g.b = p[1];   /* else the descriptor has it */
     g.c = p[2];
     g.bias = operands > 3 ? p[3] : NULL;
     return mg_gemm(&g);
+}
+
+/* Operands: x, panels, scale, and what is added to a sum, as an integer or as a float, y. */
+static int quantized_gemm(const struct mg_quantized_gemm *planned, void **p) {
+    struct mg_quantized_gemm g = *planned;
+    g.x = (const uint8_t *)p[0] + (g.headers ? 8 : 0);
+    g.w = p[1];
+    g.then.scale = p[2];
+    if (g.then.to_float) g.then.offset = p[3];
+    else g.bias = p[3];
+    g.y = p[4];
+    return mg_quantized_gemm(&g);
+}
+
+static int quantized_conv(const struct mg_quantized_conv *planned, void **p) {
+    struct mg_quantized_conv c = *planned;
+    c.x = p[0];
+    c.weights = p[1];
+    c.then.scale = p[2];
+    if (c.then.to_float) c.then.offset = p[3];
+    else c.bias = p[3];
+    c.y = p[4];
+    return mg_quantized_conv2d(&c);
+}
+
+static int weight_only(const struct mg_weight_only *planned, void **p) {
+    struct mg_weight_only g = *planned;
+    g.x = p[0], g.w = p[1], g.scale = p[2], g.bias = p[3], g.y = p[4];
+    return mg_weight_only(&g);
 }
 
 static int loop(const struct mg_loop *l, void **p) {
@@ -80,9 +109,22 @@ static int run(const struct mg_instruction *i, void *const *memory) {
     case MG_DO_SEGMENT_MAX: return mg_segment_max(i->type, m->rows, n[0], m->starts, m->index, p[0], p[1]);
     case MG_DO_SEGMENT_SOFTMAX: return mg_segment_softmax(i->type, m->rows, n[0], m->starts, m->index, p[0], p[1]);
     case MG_DO_TAKE_ROWS: return mg_take_rows(m->rows, n[0], m->index, p[0], p[1]);
+    case MG_DO_GATHER_ROWS: return mg_gather_rows(n[0], n[1], n[2], p[1], p[0], p[2]);
+    case MG_DO_SCATTER_ADD_ROWS: return mg_scatter_add_rows(i->type, n[0], n[1], n[2], p[0], p[1], p[2]);
     case MG_DO_ALL_REDUCE:   /* attributes: the rank's own struct mg_member, which counts */
         return mg_group_all_reduce((struct mg_member *)a, i->type, i->which, n[0], p[0], p[1], i->k, (int)n[1]);
     case MG_DO_UNIFORM: return uniform(i->type, n[0], p[0], p[1]);
+    case MG_DO_QUANTIZE: return mg_quantize(n[0], p[0], (float)i->k, i->which, p[1]);
+    case MG_DO_DEQUANTIZE: return mg_dequantize(n[0], p[0], (float)i->k, i->which, p[1]);
+    case MG_DO_QUANTIZE_ROWS: return mg_quantize_rows(n[0], n[1], p[0], p[1]);
+    case MG_DO_QUANTIZED_GEMM: return quantized_gemm(a, p);
+    case MG_DO_QUANTIZED_CONV: return quantized_conv(a, p);
+    case MG_DO_QUANTIZED_ADD: return mg_quantized_add(a, n[0], p[0], p[1], p[2]);
+    case MG_DO_QUANTIZED_LOOKUP: return mg_quantized_lookup(n[0], p[0], p[1], p[2]);
+    case MG_DO_QUANTIZED_MAX_POOL: return mg_quantized_max_pool2d(a, p[0], p[1]);
+    case MG_DO_QUANTIZED_AVG_POOL: return mg_quantized_avg_pool2d(a, p[0], p[1]);
+    case MG_DO_QUANTIZED_EMBEDDING: return mg_quantized_embedding(n[0], n[1], n[2], p[0], p[1], p[2], p[3]);
+    case MG_DO_WEIGHT_ONLY: return weight_only(a, p);
     }
     return MG_EARG;
 }
@@ -102,4 +144,8 @@ int mg_program_run(const struct mg_code *code, int first, int stop, void *const 
         }
     }
     return MG_OK;
+}
+
+int mg_program_call(const struct mg_code *code) {
+    return mg_program_run(code, 0, code->count, code->memory, code->failed, NULL);
 }

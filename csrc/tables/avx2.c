@@ -20,6 +20,7 @@
 #define FOR_EACH_ROW_COUNT(X) X(1) X(2) X(3) X(4) X(5) X(6)
 #define KC 256
 #define NC 1024
+#define MG_QUANTIZED &mg_quantized_avx2, &mg_quantized_avx_vnni
 #include "../table.h"
 
 #if defined(__clang__)

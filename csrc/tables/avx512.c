@@ -21,6 +21,7 @@
 #define FOR_EACH_ROW_COUNT(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12) X(13) X(14)
 #define KC 512
 #define NC 1024
+#define MG_QUANTIZED &mg_quantized_avx512, &mg_quantized_avx512_vnni
 #include "../table.h"
 
 #if defined(__clang__)

@@ -10,4 +10,5 @@
 #define FOR_EACH_ROW_COUNT(X) X(1) X(2) X(3) X(4)
 #define KC 256
 #define NC 512
+#define MG_QUANTIZED &mg_quantized_generic
 #include "../table.h"

@@ -25,8 +25,7 @@ struct stretch {   /* lies before the bytes that are handed out */
 };
 
 void *space(size_t bytes) {
-    static size_t page;
-    if (page == 0) page = (size_t)sysconf(_SC_PAGESIZE);
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
     const size_t room = (bytes + sizeof(struct stretch) + page - 1) / page * page;
     char *base = mmap(NULL, room + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     CHECK(base != MAP_FAILED && mprotect(base + room, page, PROT_NONE) == 0, "memory");
@@ -115,7 +114,7 @@ int main(int argc, char **argv) {   /* all checks, or those that are named */
                {"pool2d", check_pool2d},     {"elementwise", check_elementwise}, {"reduce", check_reduce},
                {"softmax", check_softmax},   {"standardize", check_standardize}, {"optimizer", check_optimizer},
                {"sparse", check_sparse},     {"edges", check_edges},           {"program", check_program},
-               {"group", check_group},       {"threads", check_threads}};
+               {"group", check_group},       {"quantized", check_quantized},     {"threads", check_threads}};
     printf("tables:");
     for (int i = 0; mg_isa_at(i) != NULL; i++) printf(" %s", mg_isa_at(i));
     printf("\n");

@@ -71,6 +71,7 @@ void check_optimizer(void);
 void check_sparse(void);
 void check_edges(void);
 void check_program(void);
+void check_quantized(void);
 void check_group(void);
 void check_threads(void);
 

@@ -69,11 +69,11 @@ _UNAVAILABLE: dict[str, str] = {}
 def _make_c(op: Op) -> Kernel | None:
     """The C kernel of an operation: one of its own, its numpy kernel with C for what is large, or its
     formula on the tile machine.  The modules are imported when the first operation runs."""
-    from . import conv, elementwise, reduce, sparse
+    from . import conv, elementwise, quantized, reduce, sparse
 
-    kernel = reduce.KERNELS.get(op.name) or conv.KERNELS.get(op.name) or sparse.KERNELS.get(op.name)
-    if kernel is not None:
-        return kernel
+    for kernels in (reduce.KERNELS, conv.KERNELS, sparse.KERNELS, quantized.KERNELS):
+        if op.name in kernels:
+            return kernels[op.name]
     wrapper = reduce.WRAPPERS.get(op.name) or sparse.WRAPPERS.get(op.name)
     return wrapper(op.kernel) if wrapper else elementwise.kernel(op)
 
@@ -152,6 +152,7 @@ def config() -> dict[str, str]:
     facts = {"backend": f"{_chosen.name} ({_why})", "backends": ", ".join(backends())}
     if _c.available:
         facts["isa"] = f"{_c.isa()} (of {', '.join(_c.isas())}; MINIGRAD_ISA overrides)"
+        facts["int8"] = f"{_c.dot()} (of {', '.join(_c.dots())}; MINIGRAD_ISA={_c.isa()}:plain overrides)"
         facts["threads"] = f"{_c.num_threads()} (MINIGRAD_NUM_THREADS overrides)"
     else:
         facts["isa"] = f"none ({_c.reason})"

@@ -12,6 +12,7 @@ Two environment variables are read once, at import:
 
 `MINIGRAD_ISA`
     the table of kernels to use, one of `isas()`; the default is the best that this processor runs.
+    "avx512:plain" is that table without the instructions for integer dot products, see `dots()`.
 `MINIGRAD_NUM_THREADS`
     threads that a kernel may use; the default is as many as this process may run on.
 
@@ -36,6 +37,8 @@ __all__ = [
     "MATMUL_CROSSOVER",
     "available",
     "copy_bandwidth",
+    "dot",
+    "dots",
     "isa",
     "isas",
     "ladder",
@@ -46,6 +49,7 @@ __all__ = [
     "random_bits",
     "random_uniform",
     "reason",
+    "set_dot",
     "set_isa",
     "set_num_threads",
 ]
@@ -114,6 +118,26 @@ def set_isa(name: str) -> None:
     _need()
     if lib.mg_set_isa(name.encode()):
         raise ValueError(f"unknown or unsupported ISA {name!r}: this processor can run {', '.join(isas())}")
+
+
+def dot() -> str:
+    """What integer products are made of within the table in use: "vnni", "dot" (ARM), or "plain" without."""
+    return ffi.string(lib.mg_dot()).decode() if available else "none"
+
+
+def dots() -> tuple[str, ...]:
+    """What they can be made of on this processor, best last."""
+    names: list[str] = []
+    while available and (name := lib.mg_dot_at(len(names))) != ffi.NULL:
+        names.append(ffi.string(name).decode())
+    return tuple(names)
+
+
+def set_dot(name: str) -> None:
+    """Make integer products of `name` from now on, until `set_isa` chooses the best again."""
+    _need()
+    if lib.mg_set_dot(name.encode()):
+        raise ValueError(f"unknown or unsupported product {name!r}: {isa()} has {', '.join(dots())} here")
 
 
 def num_threads() -> int:
@@ -353,8 +377,11 @@ KERNELS: dict[str, Callable[..., Array]] = (
 def _configure() -> None:
     """Apply MINIGRAD_ISA and MINIGRAD_NUM_THREADS."""
     if name := os.environ.get("MINIGRAD_ISA", ""):
+        table, _, product = name.partition(":")
         try:
-            set_isa(name)
+            set_isa(table)
+            if product:
+                set_dot(product)
         except ValueError as error:
             raise ValueError(f"MINIGRAD_ISA: {error}") from None
     if count := os.environ.get("MINIGRAD_NUM_THREADS", ""):

@@ -43,7 +43,8 @@ PARTS = ("x", "tx", "allx", "y", "ty", "ally", "graph", "test.index")
 #: Where the authors of the split keep the files.
 URL = "https://raw.githubusercontent.com/kimiyoung/planetoid/master/data/ind.{name}.{part}"
 
-#: SHA-256 of these files, in the order of PARTS.  Taken from three unrelated public repositories that agree.
+#: SHA-256 of these files, in the order of PARTS, as public repositories list them that agree (two for Cora
+#: and Pubmed, three for Citeseer).
 CHECKSUMS = {
     "cora": """
         23cfa55d91c6f624233f5eb7b6e3f141f1bd2b2ae39608a63cf5d084bb27baab

@@ -35,6 +35,7 @@ LATER: tuple[str, ...] = (
     "collective",
     "ctc",
     "linalg",
+    "quantized",
     "recurrent",
     "statistics",
     "transcendental",
