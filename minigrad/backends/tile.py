@@ -625,7 +625,7 @@ class Compiled:
             raise ValueError(f"a program cannot be bound to shape {shape}")
         results = self._outputs(shape, out, arrays)
         arguments = self._arguments([np.broadcast_to(x, shape) for x in arrays], shape, results)
-        run, check, keep = _c.lib.mg_run, _c._check, (arrays, results)
+        run, check, keep = _c.lib.mg_run, _c._check, (self._steps, arrays, results)  # freed with the call
 
         def call() -> None:
             check(run(*arguments))

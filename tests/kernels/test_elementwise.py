@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import weakref
 
 import numpy as np
 import pytest
@@ -433,6 +435,20 @@ def test_sums_inside_a_program(isa, threads, dtype, shape):
     np.testing.assert_array_equal(results[0][0], x * y)
     np.testing.assert_allclose(results[0][1], wide.sum(), atol=4 * eps * np.abs(wide).sum())
     np.testing.assert_allclose(results[0][2], np.exp(wide).sum(axis=0), rtol=60 * eps)
+
+
+def test_a_bound_call_keeps_its_program():
+    """The steps are in memory of their own, which the program only points to."""
+    p = Program(np.float32, 1)
+    built = p.build(p.step("EXP", p.inputs[0]))
+    y = np.empty(4, np.float32)
+    steps = weakref.ref(built._steps)
+    call = built.bind(np.zeros(4, np.float32), out=[y])
+    del built, p
+    gc.collect()
+    assert steps() is not None
+    call()
+    assert y.tolist() == [1.0] * 4
 
 
 def test_too_large_programs_are_refused():
