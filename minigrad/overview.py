@@ -404,7 +404,7 @@ class Overview:
 
     def _graphs(self, result: Result, found: Trained) -> None:
         """What the passes made of the step: a table and pictures."""
-        made = explain(found.step, *found.batch, repeats=3)
+        made = explain(found.step, *found.batch, repeats=10)
         first, last = made.stages[0], made.stages[-1]
         self.passes = made.HEAD, made.rows()
         result.remark = (
