@@ -2,6 +2,7 @@
 # make test      the whole suite, kernels built and installed first
 # make test-long the tests that take minutes: a training run killed fifty times
 # make soak      200 launches of process groups, with faults
+# make hosts     MPI across two network namespaces, as two hosts
 # make sanitize  the C kernels under AddressSanitizer, UBSan and ThreadSanitizer
 # make check-arm the same checks for 64-bit ARM, cross-compiled and run under qemu
 # make bench     benchmarks against whatever peers are installed
@@ -19,7 +20,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CSRC      := $(shell find csrc -name '*.[ch]' 2>/dev/null)
 PACKAGING := pyproject.toml setup.py MANIFEST.in
 
-.PHONY: demo test test-long soak sanitize check-arm bench lint clean
+.PHONY: demo test test-long soak hosts sanitize check-arm bench lint clean
 .DELETE_ON_ERROR:
 
 $(STAMPS)/venv:
@@ -47,6 +48,10 @@ test-long: $(STAMPS)/test-deps
 
 soak: $(STAMPS)/test-deps
 	$(BIN)/python -m pytest -m soak tests/test_distributed.py
+
+hosts: $(STAMPS)/test-deps
+	$(PIP) install --editable '.[mpi]'
+	$(BIN)/python tests/two_hosts.py
 
 lint: $(STAMPS)/test-deps
 	$(BIN)/python -m ruff check .

@@ -6,7 +6,7 @@
 Every engine has the same weights (running statistics included) and gets the same input; their scores
 must agree within 1e-4 of the norm.  The ONNX graph is built here, layer by layer, with the operators
 that ONNX Runtime has kernels for; it writes into an output that is bound once, and its threads are not
-pinned.  torch.compile freezes the weights, so it may pack them; jax has them as constants.
+pinned.  minigrad and torch.compile freeze the weights, so they may pack them; jax has them as constants.
 
 The promise is 1.2 times ONNX Runtime.
 """
@@ -147,18 +147,27 @@ class Minigrad(Engine):
     ours = True
     start = train.Minigrad.start
     compiles = True
+    freeze = True
 
     def call(self, weights: Any, buffers: Any, x: Any) -> harness.Call:
         mg = self.mg
         made = [{k: mg.tensor(w) for k, w in part.items()} for part in (weights, buffers)]
         layers = _models.Minigrad(*made, False)
-        step = mg.compile(lambda x: self.model.forward(layers, x))
+        step = mg.compile(lambda x: self.model.forward(layers, x), freeze=self.freeze)
         given = mg.tensor(x)
 
         def call() -> Any:
             return step(given)._array
 
         return call
+
+
+class MinigradUnfrozen(Minigrad):
+    """Weights that are read anew at every call, so that whoever writes into them is seen."""
+
+    name = "minigrad-unfrozen"
+    ours = False
+    freeze = False
 
 
 class OnnxRuntime(Engine):
@@ -255,7 +264,7 @@ class Jax(Engine):
         return lambda: run(given).block_until_ready()
 
 
-ENGINES: list[Engine] = [Minigrad(), OnnxRuntime(), Torch(), TorchCompile(), Jax()]
+ENGINES: list[Engine] = [Minigrad(), MinigradUnfrozen(), OnnxRuntime(), Torch(), TorchCompile(), Jax()]
 
 if __name__ == "__main__":
     train.main(__file__, ENGINES, CASES, __doc__ or "", TOLERANCE)

@@ -143,6 +143,7 @@ struct mg_pool_row {                       /* a row of n windows that lie inside
 
 struct mg_pool_kernels {
     void (*max_windows)(const struct mg_pool_row *r);
+    void (*max_squares)(int64_t rows, int64_t n, const void *x, int64_t width, void *y);
     void (*sum_windows)(const struct mg_pool_row *r);
     void (*sum_planes)(int planes, int64_t n, const void *x, double factor, void *y);
     void (*repeat)(int64_t step, int64_t n, const void *x, const void *factor, void *y);

@@ -16,8 +16,9 @@ enum {
     MG_EARG = 3,      /* an unknown type or activation, or an output layout that is not supported */
     MG_EISA = 4,      /* this processor has no such table */
     MG_ETIME = 5,     /* a process that was waited for did not come in time */
-    MG_EPEER = 6,     /* a process that was waited for has left, or one of the group has failed */
-    MG_EDIFFER = 7    /* the processes of a group do different things */
+    MG_EPEER = 6,     /* a process that was waited for has left */
+    MG_EDIFFER = 7,   /* the processes of a group do different things */
+    MG_EABORT = 8     /* one of the processes that were started together has failed */
 };
 
 enum { MG_F32 = 0, MG_F64 = 1 };              /* element types */
@@ -78,7 +79,13 @@ struct mg_conv {
     int64_t stride[2], dilation[2], pad[4];      /* pad: above, below, left, right */
     void *work;                                  /* memory to work in, or NULL: then it is allocated, and kept for later */
     int64_t work_bytes;                          /* calls. Contents do not matter before nor after */
+    const void *packed;                          /* what mg_conv2d_pack made of w, or NULL */
 };
+/* For weights that many convolutions share: transform them once, if this geometry does transform weights, into
+ * mg_conv2d_pack_bytes(c) bytes (0: it does not) that the caller owns, aligned to 64. They are for the forward direction and any
+ * batch that is treated alike; w is still needed, for what the transforms cannot represent and after another table was chosen. */
+int64_t mg_conv2d_pack_bytes(const struct mg_conv *c);
+int mg_conv2d_pack(const struct mg_conv *c, const void *w, void *packed);
 int mg_conv2d(const struct mg_conv *c, const void *x, const void *w, const void *bias, void *y);
 int mg_conv2d_input_grad(const struct mg_conv *c, const void *g, const void *w, void *x);
 int mg_conv2d_weight_grad(const struct mg_conv *c, const void *x, const void *g, void *w);
@@ -344,7 +351,8 @@ enum {
     MG_DO_SPMM, MG_DO_SPMM_HEADS, MG_DO_SDDMM, MG_DO_SEGMENT_MAX, MG_DO_SEGMENT_SOFTMAX, MG_DO_TAKE_ROWS,
     MG_DO_ALL_REDUCE, MG_DO_UNIFORM,
     MG_DO_QUANTIZE, MG_DO_DEQUANTIZE, MG_DO_QUANTIZE_ROWS, MG_DO_QUANTIZED_GEMM, MG_DO_QUANTIZED_CONV, MG_DO_QUANTIZED_ADD,
-    MG_DO_QUANTIZED_LOOKUP, MG_DO_QUANTIZED_MAX_POOL, MG_DO_QUANTIZED_AVG_POOL, MG_DO_QUANTIZED_EMBEDDING, MG_DO_WEIGHT_ONLY
+    MG_DO_QUANTIZED_LOOKUP, MG_DO_QUANTIZED_MAX_POOL, MG_DO_QUANTIZED_AVG_POOL, MG_DO_QUANTIZED_EMBEDDING, MG_DO_WEIGHT_ONLY,
+    MG_DO_GATHER_ROWS, MG_DO_SCATTER_ADD_ROWS
 };
 /* Where an operand lies: `offset` bytes behind memory[base]. */
 struct mg_operand {
@@ -361,9 +369,12 @@ struct mg_instruction {
 struct mg_code {
     const struct mg_instruction *instructions;
     int count;
+    void *const *memory;           /* these two for mg_program_call */
+    int *failed;
 };
 /* Run instructions first .. stop-1. If one fails, its position is left in *failed. nanoseconds may be NULL, else the time
  * of each is added to its entry. The instructions are trusted: offsets and sizes are the compiler's business. */
+int mg_program_call(const struct mg_code *code);   /* all of them, without times */
 int mg_program_run(const struct mg_code *code, int first, int stop, void *const *memory, int *failed, int64_t *nanoseconds);
 
 /* Attributes of MG_DO_LOOP: mg_run; the operands are its inputs, then its outputs. */
@@ -386,7 +397,12 @@ struct mg_lanes {
     int lanes, scalars, patches;
     const struct mg_patch *patch;
     const int64_t *n, *first;      /* first[lane]: its first chunk of MG_LANE_CHUNK elements; first[lanes]: how many */
+    int chain;                     /* what mg_lanes_chain says of the program, or 0 */
+    int32_t array[8], immediate[8];
 };
+/* Whether a program is one of those that have a loop of their own: its number, or 0. Then array and immediate (8 of each) are
+ * filled in: which input or output is which of the loop's, and the steps whose immediates it takes. */
+int mg_lanes_chain(const struct mg_program *p, int32_t *array, int32_t *immediate);
 enum { MG_LANE_CHUNK = 8192 };
 /* Attributes of MG_DO_MIXED: the same for numbers of several types at once; slower, for labels, counters and single numbers.
  * Operands, for each lane: inputs, then outputs, each of `type` and with n elements, or (apart[i] == 0, inputs only) one. */
@@ -416,26 +432,40 @@ struct mg_copy {
 /* --- groups of processes that share memory: see distributed/group.c -------------------------------------------------- */
 enum { MG_GROUP_SUM, MG_GROUP_MEAN, MG_GROUP_PROD, MG_GROUP_MAX, MG_GROUP_MIN };
 enum {
-    MG_GROUP_BARRIER = 1, MG_GROUP_ALL_REDUCE, MG_GROUP_REDUCE, MG_GROUP_REDUCE_SCATTER, MG_GROUP_BROADCAST, MG_GROUP_ALL_GATHER
+    MG_GROUP_BARRIER = 1, MG_GROUP_ALL_REDUCE, MG_GROUP_REDUCE, MG_GROUP_REDUCE_SCATTER, MG_GROUP_BROADCAST, MG_GROUP_ALL_GATHER,
+    MG_GROUP_SEND, MG_GROUP_RECV, MG_GROUP_EXCHANGE
+};
+struct mg_event {                  /* a collective: when it began and ended, and how long it waited, nanoseconds */
+    int64_t begin, end, waited, kind, bytes;
+};
+struct mg_log {
+    int64_t most, count;           /* room, and how many there were, which may be more */
+    struct mg_event *events;
 };
 struct mg_member {                 /* one rank's side of a group, its own; mg_group_join fills it in */
-    void *memory;
+    void *memory, *world;          /* of the group, and of the one that all processes were started for */
+    int world_rank;
     int rank, size, half, other, spins;
     int failed;                    /* MG_EPEER and the like, from the first failure on; the memory is not touched then */
     uint32_t turn;
     double timeout;                /* seconds that a wait may take */
     int64_t waited, sent;          /* nanoseconds of waiting so far; bytes of the last message */
+    struct mg_log *log;            /* where collectives are noted, or NULL */
 };
-struct mg_watch {                  /* how a rank is, seconds, and its last two collectives */
-    int joined, left, kind[2], type[2], op[2], root[2];
+struct mg_watch {                  /* how a rank is, seconds; its last two collectives, and what it last did in any group */
+    int joined, left, kind[3], type[3], op[3], root[3];
     uint32_t turn;
     double silent, waiting;
-    int64_t n[2];
+    int64_t n[3];
 };
 /* The segment of a group, zeroed: two buffers of `slot` bytes a rank, `mail` bytes a pair of ranks. */
-int64_t mg_group_bytes(int size, int64_t slot, int64_t mail);
-int mg_group_create(void *memory, int size, int64_t slot, int64_t mail);
+int64_t mg_group_bytes(int size, int64_t slot, int64_t mail, int64_t heap);
+int mg_group_create(void *memory, int size, int64_t slot, int64_t mail, int64_t heap);
+/* This rank's heap, `bytes` of it: memory that all ranks of the world can reach, for what is reduced. */
+void *mg_group_heap(const struct mg_member *m, int64_t *bytes);
 int mg_group_join(struct mg_member *m, void *memory, int rank);
+/* Join a group of some ranks, of the same processes as `world`, which is joined already: who aborts that, aborts this. */
+int mg_group_join_part(struct mg_member *m, void *memory, int rank, const struct mg_member *world);
 void mg_group_leave(struct mg_member *m);
 void mg_group_beat(struct mg_member *m);
 void mg_group_abort(void *memory, int rank);
@@ -450,6 +480,8 @@ int mg_group_broadcast(struct mg_member *m, int root, int64_t bytes, void *x);
 int mg_group_all_gather(struct mg_member *m, int64_t bytes, const void *x, void *y);
 int mg_group_send(struct mg_member *m, int to, int64_t bytes, const void *x);
 int mg_group_recv(struct mg_member *m, int from, int64_t bytes, void *x);
+/* Both at once, so that two ranks can hand each other more than a mailbox holds. */
+int mg_group_exchange(struct mg_member *m, int to, int64_t sent, const void *x, int from, int64_t taken, void *y);
 
 /* --- what this machine can do, for the benchmarks ------------------------------------------------------------ */
 double mg_probe_fma(int type, double seconds);                           /* FLOP/s on all threads, registers only */

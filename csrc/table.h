@@ -83,7 +83,7 @@
 #undef VL
 
 #define ELEMENTWISE_KERNELS(T)                                                                                     \
-    {.steps = steps_##T, .from_bool = from_bool_##T, .to_bool = to_bool_##T, .stream = stream_##T}
+    {.steps = steps_##T, .chains = chains_##T, .from_bool = from_bool_##T, .to_bool = to_bool_##T, .stream = stream_##T}
 
 #define REDUCE_KERNELS(T) {                                                                                        \
     .row = row_reduce_##T, .rows = rows_reduce_##T, .columns = columns_reduce_##T, .places = rows_places_##T,         \
@@ -110,7 +110,7 @@ static int supported(void) { return MG_TABLE_SUPPORTED; }
     .turn_out = turn_out_##T}
 
 #define POOL_KERNELS(T) {                                                                                          \
-    .max_windows = max_windows_##T, .sum_windows = sum_windows_##T, .sum_planes = sum_planes_##T, .repeat = repeat_##T, \
+    .max_windows = max_windows_##T, .max_squares = max_squares_##T, .sum_windows = sum_windows_##T, .sum_planes = sum_planes_##T, .repeat = repeat_##T, \
     .spread_row = spread_row_##T, .times_row = times_row_##T, .scatter = scatter_##T}
 
 #define EDGE_KERNELS(T)                                                                                            \

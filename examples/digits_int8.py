@@ -35,7 +35,7 @@ def aware(model: nn.Module, seed: int, epochs: int, calibration: mg.Tensor) -> q
     teacher = model.eval()
     student = quantization.prepare_qat(model).train()
     student.freeze_norms()
-    optimizer = optim.SGD(student.parameters(), lr=0.002, momentum=0.9)
+    optimizer = optim.SGD(student.parameters(), lr=0.0001, momentum=0.9)
     mean = optim.AveragedModel(student)
 
     def step(x: mg.Tensor) -> mg.Tensor:
@@ -48,15 +48,16 @@ def aware(model: nn.Module, seed: int, epochs: int, calibration: mg.Tensor) -> q
         return loss.detach()
 
     compiled = mg.compile(step)
+    half = max(epochs // 2, 1)
     for epoch in range(epochs):
-        if epoch == epochs // 2:
+        if epoch == half:
             student.freeze_observers()
             compiled = mg.compile(step)
         for i in mg.randperm(len(y)).split(64):
             if len(i) == 64:
                 shift = mg.where(mg.rand(64) < 0.5, mg.randint(0, 9, (64,)), 4)
                 compiled(x[shift, i])
-        if epoch >= epochs // 2:
+        if epoch >= min(half, epochs - 1):
             mean.update_parameters(student)
     return quantization.convert(mean.module, [calibration], measure=False)
 

@@ -40,7 +40,7 @@ from .formula import Formula
 from .ir import DEFAULT_FLOAT, DType, Shape, Spec, bool_, broadcast_shapes, int64, promote
 from .mode import Mode, current
 from .record import Op, Rule, register
-from .tensor import Symbol, Tensor, View, as_array, wrap, wrap_view
+from .tensor import WORLD, Symbol, Tensor, View, as_array, wrap, wrap_view
 
 _ndarray = np.ndarray
 _asarray = np.asarray
@@ -719,6 +719,7 @@ def rebase(target: Tensor, value: Tensor) -> Callable[[], None] | None:
 
     def commit() -> None:
         base._node = history
+        WORLD.changed()
 
     return commit
 

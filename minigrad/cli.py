@@ -1,4 +1,4 @@
-"""The command line: `minigrad demo`, `train`, `eval`, `bench`, `info`.
+"""The command line: `minigrad demo`, `train`, `eval`, `bench`, `simulate`, `info`.
 
 `demo` is the overview as one run (`minigrad.overview`): a small network on real handwriting, with one idea
 more at a time, each measured; a table, and a report of HTML.  If a stage reads less than 95 % of the test
@@ -122,6 +122,26 @@ def _softmax(w: Any) -> Any:
     return e / e.sum(1, keepdims=True)
 
 
+def _simulate(args: argparse.Namespace) -> int:
+    from . import distributed
+
+    print(
+        distributed.simulate(
+            args.ranks,
+            args.size,
+            compute=args.compute,
+            algorithms=args.algorithms,
+            latency=args.latency,
+            bandwidth=args.bandwidth,
+            per_host=args.per_host,
+            local_latency=args.local_latency,
+            local_bandwidth=args.local_bandwidth,
+            split=args.split,
+        )
+    )
+    return 0
+
+
 #: What `minigrad train --help` shows.
 _RECIPE = """\
 a recipe is a TOML file; every key has a default except the layers:
@@ -234,6 +254,38 @@ def parser() -> argparse.ArgumentParser:
     )
     bench.add_argument("--rounds", type=_positive, default=15, metavar="N", help="default: 15")
     bench.set_defaults(run=_bench)
+    plan = commands.add_parser(
+        "simulate",
+        help="how long a data parallel step would take on many machines",
+        description="Carry out an all-reduce message by message with a clock for every rank, and print the "
+        "step, speedup and efficiency for each number of ranks and algorithm.",
+        epilog="Example: minigrad simulate --ranks 8 64 512 --size 100e6 --compute 0.1 --per-host 8",
+    )
+    plan.add_argument(
+        "--ranks", type=_positive, nargs="+", required=True, metavar="N", help="how many, in all"
+    )
+    for name, default, what in (
+        ("size", None, "bytes of the gradients"),
+        ("compute", 0.0, "seconds of one rank's step, without a reduction"),
+        ("latency", 50e-6, "between hosts, seconds"),
+        ("bandwidth", 1.25e9, "between hosts, bytes a second"),
+        ("local-latency", 2e-6, "inside of a host, seconds"),
+        ("local-bandwidth", 5e9, "inside of a host, bytes a second"),
+    ):
+        text = what if default is None else f"{what} (default: {default:g})"
+        plan.add_argument(
+            f"--{name}", type=float, default=default, required=default is None, metavar="X", help=text
+        )
+    plan.add_argument(
+        "--per-host", type=_positive, default=1, metavar="N", help="ranks on a host (default: 1)"
+    )
+    plan.add_argument(
+        "--algorithms", nargs="+", metavar="NAME", help="ring, tree, doubling, halving, hierarchical"
+    )
+    plan.add_argument(
+        "--split", action="store_true", help="one batch, shared out; else each rank has its own"
+    )
+    plan.set_defaults(run=_simulate)
     info = commands.add_parser(
         "info",
         help="show version, backend, instruction set and threads, and why",

@@ -33,6 +33,18 @@ Python number or variable is made to hold later is not seen (an attribute of a m
 have no history, so `backward` belongs inside; it is refused outside, not silently wrong.  Gradients
 that an optimizer inside has used, after the function itself had cleared them, are not kept.
 
+**Frozen.**  A function that only infers may be compiled with `freeze=True`: then what it reads and does not
+change is a constant of the program, folded and packed once as the kernels like it.  An operation, an
+optimizer or `load_state_dict` that changes such a tensor makes a new program at the next call; a write into
+a numpy array that shares its memory is not seen (`cache_clear()` makes it seen).
+
+    >>> predict = compile(lambda x: w.detach() * x, freeze=True)
+    >>> predict(mg.ones(2))
+    tensor([0.8, 1.8])
+    >>> _ = w.detach().zero_()
+    >>> predict(mg.ones(2)), predict.reasons
+    (tensor([0., 0.]), {'a frozen tensor that was changed': 1})
+
 Called inside of another trace a compiled function simply becomes part of that.
 """
 
@@ -44,23 +56,28 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from operator import is_
+from dataclasses import replace
+from operator import getitem, is_
+from sys import _getframe
 from typing import Any
 
 import numpy as np
 from numpy import empty
 
 from .autograd import _function_node
-from .backends.c import from_buffer
-from .errors import ArgumentError, DTypeError, GradientError, TraceError, here
+from .backends.c import from_buffer, lib
+from .errors import ArgumentError, DTypeError, GradientError, TraceError, here, user_frame
 from .execute import Run, get_executor
-from .ir import Graph, Spec
+from .ir import Graph, Spec, check
 from .mode import Mode, current
 from .passes import PIPELINE, resolve, run
 from .tape import Leaf
-from .tensor import REPLACED, Symbol, Tensor, wrap
-from .trace import Captured, capture
+from .tensor import REPLACED, WORLD, Symbol, Tensor, View, wrap
+from .trace import Captured, Guard, capture
 from .tree import LEAF, flatten
+
+_new = object.__new__
+_call: Any = getattr(lib, "mg_program_call", None)
 
 #: All compiled functions that exist, for `show_config`.
 _ALL: weakref.WeakSet[Compiled] = weakref.WeakSet()
@@ -74,7 +91,7 @@ class Entry:
         "_changed",
         "_memory",
         "_numbers",
-        "_readers",
+        "_together",
         "captured",
         "execute",
         "graph",
@@ -94,7 +111,7 @@ class Entry:
         self._memory: frozenset[int] = frozenset()  # whose memory they are
         self._changed: frozenset[int] = frozenset()  # of those that are updated
         self._numbers = [np.zeros((), np.float64) for _ in captured.live]
-        self._readers = [number.read for number in captured.live]
+        self._together: list[Any] = [0, None]  # a version cell
 
     def alive(self) -> bool:
         """Whether all of the state still exists."""
@@ -133,6 +150,18 @@ class Entry:
         self._memory = frozenset(bases)
         self._changed = frozenset(bases[k] for k in self.updated_state if k < len(bases))
 
+    def cells(self, tensors: Sequence[Tensor | None]) -> list[list[Any]]:
+        """The version cells of the state that is updated.
+
+        Tensors that have none yet get one together: the program changes them together, so counting for one is
+        counting for all.
+        """
+        changed = [t for k in self.updated_state if (t := tensors[k]) is not None]
+        for t in changed:
+            if t._version is None:
+                t._version = self._together
+        return list({id(t._version): t._cell() for t in changed}.values())
+
     def run(self, arguments: list[Tensor], tensors: list[Tensor | None]) -> Any:
         """Run the program on these arguments and do what it does to the world."""
         captured = self.captured
@@ -146,19 +175,16 @@ class Entry:
                     "an argument that requires grad is also used from outside of its arguments",
                     fix="use it in one way: as an argument, or closed over",
                 )
-        for number, read in zip(self._numbers, self._readers, strict=True):
-            number[()] = read()
+        for number, live in zip(self._numbers, captured.live, strict=True):
+            number[()] = live.read()
         outputs = self.execute(*given, *self._arrays, *self._numbers)
         if self.updated_arguments or self.updated_state:
             where = here()
-            changed = [arguments[k] for k in self.updated_arguments]
-            for state in (*changed, *[tensors[k] for k in self.updated_state]):
-                if state is not None:
-                    cell = state._version
-                    if cell is None:
-                        cell = state._cell()
-                    cell[0] += 1
-                    cell[1] = where
+            for k in self.updated_arguments:
+                arguments[k]._touch(where)
+            for cell in self.cells(tensors):
+                cell[0] += 1
+                cell[1] = where
         for leaf, index in captured.grads:
             leaf.grad = None if index is None else wrap(outputs[index])
         for k, index in captured.argument_grads:
@@ -203,7 +229,8 @@ class Replay:
     """The quick way through a call that is like the one before: same mode, kinds of arguments, and state.
 
     It has to find out no less, only quicker: by comparing with what was there the last time instead of
-    looking up, and without asking for a pointer twice. Whatever is not as before sends the call the long way
+    looking up, without asking for a pointer twice, and without looking again at what counts its changes
+    (`tensor.Counted`) while the count is the same. Whatever is not as before sends the call the long way
     round, which knows why, and makes a new Replay. For programs that are C throughout and take plain tensors.
     """
 
@@ -212,17 +239,22 @@ class Replay:
         "_cells",
         "_changed",
         "_checks",
-        "_distinct",
+        "_code",
+        "_copied",
+        "_counts",
         "_entry",
         "_generation",
         "_grads",
         "_guards",
+        "_known",
         "_live",
         "_mode",
         "_outputs",
         "_program",
         "_result",
+        "_sources",
         "_structure",
+        "_views",
         "key",
     )
 
@@ -232,26 +264,50 @@ class Replay:
         self.key = key
         program: Any = entry.execute
         captured = entry.captured
-        self._entry, self._mode, self._program = entry, mode, program
+        self._entry, self._mode, self._program, self._code = entry, mode, program, program.code
         self._generation = mode.backend.generation
-        self._arguments = [(t._array.shape, t._array.dtype, k) for k, t in enumerate(arguments)]
-        self._checks = [
-            (s.tensor, array, None if t is None else t._node)
-            for s, array, t in zip(captured.state, entry._arrays, tensors, strict=True)
-            if s.tensor is not None
+        self._arguments = [
+            (a.shape, a.dtype, k, a.nbytes <= KNOWN) for k, a in enumerate(t._array for t in arguments)
         ]
-        self._cells = [t._cell() for k in entry.updated_state if (t := tensors[k]) is not None]
+        self._known: list[Any] = [None] * len(arguments)  # arrays that the program points to already
+        self._checks = [
+            (weakref.ref(t, WORLD.changed), array, t._node)
+            for array, t in zip(entry._arrays, tensors, strict=True)
+            if t is not None
+        ]
+        self._views = [check for check in self._checks if isinstance(check[0](), View)]
+        self._cells = entry.cells(tensors)
         self._changed = entry._changed
-        self._guards = [(g.read, g.expected) for g in captured.guards]
-        self._live = [[n, r, None] for n, r in zip(entry._numbers, entry._readers, strict=True)]
+        # [what counts changes, its count when it was looked at, guards and numbers that depend on it]
+        sources: dict[int, list[Any]] = {id(WORLD): [WORLD, None, [], []]}
+        self._guards: list[Any] = []
+        self._live: list[Any] = []
+        self._counts = [(g.source, g.expected) for g in captured.guards if type(g.source) is list]
+        for guard in captured.guards:
+            where = self._guards
+            if type(guard.source) is list:
+                continue
+            if guard.source is not None:
+                where = sources.setdefault(id(guard.source), [guard.source, None, [], []])[2]
+            where.append((guard.read, guard.expected))
+        for number, live in zip(entry._numbers, captured.live, strict=True):
+            where = self._live
+            if live.source is not None:
+                where = sources.setdefault(id(live.source), [live.source, None, [], []])[3]
+            where.append([number, live.read, None])
+        self._sources = list(sources.values())
         self._grads = [leaf for leaf, _ in captured.grads]
         self._outputs = [
-            (k, program.first_output + k, spec.shape, spec.dtype)
+            (program.first_output + k, spec.shape, spec.dtype, _box(spec))
             for k, spec in enumerate(program.output_specs)
         ]
+        self._copied = [k for k, (*_, box) in enumerate(self._outputs) if box is not None]
         self._structure = None if captured.structure is LEAF else captured.structure
         self._result = [(kind == "value", value) for kind, value, _ in captured.result]
         program.point([*([None] * len(arguments)), *entry._arrays, *entry._numbers])
+        for at, _, _, box in self._outputs:
+            if box is not None:
+                program.memory[at] = from_buffer(box)
         program.owner = self
 
     @staticmethod
@@ -272,56 +328,116 @@ class Replay:
     def __call__(self, args: tuple[Any, ...], mode: Mode) -> Any:
         """The result of the call, or `self` if it has to go the long way (then nothing has happened)."""
         program = self._program
-        if mode is not self._mode or mode.backend.generation != self._generation or REPLACED:
+        if mode is not self._mode:
+            if not mode.same(self._mode):
+                return self
+            self._mode = mode
+        if mode.backend.generation != self._generation:
             return self
         if program.owner is not self or len(args) != len(self._arguments):
             return self
-        memory, changed = program.memory, self._changed
+        memory, changed, known = program.memory, self._changed, self._known
         try:
-            for x, (shape, dtype, k) in zip(args, self._arguments):  # noqa: B905 - as many: strict costs
+            for x, (shape, dtype, k, small) in zip(args, self._arguments):  # noqa: B905 - as many: strict costs
                 if type(x) is not Tensor or x._node is not None:
                     return self
                 array = x._array
+                if array is known[k] and array.shape == shape:
+                    continue
                 if array.shape != shape or array.dtype is not dtype:
                     return self
                 if changed and (id(array) if array.base is None else _base(array)) in changed:
                     return self
                 memory[k] = from_buffer(array)
-            if len(args) == 2:
-                if args[0] is args[1]:
-                    return self
-            elif len({*map(id, args)}) < len(args):
-                return self
-            for ref, array, node in self._checks:
-                t = ref()
-                if t._array is not array or t._node is not node:
-                    return self
-        except (AttributeError, ValueError, BufferError):  # a tensor that is gone; an array with gaps
+                if small:
+                    known[k] = array
+        except (AttributeError, ValueError, BufferError):  # a symbol; an array with gaps
             return self
-        for read, expected in self._guards:
-            if read() != expected:
+        if len(args) > 1 and (args[0] is args[1] if len(args) == 2 else len({*map(id, args)}) < len(args)):
+            return self
+        for source in self._sources:
+            if source[0].version != source[1] and not self._as_before(source):
                 return self
-        for live in self._live:
-            value = live[1]()
-            if value != live[2]:
-                live[0][()] = live[2] = value
+        for cell, count in self._counts:
+            if cell[0] != count:
+                return self
+        if self._views or self._guards or self._live:
+            if not (_are(self._views) and _hold(self._guards)):
+                return self
+            _renew(self._live)
         outputs = []
-        for _, at, shape, dtype in self._outputs:
-            y = empty(shape, dtype)
-            memory[at] = from_buffer(y)
-            outputs.append(y)
-        program.fast(outputs)
-        where = here()
-        for cell in self._cells:
-            cell[0] += 1
-            cell[1] = where
+        for at, shape, dtype, box in self._outputs:
+            if box is None:
+                box = empty(shape, dtype)
+                memory[at] = from_buffer(box)
+            outputs.append(box)
+        status = _call(self._code)
+        if status:
+            program.fail(status, outputs)
+        if self._cells:
+            frame = user_frame(_getframe(2))
+            where = None if frame is None else (frame.f_code, frame.f_lasti)
+            for cell in self._cells:
+                cell[0] += 1
+                cell[1] = where
         for leaf in self._grads:
             if leaf.grad is not None:
                 leaf.grad = None
+        for k in self._copied:
+            outputs[k] = outputs[k].copy()
         if self._structure is None:
             is_value, value = self._result[0]
-            return value if is_value else wrap(outputs[value])
+            if is_value:
+                return value
+            y = _new(Tensor)  # `wrap`, without a call
+            y._array, y._node, y._version = outputs[value], None, None
+            return y
         return self._structure.build([v if is_value else wrap(outputs[v]) for is_value, v in self._result])
+
+    def _as_before(self, source: list[Any]) -> bool:
+        """Whether all that depends on a source of changes is as it was; then it is not looked at again."""
+        counted, _, guards, live = source
+        version = counted.version
+        if counted is WORLD and (REPLACED or not _are(self._checks)):
+            return False
+        if not _hold(guards):
+            return False
+        _renew(live)
+        source[1] = version
+        return True
+
+
+#: Outputs of up to so many bytes are computed in one place and copied, quicker than pointing at new memory.
+BOXED = 4096
+#: Arguments of up to so many bytes are kept until the next call, which may bring them again.
+KNOWN = 1 << 16
+
+
+def _box(spec: Spec) -> Any:
+    """The place of a small output; None for a large one."""
+    box = empty(spec.shape, spec.dtype)
+    return box if 0 < box.nbytes <= BOXED else None
+
+
+def _are(checks: list[Any]) -> bool:
+    """Whether tensors have the arrays and nodes that they had."""
+    for ref, array, node in checks:
+        t = ref()
+        if t is None or t._array is not array or t._node is not node:
+            return False
+    return True
+
+
+def _hold(guards: list[Any]) -> bool:
+    return all(read() == expected for read, expected in guards)
+
+
+def _renew(live: list[Any]) -> None:
+    """Read numbers again."""
+    for one in live:
+        value = one[1]()
+        if value != one[2]:
+            one[0][()] = one[2] = value
 
 
 def _base(array: Any) -> int:
@@ -354,6 +470,7 @@ class Compiled:
         executor: Any = None,
         cache_size: int = 16,
         without: Sequence[str] = (),
+        freeze: bool = False,
     ) -> None:
         if not callable(function):
             raise DTypeError(
@@ -365,6 +482,7 @@ class Compiled:
         self.function = function
         self.passes = resolve(PIPELINE if passes is None else passes, without)
         self._executor = get_executor(executor)
+        self.freeze = bool(freeze)
         self._cache: OrderedDict[Any, list[Entry]] = OrderedDict()
         self.cache_size = cache_size
         self.traces = 0
@@ -419,7 +537,7 @@ class Compiled:
                         entries.insert(0, entries.pop(i))
                     self._cache.move_to_end(key)
                     return entry, tensors
-        captured = capture(self.function, args, kwargs)
+        captured = self._capture(args, kwargs)
         graph = run(captured.graph, self.passes)
         entry = Entry(captured, graph, self._executor(graph))
         if self.traces:
@@ -449,7 +567,11 @@ class Compiled:
         """A new trace for these arguments, neither rewritten nor kept."""
         leaves, _ = flatten((args, kwargs))
         _key(leaves, current())
-        return capture(self.function, args, kwargs)
+        return self._capture(args, kwargs)
+
+    def _capture(self, args: Any, kwargs: Any) -> Captured:
+        captured = capture(self.function, args, kwargs)
+        return frozen(captured) if self.freeze else captured
 
     def graph(self, *args: Any, **kwargs: Any) -> Graph:
         """The rewritten graph that a call with these arguments runs."""
@@ -493,6 +615,57 @@ class Compiled:
             f"{self.traces} trace{'s' if self.traces != 1 else ''}, "
             f"{again} retrace{'s' if again != 1 else ''}, {self.cached} in the cache>"
         )
+
+
+def frozen(captured: Captured) -> Captured:
+    """The same with the state that is only read as constants, as it is now; guards see when it is changed.
+
+    Arrays that belong to no tensor stay state, as nobody counts what is written into them.
+    """
+    graph, first = captured.graph, captured.arguments
+    updated = {target for target, _ in graph.updates}
+    fixed, stays = [], []
+    for k, state in enumerate(captured.state):
+        t = None if state.tensor is None or first + k in updated else state.tensor()
+        if t is None:
+            stays.append(k)
+        else:
+            fixed.append((k, t, t._array, t._node))
+    if not fixed:
+        return captured
+    inputs = [*range(first), *(first + k for k in stays)]
+    inputs += range(first + len(captured.state), len(graph.inputs))
+    old = [*inputs, *(first + k for k, *_ in fixed), *range(len(graph.inputs), graph.first_node)]
+    new = {v: i for i, v in enumerate(old)}  # nodes keep their numbers
+    constants = [np.array(array) for _, _, array, _ in fixed]
+    rewritten = replace(
+        graph,
+        inputs=tuple([graph.inputs[v] for v in inputs]),
+        constants=(*constants, *graph.constants),
+        nodes=tuple([replace(n, inputs=tuple([new.get(v, v) for v in n.inputs])) for n in graph.nodes]),
+        outputs=tuple([new.get(v, v) for v in graph.outputs]),
+        updates=tuple([(new[t], new.get(v, v)) for t, v in graph.updates]),
+    )
+    checks = [(weakref.ref(t, WORLD.changed), array, node) for _, t, array, node in fixed]
+    cells = list({id(cell): cell for _, t, _, _ in fixed if (cell := t._cell())}.values())
+    ids = [id(t) for _, t, *_ in fixed]
+    for key in ids:
+        REPLACED.pop(key, None)  # in use, wherever it is now
+    text = "a frozen tensor that was changed"
+    return captured._replace(
+        graph=check(rewritten),
+        state=tuple([captured.state[k] for k in stays]),
+        guards=(
+            *captured.guards,
+            Guard(
+                lambda: _are(checks) and REPLACED.keys().isdisjoint(ids),
+                True,
+                "state that was replaced",
+                WORLD,
+            ),
+            *[Guard(functools.partial(getitem, cell, 0), cell[0], text, cell) for cell in cells],
+        ),
+    )
 
 
 def _key(leaves: list[Any], mode: Mode) -> tuple[Any, list[Tensor]]:
@@ -539,17 +712,26 @@ def compile(
     executor: Any = None,
     cache_size: int = 16,
     without: Sequence[str] = (),
+    freeze: bool = False,
 ) -> Any:
     """Trace `f` at its first call for each kind of arguments, and replay it afterwards.
 
     A decorator, with or without arguments.  passes: the rewriting passes, by name or as functions
     Graph -> Graph (default: `minigrad.passes.PIPELINE`); without: names of passes to leave out.
     executor: "interpret", or a function Graph -> callable.  cache_size: how many programs are kept.
+    freeze: take what is only read for constant, see the module.
     Raises TraceError where the function needs a value that is not known while it is traced.
     """
 
     def decorate(function: Callable[..., Any]) -> Compiled:
-        return Compiled(function, passes=passes, executor=executor, cache_size=cache_size, without=without)
+        return Compiled(
+            function,
+            passes=passes,
+            executor=executor,
+            cache_size=cache_size,
+            without=without,
+            freeze=freeze,
+        )
 
     return decorate if f is None else decorate(f)
 

@@ -55,6 +55,16 @@ class Mode:
         }
         return Mode(**{**settings, **changes})
 
+    def same(self, other: Mode) -> bool:
+        """Whether all switches are as in another mode: each `with no_grad()` makes a mode of its own."""
+        return (
+            self.backend is other.backend
+            and self.trace is other.trace
+            and self.grad == other.grad
+            and self.inference == other.inference
+            and self.anomaly == other.anomaly
+        )
+
 
 _default = Mode()
 _mode: ContextVar[Mode] = ContextVar("minigrad_mode", default=_default)

@@ -40,14 +40,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from .bind import apply
 from .errors import ArgumentError, TraceError
-from .ir import Graph, Node, Shape, Spec, is_float
+from .ir import Graph, Node, Shape, Spec, float32, is_float
 from .mode import Switch, current
 from .ops import quantized as q8
 from .ops.contraction import matmul
@@ -75,7 +75,7 @@ class Layer:
     weight     the constant with the weights; `turned` if it is (in, out) and not (out, in)
     affine     what is done channel by channel after the product: (operation, constant, constant first?)
     lo, hi     the clamp after that
-    native     the shape of the product, before what `spec` says (a convolution in one dimension differs)
+    axis       where the channels are in the result: -1, or 1, or 3 for images with channels last
     """
 
     kind: str
@@ -91,7 +91,6 @@ class Layer:
     axis: int = -1
     lo: float = -INF
     hi: float = INF
-    native: Shape = ()
 
     @property
     def clamps(self) -> bool:
@@ -117,7 +116,9 @@ class Weights:
 class Plan(NamedTuple):
     """How to run a network.
 
-    modes      layer name -> "float", "static", "dynamic" or "weights" (float if it is not there)
+    modes      layer name -> how it runs: "static" on codes; "dynamic" on rows of codes made from floats;
+               "weights" on floats with int8 weights; "expanded", with int8 weights that become floats when
+               the model is compiled; "float" (also if it is not there)
     weights    layer name -> its Weights
     scales     group -> (scale, zero point)
     """
@@ -175,13 +176,43 @@ def read(model: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any] | None = N
     return Network(captured, names)
 
 
+def _settle_moves(graph: Graph, names: Sequence[str]) -> tuple[Graph, list[str]]:
+    """The graph with functions of one value before permutations, and no permutation after its inverse.
+
+    Layers whose images have channels last (Keras's) are traced as permutations around every convolution;
+    without this their activations would stand too far from it to be taken in.  Nodes keep their positions.
+    """
+    nodes, names, first = list(graph.nodes), list(names), graph.first_node
+    same: dict[int, int] = {}  # value -> the value that it repeats
+    users: dict[int, int] = {}
+    for v in [*graph.results, *(v for node in nodes for v in node.inputs)]:
+        users[v] = users.get(v, 0) + 1
+    for position, old in enumerate(nodes):
+        node = Node(old.op, tuple([same.get(v, v) for v in old.inputs]), old.attrs, old.spec, old.where)
+        nodes[position] = node
+        at = node.inputs[0] - first if node.inputs else -1
+        if at < 0 or nodes[at].op.name != "permute":
+            continue
+        before = nodes[at]
+        if node.op.name == "permute":
+            if [before.attrs[0][d] for d in node.attrs[0]] == list(range(len(node.attrs[0]))):
+                source = same[first + position] = before.inputs[0]
+                users[source] = users.get(source, 0) + users.get(first + position, 0)
+        elif node.op.kind == "elementwise" and len(node.inputs) == 1 and users[first + at] == 1:
+            spec = Spec(graph.spec(before.inputs[0]).shape, node.spec.dtype)
+            nodes[at] = Node(node.op, before.inputs, node.attrs, spec, node.where)
+            nodes[position] = Node(before.op, (first + at,), before.attrs, node.spec, before.where)
+            names[at], names[position] = names[position], names[at]
+    outputs = tuple([same.get(v, v) for v in graph.outputs])
+    return replace(graph, nodes=tuple(nodes), outputs=outputs), names
+
+
 class Network:
     """A traced model as layers."""
 
     def __init__(self, captured: Captured, names: Sequence[str]) -> None:
         self.captured = captured
-        self.graph: Graph = captured.graph
-        self.names = names
+        self.graph, self.names = _settle_moves(captured.graph, names)
         self.arguments = captured.arguments
         self._arrays: dict[int, Any] = {}
         self._constant = self._constants()
@@ -265,7 +296,7 @@ class Network:
             yield layer
 
     def _activation(self, *values: int) -> bool:
-        return all(not self._constant[v] and is_float(self.graph.spec(v).dtype) for v in values)
+        return all(not self._constant[v] and self.graph.spec(v).dtype == float32 for v in values)
 
     def _linear(self, position: int, node: Node, v: int) -> Layer | None:
         if node.op.name != "matmul" or node.attrs[0]:
@@ -273,11 +304,12 @@ class Network:
         x, w = node.inputs
         if not self._activation(x) or not self._constant[w] or len(self.graph.spec(w).shape) != 2:
             return None
+        if not self.state_of(w):  # numbers of the program's own, such as the averages of a pooling
+            return None
         if self.graph.spec(w).shape[1 if node.attrs[1] else 0] > q8.LONGEST:
             return None
         layer = Layer("linear", self.names[position], (x,), v, node.spec, node, weight=w)
         layer.turned = not node.attrs[1]
-        layer.native = node.spec.shape
         return self._absorb(layer)
 
     def _conv(self, position: int, node: Node, v: int) -> Layer | None:
@@ -289,13 +321,12 @@ class Network:
         if math.prod(self.graph.spec(w).shape[1:]) > q8.LONGEST:
             return None
         layer = Layer("conv", self.names[position], (x,), v, node.spec, node, node.attrs, weight=w, axis=1)
-        layer.native = node.spec.shape
         return self._absorb(layer)
 
     def _absorb(self, layer: Layer) -> Layer:
         """Take what follows channel by channel into the layer."""
         graph = self.graph
-        v = layer.output
+        v, axis = layer.output, layer.axis
         taken: list[int] = []
         while True:
             users = self._users[v]
@@ -309,20 +340,24 @@ class Network:
             taken.append(position)
             v = graph.first_node + position
             if kind == "absorbed":
-                layer.output, layer.spec = v, node.spec
+                layer.output, layer.spec, axis = v, node.spec, layer.axis
                 self._covered.update(taken)
                 taken = []
+        layer.axis = axis
         return layer
 
     def _follows(self, layer: Layer, node: Node, v: int) -> str:
-        """Whether a node is "absorbed" by the layer, or "passed" (a reshape that keeps channels)."""
+        """Whether a node is "absorbed" by the layer, or "passed": channels go with it."""
         name, shape = node.op.name, self.graph.spec(v).shape
         axis = layer.axis % len(shape) if layer.axis < 0 else layer.axis
         if name == "reshape":
             new = node.spec.shape
             if layer.axis < 0:
                 return "passed" if len(new) and new[-1] == shape[-1] else ""
-            return "passed" if new[:2] == shape[:2] and len(new) > 2 else ""
+            return "passed" if layer.axis == 1 and new[:2] == shape[:2] and len(new) > 2 else ""
+        if name == "permute" and layer.axis == 1 and node.attrs[0] == (0, 2, 3, 1):
+            layer.axis = 3
+            return "passed"
         if name in _AFFINE and not layer.clamps and len(node.inputs) == 2 and node.inputs.count(v) == 1:
             first = node.inputs[1] == v
             other = node.inputs[0] if first else node.inputs[1]
@@ -370,27 +405,23 @@ class Network:
         if last.spec.shape != node.spec.shape:
             return None
         self._covered.update(c - graph.first_node for c in (*chain[1:], flat))
-        layer = Layer("max_pool", self.names[position], (x,), chain[3], last.spec, node, node.attrs)
-        layer.native = last.spec.shape
-        return layer
+        return Layer("max_pool", self.names[position], (x,), chain[3], last.spec, node, node.attrs)
 
     def _avg_pool(self, position: int, node: Node, v: int) -> Layer | None:
         shape = self.graph.spec(node.inputs[0]).shape if node.inputs else ()
         if node.op.name == "avg_pool2d" and self._activation(node.inputs[0]):
-            attrs, native = node.attrs, node.spec.shape
-        elif (
-            node.op.name == "mean"
-            and len(shape) == 4
-            and self._activation(node.inputs[0])
-            and tuple(d % 4 for d in node.attrs[0] or ()) == (2, 3)
-        ):
-            attrs = (shape[2:], (1, 1), (0, 0), False, True, None)
-            native = (*shape[:2], 1, 1)
+            attrs, axis = node.attrs, 1
+        elif node.op.name == "mean" and len(shape) == 4 and self._activation(node.inputs[0]):
+            dims = tuple(sorted(d % 4 for d in node.attrs[0] or ()))
+            if dims not in ((2, 3), (1, 2)):
+                return None
+            attrs = (tuple([shape[d] for d in dims]), (1, 1), (0, 0), False, True, None)
+            axis = 1 if dims == (2, 3) else 3
         else:
             return None
-        layer = Layer("avg_pool", self.names[position], (node.inputs[0],), v, node.spec, node, attrs)
-        layer.native = native
-        return layer
+        return Layer(
+            "avg_pool", self.names[position], (node.inputs[0],), v, node.spec, node, attrs, axis=axis
+        )
 
     def _add(self, position: int, node: Node, v: int) -> Layer | None:
         shapes = {self.graph.spec(x).shape for x in node.inputs}
@@ -528,6 +559,12 @@ class Network:
         """
         return _Run(self, plan, watch).everything(arguments)
 
+    def activations(self, arguments: Sequence[Tensor], plan: Plan) -> dict[int, Tensor]:
+        """All values that are there in floats (or are indices) when the network runs by this plan."""
+        run = _Run(self, plan)
+        run.everything(arguments)
+        return run.floats
+
     def form(self, layer: Layer, plan: Plan, x: Tensor, on_codes: bool) -> Tensor:
         """The input of a layer as the plan hands it over: codes if they are there already."""
         if not on_codes:
@@ -541,23 +578,18 @@ class Network:
         Its result is in codes if the plan goes on in codes.
         """
         v = layer.inputs[0]
-        _, coded = demands(self, plan)
 
         def step(x: Tensor) -> Tensor:
             run = _Run(self, plan)
-            if is_float(x.dtype):
+            if layer.kind == "embedding" or is_float(x.dtype):
                 run.floats[v] = x
             elif layer.kind == "conv":
                 run.images[v] = x
             else:
                 run.codes[v] = x
             run.layer(layer)
-            out = layer.output
-            return (
-                run.floats[out]
-                if out not in coded
-                else (run.images if layer.kind == "conv" else run.codes)[out]
-            )
+            forms: tuple[dict[int, Tensor], ...] = (run.floats, run.images, run.codes)
+            return next(form[layer.output] for form in forms if layer.output in form)
 
         return step
 
@@ -591,6 +623,8 @@ def demands(network: Network, plan: Plan) -> tuple[set[int], set[int]]:
         have = [x in coded for x in layer.inputs]
         if layer.kind in ("linear", "conv"):
             runs = out and plan.modes.get(layer.name) == "static"
+        elif layer.kind == "embedding":
+            runs = out and plan.modes.get(layer.name, "float") != "float"
         elif layer.kind in SAME or layer.kind == "avg_pool":
             runs = out and all(group[x] in scales for x in layer.inputs)
         elif layer.kind in ("add", "table"):
@@ -680,11 +714,12 @@ class _Run:
         method = getattr(self, f"_{layer.kind}")
         if layer.kind in ("linear", "conv"):
             method(layer, self.plan.modes.get(layer.name, "float"), on_codes)
-        elif on_codes:
-            method(layer)
         elif layer.kind == "embedding":
             method(layer)
-            self._seen(layer.output)
+            if not on_codes:
+                self._seen(layer.output)
+        elif on_codes:
+            method(layer)
         else:
             self._float(layer)
 
@@ -727,24 +762,32 @@ class _Run:
         if mode == "static" and self.network.group[x] in self.plan.scales:
             image = self.coded_image(x, self.network.graph.spec(x).shape)
             y = conv(image, w, layer, self.scale(x), self.scale(v) if on_codes else None)
-            if on_codes:
+            if layer.axis == 3:
+                (self.codes if on_codes else self.floats)[v] = y
+            elif on_codes:
                 self.images[v] = y
             else:
                 self.floats[v] = _channels_second(y, layer.spec.shape)
         else:
             y = float_conv(self.floating(x), w, layer)
+            if layer.axis == 3:
+                y = permute(y, (0, 2, 3, 1))
             self.floats[v] = _as_shape(y, layer.spec.shape)
         if v in self.floats:
             self._seen(v)
 
     def _embedding(self, layer: Layer) -> None:
-        w = self.plan.weights[layer.name]
+        w, v = self.plan.weights[layer.name], layer.output
         index = self.floating(layer.inputs[0])
-        if w.codes is not None and self.plan.modes.get(layer.name, "float") != "float":
+        if v in self.coded:  # the table in the codes of its rows' users: looking up is all there is to do
+            table = q8.quantize.op.kernel(w.real(), *self.scale(v))  # type: ignore[attr-defined]
+            self.codes[v] = apply(layer.node.op, (constant(table), index), layer.node.attrs)
+            return
+        if w.codes is not None and self.plan.modes.get(layer.name) in ("weights", "static"):
             y = q8.quantized_embedding(index, constant(w.codes), constant(w.scale))
         else:
             y = apply(layer.node.op, (constant(w.real()), index), layer.node.attrs)
-        self.floats[layer.output] = y
+        self.floats[v] = y
 
     def _max_pool(self, layer: Layer) -> None:
         x = layer.inputs[0]
@@ -753,12 +796,18 @@ class _Run:
 
     def _avg_pool(self, layer: Layer) -> None:
         x = layer.inputs[0]
-        image = self.coded_image(x, self.network.graph.spec(x).shape)
+        if layer.axis == 3:
+            image = self.coded_plainly(x)
+        else:
+            image = self.coded_image(x, self.network.graph.spec(x).shape)
         y = q8.quantized_avg_pool2d(image, *layer.attrs, self.scale(x)[1])
         source, target = self.scale(x), self.scale(layer.output)
         if source != target:
             reals = q8.dequantize.op.kernel(np.arange(256, dtype=np.uint8), *source)  # type: ignore[attr-defined]
             y = q8.quantized_lookup(y, constant(q8.quantize.op.kernel(reals, *target)))  # type: ignore[attr-defined]
+        if layer.axis == 3:
+            self.codes[layer.output] = _as_shape(y, layer.spec.shape)
+            return
         self.images[layer.output] = y
 
     def _move(self, layer: Layer) -> None:
@@ -767,6 +816,12 @@ class _Run:
         channels_stay = node.op.name == "reshape" and len(old) > 2 and len(new) > 2 and old[:2] == new[:2]
         if x in self.images and channels_stay:
             self.images[v] = self.images[x]  # the pixels of a channel are in the same order before and after
+            return
+        if node.op.name == "permute" and x in self.images and node.attrs[0] == (0, 2, 3, 1):
+            self.codes[v] = self.images[x]
+            return
+        if node.op.name == "permute" and x not in self.images and node.attrs[0] == (0, 3, 1, 2):
+            self.images[v] = self.coded_plainly(x)
             return
         if x in self.images and new == (old[0], math.prod(old[1:])) and self._only_linear(v):
             self.flat[v] = _reshape(self.images[x], new), old[1]

@@ -41,6 +41,25 @@ else:
 
 _new = object.__new__
 
+
+class Counted:
+    """Something whose changes are counted: as long as the count is the same, nobody need look again."""
+
+    __slots__ = ("version",)
+
+    def __init__(self) -> None:
+        self.version = 0
+
+    def changed(self, *_: Any) -> None:
+        """Count a change, after it was made.  (Also as the callback of a weak reference.)"""
+        self.version += 1
+
+
+#: Counts whatever may make captured programs unfit for the world: a tensor that has another array or history
+#: than before, another mode of a module, other parameters of an optimizer, the end of one of these.  What is
+#: *written* into a tensor does not count: programs read it at every call.
+WORLD = Counted()
+
 #: Tensors, by id, that a module held and holds no more: programs that read them are to be traced anew.
 REPLACED: dict[int, weakref.ref[Tensor]] = {}
 
@@ -49,6 +68,7 @@ def note_replaced(t: Tensor) -> None:
     """Enter a tensor into REPLACED, as long as it exists."""
     key = id(t)
     REPLACED[key] = weakref.ref(t, lambda _: REPLACED.pop(key, None))
+    WORLD.changed()
 
 
 class Symbol:
@@ -190,6 +210,8 @@ class Tensor(TensorMethods):
 
     def numpy(self) -> np.ndarray[Any, Any]:
         """The array itself, sharing memory.  Raises GradientError if the tensor requires grad."""
+        if self._node is None and type(self._array) is np.ndarray and current().trace is None:
+            return self._array
         array = self._concrete("numpy")
         if self._node is not None and tape.recording():
             raise GradientError(
@@ -332,8 +354,10 @@ class Tensor(TensorMethods):
                         fix="make it float32 or float64 with .float() or .double()",
                     )
                 self._node = tape.Leaf(self.shape, self.dtype)
+                WORLD.changed()
         elif isinstance(self._node, tape.Leaf):
             self._node = None
+            WORLD.changed()
         elif self._node is not None:
             raise GradientError(
                 "requires_grad_",

@@ -44,10 +44,11 @@ import numpy as np
 
 from .errors import Refusal, TraceError, Where, here, short_line
 from .ir import Builder, Graph, Spec, check
+from .memory import aligned
 from .mode import current, using
 from .record import Op
 from .tape import Leaf
-from .tensor import Symbol, Tensor, View, wrap
+from .tensor import WORLD, Symbol, Tensor, View, wrap
 from .tree import Structure, flatten
 
 #: Closed-over arrays of at most this many elements may be read by Python inside a trace: their
@@ -97,11 +98,16 @@ def _unheld() -> tuple[int, int]:
 
 
 class Guard(NamedTuple):
-    """Something that Python saw while it was traced: `read()` gave `expected`."""
+    """Something that Python saw while it was traced: `read()` gave `expected`.
+
+    source: what counts everything that may change this, if there is such a thing; a version cell, if its
+    count is what is read.
+    """
 
     read: Callable[[], Any]
     expected: Any
     text: str
+    source: Any = None
 
     def holds(self) -> bool:
         """Whether it would see the same again."""
@@ -118,10 +124,11 @@ class StateInput(NamedTuple):
 
 
 class Live(NamedTuple):
-    """A number that is read anew at every call, and what it is called."""
+    """A number that is read anew at every call, and what it is called; source: as of a Guard."""
 
     read: Callable[[], Any]
     name: str
+    source: Any = None
 
 
 class GradEffect(NamedTuple):
@@ -156,7 +163,7 @@ class Trace:
         self.frozen = frozen  # closed-over tensors are constants
         self.arguments: list[Spec] = []
         self.states: dict[int, State] = {}
-        self.live_numbers: list[tuple[Symbol, Callable[[], Any], str]] = []
+        self.live_numbers: list[tuple[Symbol, Live]] = []
         self.guards: dict[Any, Guard] = {}
         self.nodes: list[tuple[Op, tuple[int, ...], tuple[Any, ...], Spec, Where | None]] = []
         self.closed = False
@@ -177,13 +184,13 @@ class Trace:
     def _below(self) -> int:
         return -1 - len(self.states) - len(self.live_numbers)
 
-    def live(self, read: Callable[[], Any], key: Any, name: str) -> Tensor:
-        """A float64 number whose value is read by calling `read` whenever the graph is run."""
+    def live(self, read: Callable[[], Any], key: Any, name: str, source: Any = None) -> Tensor:
+        """A float64 number whose value is read by calling `read` whenever the graph is run (see `Live`)."""
         if self.frozen:
             return wrap(np.array(float(read()), np.float64))
         if key not in self._live:
             symbol = self._live[key] = Symbol(Spec((), np.dtype(np.float64)), self._below(), self)
-            self.live_numbers.append((symbol, read, name))
+            self.live_numbers.append((symbol, Live(read, name, source)))
         return wrap(self._live[key])
 
     def state(self, t: Tensor) -> State:
@@ -290,9 +297,9 @@ class Trace:
 
     # -- what Python saw --------------------------------------------------------------------------
 
-    def guard(self, key: Any, read: Callable[[], Any], expected: Any, text: str) -> None:
-        """Trace anew when `read()` no longer gives `expected`."""
-        self.guards.setdefault(key, Guard(read, expected, text))
+    def guard(self, key: Any, read: Callable[[], Any], expected: Any, text: str, source: Any = None) -> None:
+        """Trace anew when `read()` no longer gives `expected` (see `Guard`)."""
+        self.guards.setdefault(key, Guard(read, expected, text, source))
 
     def read(self, t: Tensor, what: str) -> None:
         """Note that Python looks at the values of a tensor that has some."""
@@ -338,6 +345,7 @@ class Trace:
                 t._version = cell
                 cell[:] = count or []
             t._node = node
+        WORLD.changed()
         for leaf, (grad, _) in self._leaves.items():
             leaf.grad = grad
         self._touched.clear()  # what was made in passing must not be kept alive by this
@@ -380,7 +388,7 @@ class Trace:
         for state in alive:
             reference[state.first.number] = len(builder.inputs)
             builder.inputs.append(Spec(state.first.shape, state.first.dtype))
-        for symbol, _, _ in self.live_numbers:
+        for symbol, _ in self.live_numbers:
             reference[symbol.number] = len(builder.inputs)
             builder.inputs.append(Spec(symbol.shape, symbol.dtype))
         constants = {s.first.number: s for s in self.states.values() if id(s) not in states}
@@ -390,7 +398,7 @@ class Trace:
                 return number
             known = reference.get(number)
             if known is None:
-                known = reference[number] = builder.constant(np.array(constants[number].array))
+                known = reference[number] = builder.constant(aligned(constants[number].array))
             return known
 
         lines: dict[Where | None, str] = {}
@@ -445,7 +453,7 @@ def capture(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[st
         graph,
         len(active.arguments),
         tuple(_state_input(s) for s in alive),
-        tuple(Live(read, name) for _, read, name in active.live_numbers),
+        tuple(live for _, live in active.live_numbers),
         tuple(active.guards.values()),
         seen.structure,
         tuple(seen.result),

@@ -28,10 +28,12 @@ Left out: several devices, mixed precision.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -107,7 +109,9 @@ class Trainer:
         self.history: dict[str, list[float]] = {}
         self._sums: dict[str, float] = {}  # of the running epoch, over examples
         self._count = 0
-        self._run = compile(self._update) if capture else self._update
+        self._capture = bool(capture)
+        self._crew: Any = None  # of processes, while these train together
+        self._run: Any = compile(self._update) if capture else self._update
 
     # -- one step -------------------------------------------------------------------------------------
 
@@ -121,6 +125,20 @@ class Trainer:
         self.optimizer.zero_grad()
         loss, output = self.loss_of(*batch)
         loss.backward()
+        return self._updated(loss, output)
+
+    def _update_part(self, *batch: Any, nothing: bool = False) -> tuple[Tensor, Any]:
+        """`_update` with a part of a batch; nothing: it counts nothing."""
+        crew = self._crew
+        self.optimizer.zero_grad()
+        with crew.counting(_size(batch), nothing):
+            loss, output = self.loss_of(*batch)
+            shown = crew.loss(loss)
+            loss.backward()
+            crew.reducer.average_buffers(self.model)
+        return self._updated(shown, output)
+
+    def _updated(self, loss: Tensor, output: Any) -> tuple[Tensor, Any]:
         if self.clip is not None:
             from .nn.clip import clip_grad_norm_
 
@@ -130,13 +148,13 @@ class Trainer:
             self.averaged.update_parameters(self.model)
         return loss.detach(), output.detach() if isinstance(output, Tensor) else output
 
-    def train_step(self, batch: Any) -> dict[str, float]:
-        """One step on a batch; returns the loss and the metrics.
+    def train_step(self, batch: Any, nothing: bool = False) -> dict[str, float]:
+        """One step on a batch; returns the loss and the metrics.  nothing: see `distributed.crew`.
 
         Raises AnomalyError for a loss that is NaN or Inf.
         """
         parts = _parts(batch)
-        loss, output = self._run(*parts)
+        loss, output = self._run(*parts, nothing=True) if nothing else self._run(*parts)
         value = float(loss)
         self.step += 1
         if not math.isfinite(value):
@@ -174,8 +192,13 @@ class Trainer:
         *,
         resume: bool = False,
         verbose: int = 1,
+        workers: int = 1,
     ) -> dict[str, list[float]]:
         """Train until `epochs` epochs are finished in all; returns the history.
+
+        workers: processes that share each batch of the loaders (which then must be DataLoaders), of which
+        this is the first: it runs the callbacks and writes the checkpoints. The loss must be a mean over
+        examples, and so must metrics.
 
         loader: batches, with a state_dict if the run is to be resumed within an epoch.  validation:
         batches to `test` on after each epoch, as `val_...`.  resume: continue from the newest
@@ -197,13 +220,63 @@ class Trainer:
             self.resume(loader)
         self.stop_training = False
         self._tell("on_train_begin", {}, epochs, len(loader), verbose)
-        while self.epoch < epochs and not self._stopped():
-            self._epoch(loader, epochs, validation, verbose)
+        with contextlib.nullcontext() if workers == 1 else self._together(workers, loader, validation):
+            while self.epoch < epochs and not self._stopped():
+                self._epoch(loader, epochs, validation, verbose)
         logs = {name: values[-1] for name, values in self.history.items()}
         for callback in self.callbacks:
             callback.on_train_end(logs)
         self.model.eval()
         return self.history
+
+    @contextlib.contextmanager
+    def _together(self, workers: int, loader: Any, validation: Any) -> Iterator[None]:
+        """This process as the first of several (see `distributed.crew`); the others `_follow`."""
+        from .distributed.crew import checked_workers
+        from .distributed.launching import beside
+
+        for what, given in (("loader", loader), ("validation", validation)):
+            if given is not None and not hasattr(given, "share"):
+                raise ArgumentError(
+                    "Trainer.fit",
+                    f"workers with a {what} that is a {type(given).__name__}, whose batches cannot be shared",
+                    fix="pass a DataLoader",
+                )
+        try:
+            with beside(_follow, checked_workers(workers), (self, loader, validation)):
+                self._join(loader, validation)
+                yield
+                self._crew.go_on(False)
+        finally:
+            if self._crew is not None:
+                self._crew.close()
+            self._crew = loader.share = None
+            if validation is not None:
+                validation.share = None
+            self._run = compile(self._update) if self._capture else self._update
+
+    def _join(self, loader: Any, validation: Any) -> None:
+        from .distributed.crew import Crew
+
+        self._crew = crew = Crew(self.model, self.optimizer)
+        for given in (loader, validation):
+            if given is not None:
+                given.share = (crew.group.rank, crew.group.size)
+        self._run = compile(self._update_part) if self._capture else self._update_part
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For another process: everything but what only the first one does."""
+        return {**self.__dict__, "_run": None, "_crew": None, "callbacks": [], "checkpoints": None}
+
+    def _begun(self, loader: Any) -> Iterator[tuple[Any, bool]]:
+        """The batches of a pass, this process's part of each, and whether that counts nothing."""
+        if self._crew is None or getattr(loader, "share", None) is None:
+            return ((batch, False) for batch in loader)
+        self._crew.same_chance(loader._stream())
+        batches = iter(loader)
+        self._crew.own_chance()
+        given = int(loader.state_dict()["batch"])  # in the pass that is resumed
+        return zip(batches, itertools.islice(loader.counts_nothing, given, None), strict=True)
 
     def _epoch(self, loader: Any, epochs: int, validation: Iterable[Any] | None, verbose: int) -> None:
         start = time.perf_counter()
@@ -211,20 +284,23 @@ class Trainer:
             for callback in self.callbacks:
                 callback.on_epoch_begin(self.epoch, {})
         self.model.train()
-        for number, batch in enumerate(loader):
+        if self._crew is not None and self._crew.first:
+            self._crew.go_on()
+        for number, (batch, nothing) in enumerate(self._begun(loader)):
             for callback in self.callbacks:
                 callback.on_train_batch_begin(number, {})
-            figures = self.train_step(batch)
-            size = _size(batch)
-            self._count += size
-            for name, value in figures.items():
-                self._sums[name] = self._sums.get(name, 0.0) + value * size
+            # a subclass whose train_step knows of no processes is called as it was written
+            figures = self.train_step(batch, True) if nothing else self.train_step(batch)
+            self._count_in(figures, 0 if nothing else _size(batch))
             for callback in self.callbacks:
                 callback.on_train_batch_end(number, self._means())
             if self.save_every and self.step % self.save_every == 0:
                 state = loader.state_dict()
                 if state["batch"] < state["batches"]:  # after the last one the epoch is not over yet
-                    self.save(loader)
+                    self._collect()
+                    if self._crew is None or self._crew.first:
+                        self.save(loader)
+        self._collect()
         logs = self._means()
         if validation is not None:
             logs |= {f"val_{name}": value for name, value in self.test(validation).items()}
@@ -245,6 +321,21 @@ class Trainer:
             print(f"Epoch {self.epoch}/{epochs} - {taken:.1f}s - {figures_text}", flush=True)
         if self.checkpoints is not None:
             self.save(loader)
+
+    def _count_in(self, figures: dict[str, float], size: int) -> None:
+        self._count += size
+        for name, value in figures.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value * size
+
+    def _collect(self) -> None:
+        """Let the first process have what all have counted."""
+        if self._crew is None:
+            return
+        names = sorted(self._sums)
+        *sums, count = self._crew.sums([*(self._sums[n] for n in names), self._count])
+        first = self._crew.first
+        self._sums = {n: v if first else 0.0 for n, v in zip(names, sums, strict=True)}
+        self._count = int(count) if first else 0
 
     def _means(self) -> dict[str, float]:
         return {name: total / max(self._count, 1) for name, total in self._sums.items()}
@@ -269,7 +360,9 @@ class Trainer:
         try:
             self.model = used
             with no_grad():
-                for batch in loader:
+                for batch, nothing in self._begun(loader):
+                    if nothing:
+                        continue
                     parts = _parts(batch)
                     loss, output = self.loss_of(*parts)
                     size = _size(batch)
@@ -279,6 +372,10 @@ class Trainer:
         finally:
             self.model = mine
             used.train(training)
+        if self._crew is not None and getattr(loader, "share", None) is not None:
+            names = ["loss", *sorted(self.metrics)]
+            *totals, total = self._crew.sums([*(sums.get(n, 0.0) for n in names), count])
+            sums, count = dict(zip(names, totals, strict=True)), int(total)
         if not count:
             raise ArgumentError("Trainer.test", "there are no batches", fix="check how the data is loaded")
         return {name: total / count for name, total in sums.items()}
@@ -360,6 +457,14 @@ class Trainer:
             return False
         self.load_state_dict(state, loader)
         return True
+
+
+def _follow(trainer: Trainer, loader: Any, validation: Any) -> None:
+    """What the other processes of `fit(..., workers=n)` do."""
+    trainer._join(loader, validation)
+    trainer._sums, trainer._count = {}, 0
+    while trainer._crew.go_on():
+        trainer._epoch(loader, 0, validation, 0)
 
 
 def _parts(batch: Any) -> tuple[Any, ...]:

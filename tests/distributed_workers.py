@@ -3,6 +3,7 @@ calls."""
 
 import os
 import signal
+import sys
 import time
 
 import numpy as np
@@ -55,6 +56,15 @@ def collectives():
         found["ring"] = set(got.tolist()) == {float((rank - 1) % size)}
     dist.barrier()
     return [str(key) for key, right in found.items() if not right]
+
+
+def normal(rank):
+    return np.random.default_rng([9, rank]).normal(size=5000).astype(np.float32)
+
+
+def reduce_normal():
+    x = mg.tensor(normal(dist.get_rank()))
+    return {op: dist.all_reduce(x.clone(), op).numpy() for op in ("sum", "mean", "prod", "max", "min")}
 
 
 def nan_is_kept():
@@ -185,3 +195,45 @@ def sleep():
 
 def return_a_function():
     return lambda: 0
+
+
+def perform_all():
+    """Whether each algorithm of `schedules` gives the sum."""
+    from minigrad.distributed.group import group
+    from minigrad.distributed.schedules import ALGORITHMS, perform
+
+    rank, size = dist.get_rank(), dist.get_world_size()
+    parts = np.random.default_rng(0).integers(0, 9, (size, 200_001)).astype(np.float32)
+    hosts = 2 if size % 2 == 0 else 1
+    expected = parts.sum(0)
+    return {a: bool((perform(a, group(), parts[rank].copy(), hosts) == expected).all()) for a in ALGORITHMS}
+
+
+def late(compiled, path):
+    """(seconds, rank 1's computing, its collectives), and (rank 0's wait, rank 1's wait, collectives)."""
+
+    def add(x):
+        return dist.all_reduce(x.clone())
+
+    f, x = mg.compile(add) if compiled else add, mg.ones(1000)
+    f(x)
+    with dist.timeline() as seen:
+        for k in range(6):
+            if dist.get_rank() == 1 and k % 2:
+                time.sleep(0.03)
+            f(x)
+    if dist.get_rank() == 0:
+        seen.save(path)
+        seen.save(path.replace(".json", ".txt"))
+    zero, one = seen.ranks
+    return (seen.seconds, one.compute, one.collectives), (zero.wait, one.wait, zero.collectives)
+
+
+def elastic(directory, steps, fail_at):
+    """The example that goes on from its last checkpoint: how many ranks there were, parameters at the end."""
+    sys.path.insert(0, os.path.join(os.path.dirname(__file__), "..", "examples"))
+    import digits_elastic
+
+    digits_elastic.train(directory, steps, batch=24, every=5, fail_at=fail_at)
+    state = mg.checkpoint.Checkpoints(directory).latest() if dist.get_rank() == 0 else None
+    return dist.get_world_size(), state and {k: v.numpy() for k, v in state["model"].items()}

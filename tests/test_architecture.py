@@ -19,7 +19,22 @@ ROOT = Path(minigrad.__file__).parent
 
 #: From the bottom up: (layer, its modules or packages).
 LAYERS: list[tuple[str, list[str]]] = [
-    ("data", ["_version", "errors", "ir", "special", "formula", "mode", "philox", "record", "flops", "tree"]),
+    (
+        "data",
+        [
+            "_version",
+            "errors",
+            "ir",
+            "special",
+            "formula",
+            "memory",
+            "mode",
+            "philox",
+            "record",
+            "flops",
+            "tree",
+        ],
+    ),
     ("engine", ["tape", "tensor", "bind", "random"]),
     ("compiler", ["trace", "passes", "plan", "execute", "backends"]),
     ("vocabulary", ["ops"]),

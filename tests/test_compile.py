@@ -1090,3 +1090,66 @@ def test_nothing_is_left_behind():
         step(x, y)
     gc.collect()
     assert len(gc.get_objects()) - before < 50
+
+
+# -- frozen ----------------------------------------------------------------------------------------------
+
+
+def frozen_model():
+    return mg.nn.Sequential(
+        mg.nn.Conv2d(1, 16, 3, padding=1),
+        mg.nn.BatchNorm2d(16),
+        mg.nn.ReLU(),
+        mg.nn.Conv2d(16, 16, 3, padding=1),
+        mg.nn.MaxPool2d(2),
+        mg.nn.Flatten(),
+        mg.nn.Linear(16 * 64, 33),
+        mg.nn.ReLU(),
+        mg.nn.Linear(33, 10),
+    ).eval()
+
+
+@pytest.mark.parametrize("batch", [1, 5])
+def test_frozen_weights_are_constants_until_they_are_changed(batch):
+    mg.manual_seed(0)
+    model = frozen_model()
+    x = mg.randn(batch, 1, 16, 16)
+    predict = mg.compile(lambda x: model(x).detach(), freeze=True)
+
+    def check():
+        for _ in range(3):
+            np.testing.assert_allclose(predict(x).numpy(), model(x).detach().numpy(), rtol=2e-4, atol=2e-4)
+
+    check()
+    (entries,) = predict._cache.values()
+    assert not entries[0].captured.state
+    sgd = mg.optim.SGD(model.parameters(), lr=0.1)
+    model(x).square().mean().backward()
+    sgd.step()
+    check()
+    other = frozen_model()
+    model.load_state_dict(other.state_dict())
+    check()
+    model[6].weight.data[0] = 1.0  # through a view
+    check()
+    model[8].bias = mg.nn.Parameter(mg.ones(10))
+    check()
+    assert predict.traces == 5
+    assert predict.reasons == {"a frozen tensor that was changed": 3, "state that was replaced": 1}
+
+
+def test_frozen_programs_still_change_what_they_change():
+    w, total = mg.full((2,), 2.0), mg.zeros(2)
+
+    @mg.compile(freeze=True)
+    def step(x):
+        total.add_(w * x)
+        return total.clone()
+
+    assert [step(mg.ones(2)).tolist() for _ in range(3)] == [[2.0] * 2, [4.0] * 2, [6.0] * 2]
+    total.zero_()
+    assert step(mg.ones(2)).tolist() == [2.0] * 2
+    assert step.traces == 1
+    w.fill_(3.0)
+    assert step(mg.ones(2)).tolist() == [5.0] * 2
+    assert step.traces == 2

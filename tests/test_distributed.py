@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -78,6 +79,48 @@ def test_in_a_program_a_reduction_is_an_instruction():
     group.close()
     with pytest.raises(dist.DistributedError, match="the group was left"):
         program(x)
+
+
+def test_what_is_reduced_lies_where_others_reach_it():
+    """Large values only; the result takes the place of what nobody else reads; and memory comes back."""
+    from minigrad.execute.program import Program
+    from minigrad.ops import collective
+
+    group = Shared(Segment.create(1, slot=4096, mail=256), 0, timeout=1.0)
+
+    def f(x):
+        y = collective.all_reduce(x * 2.0, group) + 1.0
+        z = x.sin()
+        return y, collective.all_reduce(z, group) * z, collective.all_reduce(x[:3].exp(), group) * 2.0
+
+    def program():
+        return Program(mg.trace(f, mg.Spec((10_000,), mg.float32)))
+
+    first = program()
+    reduced = first._bases["reduced"]
+    places = [p.operands for p in first.instructions if p.kernel == "all_reduce"]
+    assert [[place.base == reduced for place in pair] for pair in places] == [
+        [True] * 2,
+        [True] * 2,
+        [False] * 2,
+    ]
+    assert places[0][0].offset == places[0][1].offset
+    assert places[1][0].offset != places[1][1].offset
+    x = np.linspace(0, 1, 10_000, dtype=np.float32)
+    np.testing.assert_allclose(first(x)[0], x * 2 + 1, rtol=1e-6)
+    np.testing.assert_allclose(first(x)[1], np.sin(x) ** 2, rtol=1e-6)
+    second = program()
+    where = [p._reduced.memory.__array_interface__["data"][0] for p in (first, second)]
+    assert where[1] - where[0] >= first._reduced.memory.size
+    del first
+    third = program()
+    assert third._reduced.memory.__array_interface__["data"][0] == where[0]
+    assert group.shared(1 << 40) is None
+    group.close()
+    with pytest.raises(dist.DistributedError, match="the group was left") as caught:
+        second(x)
+    del second, third, caught  # the last users of the memory
+    gc.collect()
 
 
 def test_without_a_group_a_process_is_one_of_one():
@@ -299,13 +342,20 @@ def script(tmp_path, text):
     return path, environment
 
 
-def test_the_missing_guard_is_one_sentence(tmp_path):
-    path, environment = script(tmp_path, "import minigrad as mg\ndef f(): pass\nmg.distributed.run(f, 2)\n")
+def test_the_guard_may_be_missing(tmp_path):
+    """What stands above the call is there in all processes; what stands below is not reached."""
+    path, environment = script(
+        tmp_path,
+        "import minigrad as mg\nfrom minigrad import distributed as dist\ndef f(): return dist.get_rank()\n"
+        "print(dist.run(f, 2))\ndist.run(g, 2)\n",
+    )
     done = subprocess.run(
         [sys.executable, path], env=environment, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode
-    assert 'put the call under `if __name__ == "__main__":`' in done.stderr
+    assert done.stdout == "[0, 1]\n"
+    assert done.stderr.count('put that under `if __name__ == "__main__":`') == 1
+    assert "NameError: name 'g' is not defined" in done.stderr
 
 
 def test_ctrl_c_ends_everything(tmp_path):
@@ -351,3 +401,28 @@ def test_a_script_is_launched(tmp_path):
     assert failed.returncode == 1
     assert "rank 1 of 2 raised" in failed.stderr
     assert "ValueError: planted" in failed.stderr
+
+
+# -- going on after a fault ---------------------------------------------------------------------------------
+
+
+def test_training_goes_on_with_fewer_ranks(tmp_path, capfd):
+    """A rank is killed in step 12; two of three go on from step 10, and end where one process would."""
+    ((_, alone),) = dist.run(work.elastic, 1, (str(tmp_path / "one"), 20, None))
+    found = dist.run(work.elastic, 3, (str(tmp_path / "three"), 20, 12), max_restarts=2, min_nprocs=1)
+    said = capfd.readouterr()
+    assert [size for size, _ in found] == [2, 2]
+    assert "rank 2 of 3 was killed by SIGKILL" in said.err
+    assert "restart 1 of 2, with 2 ranks" in said.err
+    assert "2 ranks begin with step 10" in said.out
+    for name, expected in alone.items():
+        np.testing.assert_allclose(found[0][1][name], expected, rtol=1e-4, atol=1e-5)
+
+
+def test_restarts_come_to_an_end(capfd):
+    with pytest.raises(dist.DistributedError, match="rank 1 of 2 raised"):
+        dist.run(work.fail, 2, ("raise",), max_restarts=1, min_nprocs=1)
+    assert "restart 1 of 1, with 2 ranks" in capfd.readouterr().err  # who raised was not lost
+    for options in ({"max_restarts": -1}, {"min_nprocs": 3}):
+        with pytest.raises(mg.Error, match=r"max_restarts is -1|min_nprocs is 3 of 2"):
+            dist.run(work.fail, 2, ("raise",), **options)

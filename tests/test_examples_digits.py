@@ -33,6 +33,18 @@ def test_accuracy(script: str, arguments: list[str], wanted: float) -> None:
     assert float(found[1]) >= wanted
 
 
+def test_eight_bits() -> None:
+    text = run("digits_int8.py", "--seeds", "1", "--epochs", "6", "--qat-epochs", "1")
+    found = re.search(r"float (\S+) %  dynamic (\S+) %  static (\S+) %  trained (\S+) %", text)
+    assert found is not None
+    float_, dynamic, static, trained = map(float, found.groups())
+    assert float_ > 95
+    assert max(abs(float_ - a) for a in (dynamic, static, trained)) < 0.6  # two of 359 images
+    size = re.search(r"file: \d+ bytes, (\S+)%", text)
+    assert size is not None
+    assert float(size[1]) <= 27
+
+
 def test_comparison(tmp_path: Path) -> None:
     picture = tmp_path / "optimizers.svg"
     names = ["Adam", "LAMB", "L-BFGS (full batch)"]

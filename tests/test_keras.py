@@ -559,7 +559,7 @@ MISTAKES: list[tuple[Any, type[Exception], str]] = [
     ),
     (lambda: model_for(jit_compile="yes"), ArgumentError, "jit_compile is 'yes'.*'auto', True or False"),
     (lambda: model_for(jit_compile=True, run_eagerly=True), ArgumentError, "both True"),
-    (lambda: model_for().fit(X, LABELS, workers=4), ArgumentError, "no option 'workers'.*batch_size, epochs"),
+    (lambda: model_for().fit(X, LABELS, processes=4), ArgumentError, "no option 'processes'"),
     (lambda: model_for().fit(X, LABELS, batch_size=0), ArgumentError, "batch_size is 0"),
     (lambda: model_for().fit(X, LABELS, epochs=2.5), ArgumentError, "epochs is 2.5"),
     (lambda: model_for().fit(X, LABELS, verbose=7), ArgumentError, "verbose: it is 7"),

@@ -10,7 +10,7 @@ import pytest
 import minigrad as mg
 from minigrad import nn, optim
 from minigrad.backends import c
-from minigrad.errors import Error
+from minigrad.errors import Error, GradientError
 from minigrad.execute import interpret
 from minigrad.ir import Spec
 from minigrad.nn import functional as F
@@ -293,6 +293,21 @@ def test_results_belong_to_the_caller_unless_given():
     assert out[0].tolist() == [1.0] * 3
 
 
+def test_the_quick_way_is_for_every_block_without_gradients():
+    step = mg.compile(lambda x: x * 2.0)
+    x = mg.ones(3)
+    with mg.no_grad():
+        step(x)
+    quick = step._replay
+    with mg.no_grad():  # another block, the same switches
+        assert step(x).tolist() == [2.0, 2.0, 2.0]
+    assert quick is not None
+    assert step._replay is quick
+    with mg.inference_mode():
+        assert step(x).tolist() == [2.0, 2.0, 2.0]
+    assert step._replay is not quick
+
+
 def test_replay_creates_nothing_that_stays():
     step = trained(mlp, mg.compile, steps=2)[2]
     x, y = mg.zeros(9, 20), mg.zeros(9, dtype=mg.int64)
@@ -396,3 +411,162 @@ def test_timed_run_describes_every_step(rng):
     assert rows[0].bytes == 4 * (64 * 32 + 32 * 16 + 64 * 16)
     assert rows[0].where[0].startswith("test_program.py:")
     np.testing.assert_allclose(outputs[0], ((np.maximum(x @ w, 0)).cumsum(0) * 2).sum(), rtol=1e-4)
+
+
+def test_the_quick_way_sees_every_setting_of_an_optimizer():
+    def steps(wrap):
+        w = mg.ones(2, requires_grad=True)
+        adam = optim.Adam([w], lr=0.1, betas=[0.9, 0.99])  # a list may change without being set
+        group = adam.param_groups[0]
+
+        @wrap
+        def step(x):
+            adam.zero_grad()
+            (w * x).sum().backward()
+            adam.step()
+            return w.detach().clone()
+
+        changes = [
+            lambda: None,
+            lambda: group.__setitem__("lr", 0.2),
+            lambda: group.update(lr=0.3),
+            lambda: group["betas"].__setitem__(0, 0.5),
+            lambda: group.__ior__({"eps": 0.1}),
+            lambda: group.__setitem__("maximize", True),
+            lambda: group.pop("lr") and group.setdefault("lr", 0.7),
+            lambda: group.__setitem__("weight_decay", 0.1),
+        ]
+        found = []
+        for change in changes:
+            change()
+            found += [step(mg.full((2,), k + 1.0)).tolist() for k in range(3)]
+        return found
+
+    np.testing.assert_allclose(steps(mg.compile), steps(lambda f: f), rtol=2e-6)
+
+
+def test_the_quick_way_sees_modes_and_the_end_of_things():
+    module = nn.Dropout(0.5)
+    f = mg.compile(lambda x: module(x))
+    x = mg.ones(64)
+    mg.manual_seed(0)
+    for _ in range(3):
+        assert f(x).tolist() != x.tolist()
+    module.eval()
+    for _ in range(3):
+        assert f(x).tolist() == x.tolist()
+    assert f._replay is not None
+
+    w = mg.ones(3)
+    held = [w]
+    f = mg.compile(lambda x: held[0] * x)
+    for _ in range(3):
+        f(mg.ones(3))
+    held[0] = mg.full((3,), 2.0)
+    del w
+    gc.collect()
+    assert f(mg.ones(3)).tolist() == [2.0] * 3
+
+
+def test_what_a_program_changes_is_not_differentiated_through():
+    w = mg.ones(3, requires_grad=True)
+    adam = optim.Adam([w], lr=0.1)
+
+    @mg.compile
+    def step(x):
+        adam.zero_grad()
+        (w * x).sum().backward()
+        adam.step()
+        return w.sum().detach()
+
+    x = mg.ones(3)
+    moment = lambda: adam.state[w]["exp_avg"]  # noqa: E731
+    step(x)
+    for calls in (1, 3):  # the long way, and the quick one
+        for saved in (w, moment()):
+            late = (mg.ones(3, requires_grad=True) * saved).sum()
+            for _ in range(calls):
+                step(x)
+            with pytest.raises(GradientError, match=r"changed in place at test_program.py:\d+ `step\(x\)`"):
+                late.backward()
+
+
+def test_small_results_belong_to_the_caller():
+    f = mg.compile(lambda x: (x + 1.0, x.sum()))
+    results = [f(mg.full((4,), float(k))) for k in range(5)]
+    assert f._replay is not None
+    for k, (y, total) in enumerate(results):
+        assert y.tolist() == [k + 1.0] * 4
+        assert total.item() == 4.0 * k
+
+
+@pytest.mark.parametrize("make", [optim.Adam, optim.AdamW])
+@pytest.mark.parametrize("dtype", [f32, f64])
+def test_loops_of_their_own_compute_what_the_steps_do(make, dtype, rng):
+    sizes = [1, 15, 16, 37, 300, 9001]
+    params = [mg.tensor(rng.normal(size=n), dtype=dtype, requires_grad=True) for n in sizes]
+    grads = [mg.tensor(rng.normal(size=n) * 10.0 ** rng.integers(-12, 12), dtype=dtype) for n in sizes]
+    optimizer = make(params, lr=0.1)
+
+    def step(*grads):
+        for p, g in zip(params, grads, strict=True):
+            p.grad = g
+        optimizer.step()
+
+    captured = mg.compile(step).captured(*grads)
+    program = Program(run(captured.graph))
+    lanes = [i.attributes for i in program.instructions if i.kernel == "lanes"]
+    assert [a.lanes for a in lanes if a.chain] == [len(sizes)]
+    arrays = [g.numpy() for g in grads]
+    arrays += [s.array if s.tensor is None else s.tensor()._array for s in captured.state]
+    arrays += [np.array(n.read(), np.float64) for n in captured.live]
+    results = []
+    for chained in (True, False):
+        for a in lanes:
+            a.chain = a.chain if chained else 0
+        results.append([a.copy() for a in arrays])
+        for _ in range(3):
+            program(*results[-1])
+    for before, one, other in zip(arrays, *results, strict=True):
+        eps = (
+            np.finfo(one.dtype).eps if one.dtype.kind == "f" else 0
+        )  # both round once a step, on the way of p
+        np.testing.assert_allclose(one, other, rtol=8 * eps, atol=8 * eps * 0.3 if one is not before else 0)
+    changed = [not np.array_equal(a, b) for a, b in zip(arrays, results[0], strict=True)]
+    assert sum(changed) == 4 * len(sizes)  # parameter, two moments and the count of steps
+
+
+def test_constant_weights_are_packed_once(rng):
+    w, b = rng.normal(size=(40, 70)).astype(np.float32), rng.normal(size=70).astype(np.float32)
+    kernel = rng.normal(size=(32, 32, 3, 3)).astype(np.float32)
+    image = rng.normal(size=(2, 32, 16, 16)).astype(np.float32)
+    for f, x in (
+        (lambda x: (x @ mg.tensor(w) + mg.tensor(b)).relu(), rng.normal(size=(9, 40)).astype(np.float32)),
+        (lambda x: x @ mg.tensor(w.T.copy()).T, rng.normal(size=(3, 5, 40)).astype(np.float32)),
+        (lambda x: x @ mg.tensor(w[:, 10:30].copy()), rng.normal(size=(2, 40)).astype(np.float32)),
+        (lambda x: F.conv2d(x, mg.tensor(kernel), padding=1), image),
+    ):
+        program = like_the_interpreter(f, x, tolerance=2e-5)
+        assert program._packed.size > 0
+    assert (
+        made(lambda x: x @ mg.tensor(w), Spec((1, 40), f32))._packed.size == 0
+    )  # a single row gains nothing
+
+
+@pytest.mark.parametrize("dtype", [f32, f64, i64])
+def test_rows_by_number_are_instructions(dtype, rng):
+    table = rng.normal(size=(11, 3, 2)).astype(dtype)
+    index = rng.integers(0, 11, size=(4, 5))
+    program = like_the_interpreter(lambda t, i: F.embedding(i, t.reshape(11, 6)), table, index)
+    assert "gather_rows" in kernels(program)
+    if dtype != i64:
+        g = rng.normal(size=(20, 6)).astype(dtype)
+        base = rng.normal(size=(11, 6)).astype(dtype)
+        program = like_the_interpreter(lambda b, i, g: b.index_add(0, i.reshape(-1), g), base, index, g)
+        assert "scatter_add_rows" in kernels(program)
+        with pytest.raises(Error, match="index_add"):
+            program(base, index + 8, g)
+    with pytest.raises(Error, match="index_select"):
+        made(lambda t, i: t.index_select(0, i), Spec((11, 3), dtype), Spec((2,), i64))(
+            table[:, :, 0].copy(), np.array([3, 11])
+        )

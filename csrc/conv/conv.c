@@ -440,6 +440,47 @@ static int takes_winograd(const struct mg_conv *c) {
            least(c->h, c->w) >= WINOGRAD_PIXELS;
 }
 
+/* The forward direction by that path. */
+static struct mg_winograd by_winograd(const struct mg_conv *c, const void *x, const void *w, const void *bias, void *y) {
+    const int64_t ci = c->ci / c->groups, co = c->co / c->groups;
+    return (struct mg_winograd){
+        .type = c->type, .act = c->act, .images = c->n, .groups = c->groups, .channels = ci, .height = c->h, .width = c->w,
+        .out_channels = co, .out_height = c->oh, .out_width = c->ow, .top = c->pad[0], .left = c->pad[2], .wo = 9 * ci, .wc = 9,
+        .wg = 9 * ci * co, .x = x, .w = w, .bias = bias, .y = y, .work = c->work, .work_bytes = c->work_bytes};
+}
+
+/* --- weights that are transformed once ---------------------------------------------------------------------------- */
+
+/* Before them stands this, which has to fit the convolution that uses them. */
+struct packed {
+    char table[24];
+    int64_t type, groups, ci, co;
+};
+_Static_assert(sizeof(struct packed) <= MG_LINE, "the weights begin at the next cache line");
+
+static struct packed label(const struct mg_conv *c) {
+    struct packed p = {.type = c->type, .groups = c->groups, .ci = c->ci, .co = c->co};
+    strncpy(p.table, mg_table()->name, sizeof p.table - 1);
+    return p;
+}
+
+int64_t mg_conv2d_pack_bytes(const struct mg_conv *c) {
+    if (check(c) != MG_OK || c->n == 0 || c->co == 0 || c->oh == 0 || c->ow == 0 || !takes_winograd(c)) return 0;
+    const struct mg_winograd k = by_winograd(c, NULL, NULL, NULL, NULL);
+    const size_t bytes = mg_winograd_weights_bytes(&k);
+    return bytes == 0 || bytes > PTRDIFF_MAX - MG_LINE ? 0 : (int64_t)bytes + MG_LINE;
+}
+
+int mg_conv2d_pack(const struct mg_conv *c, const void *w, void *packed) {
+    if (mg_conv2d_pack_bytes(c) == 0) return MG_EARG;
+    const struct mg_winograd k = by_winograd(c, NULL, w, NULL, NULL);
+    const struct packed head = label(c);
+    memset(packed, 0, MG_LINE);
+    memcpy(packed, &head, sizeof head);
+    mg_winograd_weights(&k, (char *)packed + MG_LINE);
+    return MG_OK;
+}
+
 /* --- one channel at a time ---------------------------------------------------------------------------------------- */
 
 /* Groups of one input channel under three by three taps: the kernels of plane.h, which need no memory. */
@@ -496,6 +537,8 @@ static int planes(struct planes *k, int type, int64_t images) {
     return MG_OK;
 }
 
+/* --- forward ------------------------------------------------------------------------------------------------------ */
+
 static int forward(const struct mg_conv *c, const void *x, const void *w, const void *bias, void *y, size_t *need) {
     int status = check(c);
     if (status != MG_OK) return status;
@@ -517,10 +560,9 @@ static int forward(const struct mg_conv *c, const void *x, const void *w, const 
     const int64_t taps = c->kh * c->kw;
     size_t winograd = 0;   /* what that path needs; the other one stands by for results that are not finite */
     if (takes_winograd(c)) {
-        const struct mg_winograd k = {
-            .type = c->type, .act = c->act, .images = c->n, .groups = c->groups, .channels = ci, .height = c->h, .width = c->w,
-            .out_channels = co, .out_height = c->oh, .out_width = c->ow, .top = c->pad[0], .left = c->pad[2], .wo = 9 * ci,
-            .wc = 9, .wg = 9 * ci * co, .x = x, .w = w, .bias = bias, .y = y, .work = c->work, .work_bytes = c->work_bytes};
+        struct mg_winograd k = by_winograd(c, x, w, bias, y);
+        const struct packed head = label(c);
+        if (c->packed && memcmp(&head, c->packed, sizeof head) == 0) k.u = (const char *)c->packed + MG_LINE;
         status = mg_winograd(&k, need ? &winograd : NULL);
         if (status != MG_NOT_FINITE && !(need && status == MG_OK)) return status;
     }

@@ -36,12 +36,17 @@ static int64_t first_place(int64_t i, int64_t stride, int64_t pad, int64_t dilat
     return start >= 0 ? start : start + (-start + dilation - 1) / dilation * dilation;
 }
 
+/* Whether the windows of a plane, and what is read past them, lie inside of x. */
+static int reads_in_place(const struct job *b, int64_t plane) {
+    return b->high == b->p.h && b->wide == b->p.w && (b->p.n - 1 - plane) * b->p.h * b->p.w >= b->slack;
+}
+
 /* The row of windows i of a plane, where it lies or copied into the border that was prepared: what is not there yet, from row
  * *copied of the image on. */
 static const char *windows(const struct job *b, int64_t plane, int64_t i, int64_t rows, int64_t *copied, char *image) {
     const int64_t h = b->p.h, w = b->p.w, at = i * b->p.stride[0] * b->wide * b->size;
     const char *x = b->x + plane * h * w * b->size;
-    if (b->high == h && b->wide == w && (b->p.n - 1 - plane) * h * w >= b->slack) return x + at;
+    if (reads_in_place(b, plane)) return x + at;
     for (const int64_t end = least(h, i * b->p.stride[0] + rows - b->top), row = w * b->size; *copied < end; ++*copied) {
         memcpy(image + ((b->top + *copied) * b->wide + b->left) * b->size, x + *copied * row, (size_t)row);
         for (int64_t q = 0; q < row; q += MG_LINE) __builtin_prefetch(x + (*copied + 4) * row + q);
@@ -64,7 +69,13 @@ static void max_planes_of(const struct job *b, int64_t begin, int64_t end, char 
     }
     struct mg_pool_row r = {.n = p->ow, .step = b->step, .kh = p->kh, .kw = p->kw, .down = p->dilation[0] * b->wide,
                             .dx = p->dilation[1], .first = first, .columns = columns, .place_down = p->dilation[0] * p->w};
+    const int squares = b->index == NULL && b->step == 2 && p->kh == 2 && p->kw == 2 && p->stride[0] == 2 && p->dilation[0] == 1 &&
+                        p->dilation[1] == 1;
     for (int64_t plane = begin; plane < end; plane++) {
+        if (squares && reads_in_place(b, plane)) {
+            b->kernels->max_squares(p->oh, p->ow, b->x + plane * p->h * p->w * b->size, p->w, b->y + plane * p->oh * p->ow * b->size);
+            continue;
+        }
         for (int64_t i = 0, copied = 0; i < p->oh; i++) {
             const int64_t at = (plane * p->oh + i) * p->ow;
             r.x = windows(b, plane, i, (p->kh - 1) * p->dilation[0] + 1, &copied, room);

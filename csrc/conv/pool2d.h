@@ -85,6 +85,25 @@ static void FN(max_windows)(const struct mg_pool_row *r) {
     }
 }
 
+/* All windows of a plane that are two by two and lie side by side, without their places: rows of n windows, in the order in
+ * which the loop above looks at their elements. */
+ALWAYS_INLINE FN(vec) FN(winner)(FN(vec) best, FN(vec) at) {
+    const FN(bits) wins = (at > best) | (at != at);
+    return (FN(vec))(((FN(bits))at & wins) | ((FN(bits))best & ~wins));
+}
+static void FN(max_squares)(int64_t rows, int64_t n, const void *from, int64_t width, void *to) {
+    const REAL *x = from;
+    REAL *y = to;
+    for (int64_t i = 0; i < rows; i++, x += 2 * width, y += n)
+        for (int64_t j = 0; j < n; j += VL) {
+            const REAL *a = x + 2 * j, *b = a + width;
+            const FN(vec) above = FN(winner)(FN(every)(2, a), FN(every)(2, a + 1));
+            const FN(vec) best = FN(winner)(FN(winner)(above, FN(every)(2, b)), FN(every)(2, b + 1));
+            if (n - j >= VL) FN(store)(y + j, best);
+            else FN(store_first)(y + j, best, (int)(n - j));
+        }
+}
+
 ALWAYS_INLINE void FN(sum_windows_of)(const int64_t step, const struct mg_pool_row *r) {
     for (int64_t j = 0; j < r->n; j += VL) {
         const REAL *x = (const REAL *)r->x + j * step;

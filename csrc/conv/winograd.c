@@ -42,7 +42,8 @@ struct work {
     int64_t v_apart, m_apart, u_apart;  /* elements between the 36 matrices */
     int64_t in_width, out_width;        /* pixels in a row of the turned images */
     size_t in_bytes, out_bytes, v_bytes, m_bytes;
-    char *u;                            /* [group][36][panel][channel][nr] */
+    const char *u;                      /* [group][36][panel][channel][nr] */
+    char *to;                           /* u, while it is made */
     struct mg_room room;
     _Atomic int status;
 };
@@ -56,7 +57,7 @@ static void transform_weights(void *arg, int chunk, int chunks) {
         const int64_t g = i / blocks, o = i % blocks * k->vl, panel = o / nr;
         const int64_t wide = least(nr, k->os - panel * nr);
         const char *w = (const char *)p->w + (g * p->wg + o * p->wo) * k->size;
-        char *u = k->u + (g * ELEMENTS * k->u_apart + panel * nr * p->channels + o % nr) * k->size;
+        char *u = k->to + (g * ELEMENTS * k->u_apart + panel * nr * p->channels + o % nr) * k->size;
         memset(room, 0, sizeof room);   /* lanes without a channel: what they give must be finite, see winograd_out */
         for (int64_t c = 0; c < p->channels; c++) {
             k->gemm->transpose(9, least(k->vl, p->out_channels - o), w + c * p->wc * k->size, p->wo, room, k->vl);
@@ -157,10 +158,39 @@ static void run(void *arg, int chunk, int chunks) {
     }
 }
 
-int mg_winograd(const struct mg_winograd *p, size_t *need) {
+/* What does not depend on the images; 0 if u would be too large. */
+static size_t lay_out_weights(struct work *k, const struct mg_winograd *p) {
     const struct mg_isa *isa = mg_table();
-    struct work k = {.p = p, .kernels = &isa->conv[p->type], .gemm = &isa->gemm[p->type], .size = isa->gemm[p->type].size,
-                     .vl = isa->gemm[p->type].vl};
+    size_t bytes;
+    *k = (struct work){.p = p, .kernels = &isa->conv[p->type], .gemm = &isa->gemm[p->type], .size = isa->gemm[p->type].size,
+                       .vl = isa->gemm[p->type].vl};
+    k->cs = ceil_div(p->channels, k->vl) * k->vl;
+    k->os = ceil_div(p->out_channels, k->vl) * k->vl;
+    /* An odd number of vectors between the 36 matrices: the 36 stores of a tile fall into different sets of the cache. */
+    k->u_apart = (p->channels * k->os / k->vl | 1) * k->vl;
+    return __builtin_mul_overflow((size_t)(k->u_apart * k->size * ELEMENTS), (size_t)p->groups, &bytes) ? 0 : bytes;
+}
+
+static void make_weights(struct work *k, char *u) {
+    k->u = k->to = u;
+    mg_parallel(transform_weights, k, (int)least(k->p->groups * ceil_div(k->p->out_channels, k->vl), mg_num_threads()));
+}
+
+size_t mg_winograd_weights_bytes(const struct mg_winograd *p) {
+    struct work k;
+    return lay_out_weights(&k, p);
+}
+
+void mg_winograd_weights(const struct mg_winograd *p, void *u) {
+    struct work k;
+    lay_out_weights(&k, p);
+    make_weights(&k, u);
+}
+
+int mg_winograd(const struct mg_winograd *p, size_t *need) {
+    struct work k;
+    const size_t u_bytes = lay_out_weights(&k, p);
+    if (u_bytes == 0) return MG_ESIZE;
     k.down = ceil_div(p->out_height, 4);
     k.across = ceil_div(p->out_width, 4);
     k.rows = most(1, least(k.down, TILES / k.across));
@@ -168,24 +198,17 @@ int mg_winograd(const struct mg_winograd *p, size_t *need) {
     k.images = k.rows == k.down ? most(1, least(p->images, TILES / (k.down * k.across))) : 1;
     k.row_tasks = ceil_div(k.down, k.rows);
     k.image_tasks = ceil_div(p->images, k.images);
-    k.cs = ceil_div(p->channels, k.vl) * k.vl;
-    k.os = ceil_div(p->out_channels, k.vl) * k.vl;
     k.in_width = 4 * k.across + 2;
     k.out_width = 4 * k.across;
-    /* An odd number of vectors between the 36 matrices: the 36 stores of a tile fall into different sets of the cache. */
     const int64_t tiles = k.images * k.rows * k.across;
     k.v_apart = (tiles * k.cs / k.vl | 1) * k.vl;
     k.m_apart = (tiles * k.os / k.vl | 1) * k.vl;
-    k.u_apart = (p->channels * k.os / k.vl | 1) * k.vl;
-
-    size_t u_bytes;
-    if (__builtin_mul_overflow((size_t)(k.u_apart * k.size * ELEMENTS), (size_t)p->groups, &u_bytes)) return MG_ESIZE;
     k.in_bytes = mg_round_up((size_t)((4 * k.rows + 2) * k.in_width * k.vl * k.size), MG_LINE);
     k.out_bytes = mg_round_up((size_t)(4 * k.out_width * k.vl * k.size), MG_LINE);
     k.v_bytes = (size_t)(ELEMENTS * k.v_apart * k.size);
     k.m_bytes = (size_t)(ELEMENTS * k.m_apart * k.size);
     k.room.own_bytes = mg_round_up(k.in_bytes + k.out_bytes + k.v_bytes + k.m_bytes, MG_LINE);
-    k.room.shared_bytes = mg_round_up(u_bytes, MG_LINE);
+    k.room.shared_bytes = p->u ? 0 : mg_round_up(u_bytes, MG_LINE);
     const int threads = mg_num_threads();
     if (need) {
         *need = mg_room_bytes(&k.room, threads);
@@ -193,8 +216,8 @@ int mg_winograd(const struct mg_winograd *p, size_t *need) {
     }
     const int status = mg_room_open(&k.room, threads, p->work, p->work_bytes);
     if (status != MG_OK) return status;
-    k.u = k.room.shared;
-    mg_parallel(transform_weights, &k, (int)least(p->groups * ceil_div(p->out_channels, k.vl), threads));
+    k.u = p->u;
+    if (!p->u) make_weights(&k, k.room.shared);
     mg_room_run(&k.room, run, &k, p->groups * k.image_tasks * k.row_tasks);
     return k.status;
 }

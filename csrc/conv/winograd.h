@@ -14,7 +14,11 @@ struct mg_winograd {
     const void *x, *w, *bias;
     void *y, *work;                                         /* work: see struct mg_conv */
     int64_t work_bytes;
+    const void *u;                                          /* what mg_winograd_weights made, or NULL */
 };
+/* The weights, transformed, in mg_winograd_weights_bytes bytes (0: too many). */
+size_t mg_winograd_weights_bytes(const struct mg_winograd *p);
+void mg_winograd_weights(const struct mg_winograd *p, void *u);
 
 enum { MG_NOT_FINITE = -1 };
 

@@ -2,14 +2,19 @@
  *
  * Contract. A group of `size` processes ("ranks") has one segment, zeroed by whoever made it and prepared by
  * mg_group_create. Every rank calls the same collectives in the same order; each call returns when its result is there.
- * Each wait ends: with MG_ETIME after `timeout` seconds, with MG_EPEER when a rank has left or the group was aborted, with
- * MG_EDIFFER when another rank called something else. `member.other` then says which rank is meant, and every later call
- * fails likewise, as nobody knows any more how far the others are.
+ * Each wait ends: with MG_ETIME after `timeout` seconds, with MG_EPEER when a rank has left, with MG_EDIFFER when another
+ * rank called something else, with MG_EABORT when one of the world has failed. `member.other` then says which rank is meant
+ * (of the world for MG_EABORT), and every later call fails likewise, as nobody knows any more how far the others are.
  *
- *      header | seats, one a rank | buffers, two a rank | mailboxes, one for each ordered pair
+ *      header | seats, one a rank | buffers, two a rank | mailboxes, one for each ordered pair | heaps, one a rank
  *
  * Fixed order. Each element of a sum is x_0 + x_1 + ... in the order of ranks, by whichever rank computes it: the same bits
  * on all ranks, in all runs, for all sizes of buffers.
+ *
+ *
+ * Heaps. A rank may keep what it reduces in a part of the segment of its own (`heap`). Then nobody copies anything into a
+ * buffer: others read its x where it is, and write their parts of the sum into its y. Whatever way memory is kept by each
+ * rank, the sums are the same.
  *
  * Two ways to reduce. Small: everybody writes its x into its buffer, one synchronisation, everybody adds up all buffers.
  * Large: rank r adds up part r of all buffers, leaves it in place, and after a second synchronisation everybody copies the
@@ -21,7 +26,9 @@
  *
  * Waiting. A rank counts its arrivals in its own cache line and then looks at those of the others: first spinning, then
  * yielding its processor, then asleep on a futex of the one it waits for. As in pool.c, the sleeper counts itself and looks
- * again, the other one publishes and then looks for sleepers. Sleeps last at most NAP, so that an abort is always seen. */
+ * again, the other one publishes and then looks for sleepers. Sleeps last at most NAP, so that an abort is always seen.
+ *
+ * Groups of some of the ranks have a segment of their own, and waits of theirs are seen in, and ended by, that of the world. */
 #ifndef _GNU_SOURCE
 #define _GNU_SOURCE
 #endif
@@ -45,14 +52,16 @@ struct call { int32_t kind, type, op, root; int64_t n; };
 struct seat {
     LINE _Atomic uint32_t arrived;            /* synchronisations so far; a futex */
     _Atomic int sleepers;
-    LINE struct call call[2];                 /* what it is doing, and its weight, in either buffer's collective */
+    LINE struct call call[3];                 /* what it is doing, and its weight, in either buffer's collective; and last */
     double weight[2];
+    int64_t at[2][2];                         /* where its x and y are in its heap, or -1, in either buffer's collective */
+    int world_rank;
     LINE _Atomic int64_t beat, waiting_since; /* nanoseconds; 0: not waiting */
     _Atomic int left;
 };
 
 struct header {
-    int64_t size, slot, mail, seats_at, slots_at, mail_at;
+    int64_t size, slot, mail, heap, seats_at, slots_at, mail_at, heap_at;
     LINE _Atomic int aborted;                 /* rank + 1 of the one that failed */
 };
 
@@ -67,6 +76,18 @@ static inline int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to
 static inline struct header *head(const struct mg_member *m) { return m->memory; }
 static inline struct seat *seat(const struct mg_member *m, int r) {
     return (struct seat *)((char *)m->memory + head(m)->seats_at) + r;
+}
+static inline struct seat *own(const struct mg_member *m) {   /* where whoever started this process looks */
+    const struct header *h = m->world;
+    return (struct seat *)((char *)m->world + h->seats_at) + m->world_rank;
+}
+static inline char *heap(const struct mg_member *m, int r) {  /* of rank r of this group */
+    const struct header *h = m->world;
+    return (char *)m->world + h->heap_at + seat(m, r)->world_rank * h->heap;
+}
+static inline int64_t in_heap(const struct mg_member *m, const char *x) {
+    const char *mine = heap(m, m->rank);
+    return x >= mine && x < mine + ((const struct header *)m->world)->heap ? x - mine : -1;
 }
 static inline char *slot(const struct mg_member *m, int r, int half) {
     return (char *)m->memory + head(m)->slots_at + (2 * (int64_t)r + half) * head(m)->slot;
@@ -111,30 +132,52 @@ static void ring(_Atomic uint32_t *word, _Atomic int *sleepers) {
 
 /* --- making and watching a group -------------------------------------------------------------------------------- */
 
-int64_t mg_group_bytes(int size, int64_t slot_bytes, int64_t mail) {
-    int64_t seats = round_up(sizeof(struct header), 4096) + round_up(size * (int64_t)sizeof(struct seat), 4096);
-    return seats + 2 * size * round_up(slot_bytes, 4096)
-           + round_up((int64_t)size * size * ((int64_t)sizeof(struct mailbox) + round_up(mail, 128)), 4096);
+static int64_t mailboxes(int size, int64_t mail) {
+    return round_up((int64_t)size * size * ((int64_t)sizeof(struct mailbox) + round_up(mail, 128)), 4096);
 }
 
-int mg_group_create(void *memory, int size, int64_t slot_bytes, int64_t mail) {
+int64_t mg_group_bytes(int size, int64_t slot_bytes, int64_t mail, int64_t heap_bytes) {
+    int64_t seats = round_up(sizeof(struct header), 4096) + round_up(size * (int64_t)sizeof(struct seat), 4096);
+    return seats + 2 * size * round_up(slot_bytes, 4096) + mailboxes(size, mail) + size * round_up(heap_bytes, 4096);
+}
+
+int mg_group_create(void *memory, int size, int64_t slot_bytes, int64_t mail, int64_t heap_bytes) {
     struct header *h = memory;
-    if (size < 1 || slot_bytes < 1 || mail < 1) return MG_EARG;
+    if (size < 1 || slot_bytes < 1 || mail < 1 || heap_bytes < 0) return MG_EARG;
     h->size = size;
     h->slot = round_up(slot_bytes, 4096);
     h->mail = round_up(mail, 128);
     h->seats_at = round_up(sizeof *h, 4096);
     h->slots_at = h->seats_at + round_up(size * (int64_t)sizeof(struct seat), 4096);
     h->mail_at = h->slots_at + 2 * size * h->slot;
+    h->heap = round_up(heap_bytes, 4096);
+    h->heap_at = h->mail_at + mailboxes(size, mail);
     return MG_OK;
 }
 
 int mg_group_join(struct mg_member *m, void *memory, int rank) {
-    *m = (struct mg_member){.memory = memory, .rank = rank, .timeout = 60.0, .other = -1};
+    *m = (struct mg_member){.memory = memory, .world = memory, .rank = rank, .world_rank = rank, .timeout = 60.0, .other = -1};
     if (rank < 0 || rank >= head(m)->size) return MG_EARG;
     m->size = (int)head(m)->size;
+    seat(m, rank)->world_rank = rank;
     mg_group_beat(m);
     return MG_OK;
+}
+
+void *mg_group_heap(const struct mg_member *m, int64_t *bytes) {
+    *bytes = ((const struct header *)m->world)->heap;
+    return heap(m, m->rank);
+}
+
+int mg_group_join_part(struct mg_member *m, void *memory, int rank, const struct mg_member *world) {
+    int status = mg_group_join(m, memory, rank);
+    m->world = world->world;
+    m->world_rank = world->world_rank;
+    if (!status) seat(m, rank)->world_rank = world->world_rank;
+    m->timeout = world->timeout;
+    m->spins = world->spins;
+    m->log = world->log;
+    return status;
 }
 
 void mg_group_beat(struct mg_member *m) { atomic_store(&seat(m, m->rank)->beat, now()); }
@@ -156,7 +199,7 @@ void mg_group_watch(void *memory, int rank, struct mg_watch *w) {
     w->waiting = since ? (double)(t - since) * 1e-9 : 0.0;
     w->turn = atomic_load(&s->arrived);
     struct call *c = &s->call[0];
-    for (int h = 0; h < 2; h++, c++) {
+    for (int h = 0; h < 3; h++, c++) {
         w->kind[h] = c->kind;
         w->type[h] = c->type;
         w->op[h] = c->op;
@@ -165,34 +208,52 @@ void mg_group_watch(void *memory, int rank, struct mg_watch *w) {
     }
 }
 
+/* --- a log of collectives ------------------------------------------------------------------------------------------ */
+
+struct noted { struct mg_member *m; int64_t begin, waited, kind, bytes; };
+
+static void note(struct noted *e) {
+    struct mg_log *log = e->m->log;
+    if (!log || !e->begin) return;
+    if (log->count < log->most)
+        log->events[log->count] = (struct mg_event){e->begin, now(), e->m->waited - e->waited, e->kind, e->bytes};
+    log->count++;
+}
+
+/* From here to the end of the function around it is one event. */
+#define NOTE(member, kind_, bytes_)                                                                                    \
+    struct noted noted_ __attribute__((cleanup(note))) = {member, (member)->log ? now() : 0, (member)->waited, kind_, bytes_}
+
 /* --- waiting ------------------------------------------------------------------------------------------------------- */
 
 /* Wait for `ready`, which changes with *word; returns from the function around it if that does not come. */
 #define WAIT(m, rank_waited_for, word, sleeping, ready) do {                                                        \
-        int64_t begin_ = 0, give_up_ = 0;                                                                            \
+        int64_t begin_ = 0, give_up_ = 0, from_ = (m)->log ? now() : 0;   /* spinning counts if somebody looks */     \
         for (int spins_ = 0; !(ready); spins_++) {                                                                    \
             if (spins_ < (m)->spins) { relax(); continue; }                                                           \
             int64_t t_ = now();                                                                                       \
             if (!begin_) {                                                                                            \
                 begin_ = t_;                                                                                          \
                 give_up_ = begin_ + (int64_t)((m)->timeout * 1e9);                                                    \
-                atomic_store(&seat(m, (m)->rank)->waiting_since, t_);                                                 \
+                atomic_store(&own(m)->waiting_since, t_);                                                             \
             }                                                                                                         \
-            int failed_ = atomic_load(&head(m)->aborted), gone_ = atomic_load(&seat(m, rank_waited_for)->left);       \
+            int failed_ = atomic_load(&((struct header *)(m)->world)->aborted);                                       \
+            int gone_ = atomic_load(&seat(m, rank_waited_for)->left);                                                 \
             if (failed_ || t_ > give_up_ || (gone_ && !(ready))) {                                                    \
-                atomic_store(&seat(m, (m)->rank)->waiting_since, 0);                                                  \
+                atomic_store(&own(m)->waiting_since, 0);                                                              \
                 (m)->other = failed_ ? failed_ - 1 : (rank_waited_for);                                               \
-                return (m)->failed = failed_ || gone_ ? MG_EPEER : MG_ETIME;                                                        \
+                return (m)->failed = failed_ ? MG_EABORT : gone_ ? MG_EPEER : MG_ETIME;                               \
             }                                                                                                         \
-            if (t_ < begin_ + YIELD_NANOSECONDS) { sched_yield(); continue; }                                         \
+            if ((m)->spins && t_ < begin_ + YIELD_NANOSECONDS) { sched_yield(); continue; }                                        \
             uint32_t seen_ = atomic_load(word);                                                                       \
             atomic_fetch_add(sleeping, 1);                                                                            \
             if (!(ready)) doze(word, seen_);                                                                          \
             atomic_fetch_sub(sleeping, 1);                                                                            \
         }                                                                                                             \
+        if (from_) m->waited += now() - from_;                                                                        \
+        else if (begin_) m->waited += now() - begin_;                                                                 \
         if (begin_) {                                                                                                 \
-            m->waited += now() - begin_;                                                                              \
-            atomic_store(&seat(m, (m)->rank)->waiting_since, 0);                                                      \
+            atomic_store(&own(m)->waiting_since, 0);                                                                  \
         }                                                                                                             \
     } while (0)
 
@@ -222,8 +283,9 @@ static int synchronise(struct mg_member *m) {
 static int begin(struct mg_member *m, int kind, int type, int op, int root, int64_t n, double weight) {
     m->half ^= 1;
     struct seat *mine = seat(m, m->rank);
-    mine->call[m->half] = (struct call){kind, type, op, root, n};
+    mine->call[m->half] = own(m)->call[2] = (struct call){kind, type, op, root, n};
     mine->weight[m->half] = weight;
+    mine->at[m->half][0] = mine->at[m->half][1] = -1;
     return m->half;
 }
 
@@ -293,9 +355,27 @@ static void scale(int type, double by, int64_t n, void *y) {
     else for (int64_t i = 0; i < n; i++) ((double *)y)[i] *= by;
 }
 
-/* y = the reduction of elements first .. first+n-1 of all buffers, in the order of ranks; one's own x is read where it
- * is. y may be one's own buffer, or x. Piece by piece, so that y stays in the cache. */
-static void combine(struct mg_member *m, int type, int op, int64_t first, int64_t n, const void *x, void *y) {
+/* Where the elements of rank r's x are that it hands over in this collective. */
+static const char *source(const struct mg_member *m, int r) {
+    int64_t at = seat(m, r)->at[m->half][0];
+    return at >= 0 ? heap(m, r) + at : slot(m, r, m->half);
+}
+
+/* Bytes of a result, `from` behind its beginning, for the others: into their y, or into one's own buffer for them. */
+static void hand_out(struct mg_member *m, const char *x, int64_t from, int64_t bytes) {
+    int buffer = 0;
+    for (int k = 1; k < m->size; k++) {
+        int r = (m->rank + k) % m->size;
+        int64_t at = seat(m, r)->at[m->half][1];
+        if (at >= 0) memcpy(heap(m, r) + at + from, x, bytes);
+        else buffer = 1;
+    }
+    if (buffer) memcpy(slot(m, m->rank, m->half) + from, x, bytes);
+}
+
+/* y = the reduction of elements first .. first+n-1 of all ranks, in the order of ranks; one's own x is read where it is. y
+ * may be x. Piece by piece, so that y is still in the cache when it is handed out to the others, if `spread`. */
+static void combine(struct mg_member *m, int type, int op, int64_t first, int64_t n, const void *x, void *y, int spread) {
     int64_t bytes = size_of(type);
     char piece[PIECE] __attribute__((aligned(64)));
     double weights = 0.0, weight = seat(m, 0)->weight[m->half];
@@ -309,23 +389,24 @@ static void combine(struct mg_member *m, int type, int op, int64_t first, int64_
         int64_t count = n - at < PIECE / bytes ? n - at : PIECE / bytes;
         int64_t from = (first + at) * bytes;
         char *to = (char *)y + at * bytes;
-        const char *in[2];
+        const char *result = piece;
         if (m->size == 2 && equal && type <= MG_T_F64 && (op == MG_GROUP_SUM || op == MG_GROUP_MEAN)) {
             double by = op == MG_GROUP_MEAN ? 0.5 : 1.0;
-            for (int r = 0; r < 2; r++) in[r] = r == m->rank ? (const char *)x + at * bytes : slot(m, r, m->half) + from;
-            int here = to == in[0] || to == in[1];
-            void *out = here ? piece : to;
+            const char *in[2];
+            for (int r = 0; r < 2; r++) in[r] = r == m->rank ? (const char *)x + at * bytes : source(m, r) + from;
+            void *out = to == in[m->rank] ? piece : to;
             if (type == MG_T_F32) two_f32(count, (float)by, (const float *)in[0], (const float *)in[1], out);
             else two_f64(count, by, (const double *)in[0], (const double *)in[1], out);
-            if (here) memcpy(to, piece, count * bytes);
-            continue;
+            result = out;
+        } else {
+            for (int r = 0; r < m->size; r++) {
+                const char *part = r == m->rank ? (const char *)x + at * bytes : source(m, r) + from;
+                fold(type, op, r == 0, equal ? 1.0 : seat(m, r)->weight[m->half], count, part, piece);
+            }
+            if (op == MG_GROUP_MEAN) scale(type, 1.0 / weights, count, piece);
         }
-        for (int r = 0; r < m->size; r++) {
-            const char *part = r == m->rank ? (const char *)x + at * bytes : slot(m, r, m->half) + from;
-            fold(type, op, r == 0, equal ? 1.0 : seat(m, r)->weight[m->half], count, part, piece);
-        }
-        if (op == MG_GROUP_MEAN) scale(type, 1.0 / weights, count, piece);
-        memcpy(to, piece, count * bytes);
+        if (result == piece) memcpy(to, piece, count * bytes);
+        if (spread) hand_out(m, result, from, count * bytes);
     }
 }
 
@@ -345,24 +426,27 @@ static int reduce_piece(struct mg_member *m, int kind, int type, int op, int roo
                         double weight) {
     int64_t bytes = size_of(type);
     int half = begin(m, kind, type, op, root, n, weight);
+    int64_t *at = seat(m, m->rank)->at[half];
     char *mine = slot(m, m->rank, half);
     if (n * bytes <= SMALL || root >= 0) {
         if (m->rank != root) memcpy(mine, x, n * bytes);
         int status = meet(m);
         if (status) return status;
-        if (root < 0 || root == m->rank) combine(m, type, op, 0, n, x, y);
+        if (root < 0 || root == m->rank) combine(m, type, op, 0, n, x, y, 0);
         return MG_OK;
     }
     int64_t first = part(n, m->size, m->rank), stop = m->rank + 1 == m->size ? n : part(n, m->size, m->rank + 1);
-    memcpy(mine, x, first * bytes);
-    memcpy(mine + stop * bytes, x + stop * bytes, (n - stop) * bytes);
+    at[0] = in_heap(m, x), at[1] = in_heap(m, y);
+    if (at[0] < 0) {
+        memcpy(mine, x, first * bytes);
+        memcpy(mine + stop * bytes, x + stop * bytes, (n - stop) * bytes);
+    }
     int status = meet(m);
     if (status) return status;
-    combine(m, type, op, first, stop - first, x + first * bytes, y + first * bytes);
-    memcpy(mine + first * bytes, y + first * bytes, (stop - first) * bytes);
+    combine(m, type, op, first, stop - first, x + first * bytes, y + first * bytes, 1);
     status = synchronise(m);
     if (status) return status;
-    for (int k = 1; k < m->size; k++) {
+    for (int k = 1; at[1] < 0 && k < m->size; k++) {
         int r = (m->rank + k) % m->size;
         int64_t a = part(n, m->size, r), b = r + 1 == m->size ? n : part(n, m->size, r + 1);
         memcpy(y + a * bytes, slot(m, r, half) + a * bytes, (b - a) * bytes);
@@ -388,14 +472,17 @@ static int reduce(struct mg_member *m, int kind, int type, int op, int root, int
 }
 
 int mg_group_all_reduce(struct mg_member *m, int type, int op, int64_t n, const void *x, void *y, double weight, int tag) {
+    NOTE(m, MG_GROUP_ALL_REDUCE, n * size_of(type));
     return tag < 0 ? MG_EARG : reduce(m, MG_GROUP_ALL_REDUCE, type, op, -1 - tag, n, x, y, weight);
 }
 
 int mg_group_reduce(struct mg_member *m, int type, int op, int root, int64_t n, const void *x, void *y) {
+    NOTE(m, MG_GROUP_REDUCE, n * size_of(type));
     return root < 0 ? MG_EARG : reduce(m, MG_GROUP_REDUCE, type, op, root, n, x, y, 1.0);
 }
 
 int mg_group_reduce_scatter(struct mg_member *m, int type, int op, int64_t n, const void *x, void *y) {
+    NOTE(m, MG_GROUP_REDUCE_SCATTER, n * size_of(type) * m->size);
     if (m->failed) return m->failed;
     if (!valid(type, op) || n < 0) return MG_EARG;
     int64_t bytes = size_of(type), most = head(m)->slot / bytes / m->size;
@@ -407,7 +494,7 @@ int mg_group_reduce_scatter(struct mg_member *m, int type, int op, int64_t n, co
             if (r != m->rank) memcpy(mine + r * count * bytes, (const char *)x + (r * n + at) * bytes, count * bytes);
         int status = meet(m);
         if (status) return status;
-        combine(m, type, op, m->rank * count, count, (const char *)x + (m->rank * n + at) * bytes, (char *)y + at * bytes);
+        combine(m, type, op, m->rank * count, count, (const char *)x + (m->rank * n + at) * bytes, (char *)y + at * bytes, 0);
     }
     return MG_OK;
 }
@@ -415,12 +502,14 @@ int mg_group_reduce_scatter(struct mg_member *m, int type, int op, int64_t n, co
 /* --- moving ---------------------------------------------------------------------------------------------------------- */
 
 int mg_group_barrier(struct mg_member *m) {
+    NOTE(m, MG_GROUP_BARRIER, 0);
     if (m->failed) return m->failed;
     begin(m, MG_GROUP_BARRIER, 0, 0, -1, 0, 0.0);
     return meet(m);
 }
 
 int mg_group_broadcast(struct mg_member *m, int root, int64_t bytes, void *x) {
+    NOTE(m, MG_GROUP_BROADCAST, bytes);
     if (m->failed) return m->failed;
     int64_t most = head(m)->slot;
     if (root < 0 || root >= m->size || bytes < 0) return MG_EARG;
@@ -436,6 +525,7 @@ int mg_group_broadcast(struct mg_member *m, int root, int64_t bytes, void *x) {
 }
 
 int mg_group_all_gather(struct mg_member *m, int64_t bytes, const void *x, void *y) {
+    NOTE(m, MG_GROUP_ALL_GATHER, bytes);
     if (m->failed) return m->failed;
     int64_t most = head(m)->slot;
     if (bytes < 0) return MG_EARG;
@@ -450,62 +540,102 @@ int mg_group_all_gather(struct mg_member *m, int64_t bytes, const void *x, void 
     return MG_OK;
 }
 
-/* A message is its length, then its bytes. */
+/* A message is its length, then its bytes. `try_` moves what it can at once, and says how much that was. */
+static int64_t try_put(struct mg_member *m, struct mailbox *b, int64_t bytes, const char *x) {
+    uint64_t size = head(m)->mail, at = atomic_load(&b->written);
+    uint64_t place = at % size, count = size - (at - atomic_load(&b->read));
+    if (count > size - place) count = size - place;
+    if (count > (uint64_t)bytes) count = bytes;
+    if (!count) return 0;
+    memcpy((char *)(b + 1) + place, x, count);
+    atomic_store(&b->written, at + count);
+    atomic_fetch_add(&b->more, 1);
+    ring(&b->more, &b->readers);
+    return count;
+}
+
+static int64_t try_take(struct mg_member *m, struct mailbox *b, int64_t bytes, char *x) {
+    uint64_t size = head(m)->mail, at = atomic_load(&b->read);
+    uint64_t place = at % size, count = atomic_load(&b->written) - at;
+    if (count > size - place) count = size - place;
+    if (count > (uint64_t)bytes) count = bytes;
+    if (!count) return 0;
+    memcpy(x, (const char *)(b + 1) + place, count);
+    atomic_store(&b->read, at + count);
+    atomic_fetch_add(&b->room, 1);
+    ring(&b->room, &b->writers);
+    return count;
+}
+
+#define FULL(b) (atomic_load(&(b)->written) - atomic_load(&(b)->read) >= (uint64_t)head(m)->mail)
+#define EMPTY(b) (atomic_load(&(b)->written) == atomic_load(&(b)->read))
+
 static int put(struct mg_member *m, int to, int64_t bytes, const char *x) {
     struct mailbox *b = box(m, m->rank, to);
-    char *data = (char *)(b + 1);
-    uint64_t room = head(m)->mail;
     while (bytes) {
-        uint64_t at = atomic_load(&b->written);
-        WAIT(m, to, &b->room, &b->writers, at - atomic_load(&b->read) < room);
-        uint64_t place = at % room, count = room - (at - atomic_load(&b->read));
-        if (count > room - place) count = room - place;
-        if (count > (uint64_t)bytes) count = bytes;
-        memcpy(data + place, x, count);
-        atomic_store(&b->written, at + count);
-        atomic_fetch_add(&b->more, 1);
-        ring(&b->more, &b->readers);
+        int64_t count = try_put(m, b, bytes, x);
         x += count, bytes -= count;
+        if (!count) WAIT(m, to, &b->room, &b->writers, !FULL(b));
     }
     return MG_OK;
 }
 
 static int take(struct mg_member *m, int from, int64_t bytes, char *x) {
     struct mailbox *b = box(m, from, m->rank);
-    const char *data = (const char *)(b + 1);
-    uint64_t room = head(m)->mail;
     while (bytes) {
-        uint64_t at = atomic_load(&b->read);
-        WAIT(m, from, &b->more, &b->readers, atomic_load(&b->written) != at);
-        uint64_t place = at % room, count = atomic_load(&b->written) - at;
-        if (count > room - place) count = room - place;
-        if (count > (uint64_t)bytes) count = bytes;
-        memcpy(x, data + place, count);
-        atomic_store(&b->read, at + count);
-        atomic_fetch_add(&b->room, 1);
-        ring(&b->room, &b->writers);
+        int64_t count = try_take(m, b, bytes, x);
         x += count, bytes -= count;
+        if (!count) WAIT(m, from, &b->more, &b->readers, !EMPTY(b));
     }
     return MG_OK;
 }
 
-int mg_group_send(struct mg_member *m, int to, int64_t bytes, const void *x) {
+static int peer(struct mg_member *m, int kind, int other, int64_t bytes) {
     if (m->failed) return m->failed;
-    if (to < 0 || to >= m->size || to == m->rank || bytes < 0) return MG_EARG;
-    int status = put(m, to, sizeof bytes, (const char *)&bytes);
+    if (other < 0 || other >= m->size || other == m->rank || bytes < 0) return MG_EARG;
+    own(m)->call[2] = (struct call){kind, 0, 0, other, bytes};
+    return MG_OK;
+}
+
+static int take_length(struct mg_member *m, int from, int64_t bytes) {
+    int status = take(m, from, sizeof m->sent, (char *)&m->sent);
+    if (status || m->sent == bytes) return status;
+    m->other = from;
+    return MG_EDIFFER;
+}
+
+int mg_group_send(struct mg_member *m, int to, int64_t bytes, const void *x) {
+    NOTE(m, MG_GROUP_SEND, bytes);
+    int status = peer(m, MG_GROUP_SEND, to, bytes);
+    if (!status) status = put(m, to, sizeof bytes, (const char *)&bytes);
     return status ? status : put(m, to, bytes, x);
 }
 
 int mg_group_recv(struct mg_member *m, int from, int64_t bytes, void *x) {
-    if (m->failed) return m->failed;
-    int64_t sent;
-    if (from < 0 || from >= m->size || from == m->rank || bytes < 0) return MG_EARG;
-    int status = take(m, from, sizeof sent, (char *)&sent);
+    NOTE(m, MG_GROUP_RECV, bytes);
+    int status = peer(m, MG_GROUP_RECV, from, bytes);
+    if (!status) status = take_length(m, from, bytes);
+    return status ? status : take(m, from, bytes, x);
+}
+
+/* The two lengths go first, one after the other, as they fit into any mailbox. Whoever can move nothing waits for what is to
+ * come, if there is something: the other one, if it is stuck, is stuck with its own data, for which there is room here. */
+int mg_group_exchange(struct mg_member *m, int to, int64_t sent, const void *x, int from, int64_t taken, void *y) {
+    NOTE(m, MG_GROUP_EXCHANGE, sent);
+    int status = peer(m, MG_GROUP_EXCHANGE, to, sent);
+    if (!status) status = peer(m, MG_GROUP_EXCHANGE, from, taken);
+    if (!status) status = put(m, to, sizeof sent, (const char *)&sent);
+    if (!status) status = take_length(m, from, taken);
     if (status) return status;
-    m->sent = sent;
-    if (sent != bytes) {
-        m->other = from;
-        return MG_EDIFFER;
+    struct mailbox *out = box(m, m->rank, to), *in = box(m, from, m->rank);
+    const char *ahead = x;
+    char *here = y;
+    while (sent || taken) {
+        int64_t given = sent ? try_put(m, out, sent, ahead) : 0, got = taken ? try_take(m, in, taken, here) : 0;
+        ahead += given, sent -= given, here += got, taken -= got;
+        if (given || got) continue;
+        if (taken) WAIT(m, from, &in->more, &in->readers, !EMPTY(in) || (sent && !FULL(out)));
+        else WAIT(m, to, &out->room, &out->writers, !FULL(out));
     }
-    return take(m, from, bytes, x);
+    return MG_OK;
 }

@@ -15,8 +15,14 @@
 
 typedef void mg_step_fn(int n, void *d, const void *a, const void *b, const void *c, double k, double k2);
 
+/* Programs that have a loop of their own, see program/lanes.c. */
+enum { MG_CHAIN_NONE, MG_CHAIN_ADAM, MG_CHAIN_ADAMW, MG_CHAINS };
+/* x: g, m, v, p and the results m, v, p; k: the factors of m and g in m, of v and g^2 in v, eps, the rate, the factor of p. */
+typedef void mg_chain_fn(int64_t n, void *const *x, const double *k);
+
 struct mg_elementwise_kernels {
     mg_step_fn *const *steps;                                     /* by MG_OP_ */
+    mg_chain_fn *const *chains;                                   /* by MG_CHAIN_ */
     void (*from_bool)(int64_t n, const uint8_t *src, void *dst);
     void (*to_bool)(int64_t n, const void *src, uint8_t *dst);
     void (*stream)(int64_t n, const void *src, void *dst);        /* copy past the caches */

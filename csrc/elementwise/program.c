@@ -40,7 +40,8 @@ struct run {
     int64_t shift, chunk;          /* elements by which tiles, and chunks, begin early; elements per chunk */
     int64_t chunk_shift;
     void (*add)(int64_t n, const void *x, void *y);
-    int64_t lanes[MG_MAX_OUTPUTS]; /* of an output that is a sum: how many sums run side by side; else 0 */
+    int64_t kept[MG_MAX_OUTPUTS];  /* of an output that is a sum: of how many elements (one: 0); else 0 */
+    int64_t lanes[MG_MAX_OUTPUTS]; /* how many sums run side by side for it, of which every kept'th belongs together; else 0 */
     char *sums[MG_MAX_OUTPUTS];    /* [chunks][lanes] */
     struct view in[MG_MAX_INPUTS];
     char *out[MG_MAX_OUTPUTS];
@@ -185,6 +186,12 @@ static void run_chunk(void *arg, int chunk, int chunks) {
             else if (r->stream[o]) r->kernels->stream(n, block, r->out[o] + start * size);
         }
     }
+    for (int o = 0; o < outputs; o++) {   /* what belongs together, into the first ones */
+        if (!r->kept[o]) continue;
+        char *sums = r->sums[o] + chunk * r->lanes[o] * size;
+        for (int64_t rows = r->lanes[o] / r->kept[o]; rows > 1; rows -= rows / 2)
+            r->add(rows / 2 * r->kept[o], sums + (rows - rows / 2) * r->kept[o] * size, sums);
+    }
     mg_stream_fence();
 }
 
@@ -253,7 +260,7 @@ static void finish(const struct run *r, int o, int chunks, int single) {
         else *(double *)r->out[o] = total;
         return;
     }
-    for (int64_t lane = 0; lane < r->lanes[o]; lane++) {
+    for (int64_t lane = 0; lane < r->kept[o]; lane++) {
         const double sum = lane_sum(r, o, chunks, lane);
         if (r->size == 4) ((float *)r->out[o])[lane] = (float)sum;
         else ((double *)r->out[o])[lane] = sum;
@@ -272,6 +279,7 @@ int mg_run(const struct mg_program *p, int rank, const int64_t *shape, const voi
         if (shape[d] < 0 || __builtin_mul_overflow(r.n, shape[d], &r.n)) return MG_ESIZE;
     }
     if (r.n > INT64_MAX / 16) return MG_ESIZE;
+    if (r.n < r.tile) r.tile = (int)((r.n * r.size + PADDING - 1) / PADDING * PADDING / r.size);   /* spread no more than that */
     if (r.n == 0) return kept ? MG_EARG : MG_OK;   /* an empty sum is the caller's */
     while (r.constants < p->steps && p->code[r.constants].op == MG_OP_CONST && p->code[r.constants].dst >= p->inputs + p->outputs)
         r.constants++;
@@ -293,6 +301,8 @@ int mg_run(const struct mg_program *p, int rank, const int64_t *shape, const voi
         if (kept[o] > rank || p->is_bool[p->inputs + o]) return MG_EARG;
         r.lanes[o] = kept[o] == 0 ? r.tile : 1;
         for (int d = rank - kept[o]; d < rank; d++) r.lanes[o] *= shape[d];
+        r.kept[o] = kept[o] ? r.lanes[o] : 0;
+        if (kept[o] && r.lanes[o] < r.tile) r.lanes[o] *= r.tile / r.lanes[o];   /* several rows are one, until the end */
         sums++;
     }
     int64_t moved = 0;             /* bytes */

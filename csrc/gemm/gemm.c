@@ -340,6 +340,28 @@ static int is_narrow(const struct product *g) {
            g->m >= g->kernels->vl && g->beta == 0 && g->bias == NULL && g->act == MG_LINEAR;
 }
 
+/* The columns after the last whole panel, if a k-major A makes it worth while to compute them as above: rows of C that fill
+ * vectors, instead of a vector of a few columns for each row. */
+static int64_t narrow_end(const struct product *g) {
+    const int64_t end = g->n % g->kernels->nr;
+    struct product last = *g;
+    last.n = end;
+    return end != 0 && end < g->n && end <= g->kernels->vl / 2 && is_narrow(&last) ? end : 0;
+}
+
+/* Rows m0 .. m1, the columns from n0 on to the last. */
+static int to_the_end(const struct product *g, int64_t m0, int64_t m1, int64_t n0) {
+    const int64_t end = narrow_end(g), first = g->n - end;
+    if (end > 0) {
+        struct product last = *g;
+        last.n = end;
+        last.b += first * g->csb * g->kernels->size;
+        last.c += first * g->kernels->size;
+        narrow(&last, m0, m1);
+    }
+    return n0 < first ? part(g, m0, m1, n0, first) : MG_OK;
+}
+
 /* --- batches and threads --------------------------------------------------------------------------------------- */
 
 struct job {
@@ -377,6 +399,7 @@ static void run(struct job *job, int64_t batch, int64_t piece) {
     int status = MG_OK;
     if (p.m == 1) status = vector(&p, n0, n1);
     else if (n1 - n0 == p.n && is_narrow(&p)) narrow(&p, m0, m1);
+    else if (n1 == p.n) status = to_the_end(&p, m0, m1, n0);
     else status = part(&p, m0, m1, n0, n1);
     if (status != MG_OK) atomic_store(&job->status, status);
 }

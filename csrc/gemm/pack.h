@@ -33,13 +33,39 @@ ALWAYS_INLINE void FN(transpose_square)(FN(vec) *v) {
     }
 }
 
+#if defined(MG_AVX512) && REAL_IS_FLOAT
+/* Four columns of 16 rows as four rows of 16: the four pieces of a vector come from memory right into their places, so that
+ * half of the shuffles above are loads, of which there are twice as many a cycle. */
+ALWAYS_INLINE void transpose_four(const float *s, int64_t rss, float *d, int64_t rsd) {
+    __m512 t[4];
+    UNROLL for (int r = 0; r < 4; r++) {
+        t[r] = _mm512_castps128_ps512(_mm_loadu_ps(s + r * rss));
+        t[r] = _mm512_insertf32x4(t[r], _mm_loadu_ps(s + (r + 4) * rss), 1);
+        t[r] = _mm512_insertf32x4(t[r], _mm_loadu_ps(s + (r + 8) * rss), 2);
+        t[r] = _mm512_insertf32x4(t[r], _mm_loadu_ps(s + (r + 12) * rss), 3);
+    }
+    const __m512d low01 = (__m512d)_mm512_unpacklo_ps(t[0], t[1]), low23 = (__m512d)_mm512_unpacklo_ps(t[2], t[3]);
+    const __m512d high01 = (__m512d)_mm512_unpackhi_ps(t[0], t[1]), high23 = (__m512d)_mm512_unpackhi_ps(t[2], t[3]);
+    _mm512_storeu_pd(d, _mm512_unpacklo_pd(low01, low23));
+    _mm512_storeu_pd(d + rsd, _mm512_unpackhi_pd(low01, low23));
+    _mm512_storeu_pd(d + 2 * rsd, _mm512_unpacklo_pd(high01, high23));
+    _mm512_storeu_pd(d + 3 * rsd, _mm512_unpackhi_pd(high01, high23));
+}
+#endif
+
 /* dst[p * rsd + j] = src[j * rss + p] for p < k, j < n; nothing else is written.
- * Budget: VL loads, VL log2(VL) shuffles, VL stores per square. */
+ * Budget: VL loads, VL log2(VL) shuffles, VL stores per square; with four columns at a time, 4 VL loads and 2 VL shuffles. These
+ * read a cache line four times, so rows must not fall into the same set of L1. */
 static void FN(transpose)(int64_t k, int64_t n, const void *from, int64_t rss, void *to, int64_t rsd) {
     const REAL *src = from;
     REAL *dst = to;
-    for (int64_t j = 0; j < n; j += VL)
-        for (int64_t p = 0; p < k; p += VL) {
+    for (int64_t j = 0; j < n; j += VL) {
+        int64_t first = 0;
+#if defined(MG_AVX512) && REAL_IS_FLOAT
+        if (n - j >= VL && rss % 1024 != 0)
+            for (; first + 4 <= k; first += 4) transpose_four(src + j * rss + first, rss, dst + first * rsd + j, rsd);
+#endif
+        for (int64_t p = first; p < k; p += VL) {
             const int rows = n - j < VL ? (int)(n - j) : VL, columns = k - p < VL ? (int)(k - p) : VL;
             const REAL *s = src + j * rss + p;
             REAL *d = dst + p * rsd + j;
@@ -59,6 +85,7 @@ static void FN(transpose)(int64_t k, int64_t n, const void *from, int64_t rss, v
                 }
             }
         }
+    }
 }
 
 /* Panels that lie side by side in `from`, the first `more` of n + 1 columns, the others of n: panel q is copied to

@@ -13,7 +13,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { BLOCK = 128, VECTOR = 32 };   /* elements of a block; n is rounded up to four vectors of any table */
+enum { BLOCK = 128, VECTOR = 8 };    /* elements of a block; n is rounded up to a vector of any table (what is quick takes four) */
 
 union block {
     _Alignas(64) double f[BLOCK];
@@ -31,48 +31,48 @@ static int size_of(int type) {
     }
 }
 
-/* `step` is 1, or 0 to repeat one element. */
+#define ALL(expression)                            \
+    for (int i = 0; i < n; i++) (expression);      \
+    break;
+
+/* One element, or, each with its neighbour, n of them. */
 static void load(int type, const void *x, int64_t step, int n, union block *d) {
-    for (int i = 0; i < n; i++) {
-        const int64_t at = i * step;
-        switch (type) {
-        case MG_T_F32: d->f[i] = (double)((const float *)x)[at]; break;
-        case MG_T_F64: d->f[i] = ((const double *)x)[at]; break;
-        case MG_T_BOOL: d->i[i] = ((const uint8_t *)x)[at] != 0; break;
-        case MG_T_U8: d->i[i] = ((const uint8_t *)x)[at]; break;
-        case MG_T_I8: d->i[i] = ((const int8_t *)x)[at]; break;
-        case MG_T_I16: d->i[i] = ((const int16_t *)x)[at]; break;
-        case MG_T_I32: d->i[i] = ((const int32_t *)x)[at]; break;
-        default: d->i[i] = ((const int64_t *)x)[at];
-        }
+    if (step == 0) {
+        union block one;
+        load(type, x, 1, 1, &one);
+        for (int i = 0; i < n; i++) d->i[i] = one.i[0];
+        return;
+    }
+    switch (type) {
+    case MG_T_F32: ALL(d->f[i] = (double)((const float *)x)[i])
+    case MG_T_BOOL: ALL(d->i[i] = ((const uint8_t *)x)[i] != 0)
+    case MG_T_U8: ALL(d->i[i] = ((const uint8_t *)x)[i])
+    case MG_T_I8: ALL(d->i[i] = ((const int8_t *)x)[i])
+    case MG_T_I16: ALL(d->i[i] = ((const int16_t *)x)[i])
+    case MG_T_I32: ALL(d->i[i] = ((const int32_t *)x)[i])
+    default: memcpy(d, x, (size_t)n * 8);
     }
 }
 
 static void store(int type, const union block *s, int n, void *y) {
-    for (int i = 0; i < n; i++) {
-        switch (type) {
-        case MG_T_F32: ((float *)y)[i] = (float)s->f[i]; break;
-        case MG_T_F64: ((double *)y)[i] = s->f[i]; break;
-        case MG_T_BOOL: case MG_T_U8: ((uint8_t *)y)[i] = (uint8_t)s->i[i]; break;
-        case MG_T_I8: ((int8_t *)y)[i] = (int8_t)s->i[i]; break;
-        case MG_T_I16: ((int16_t *)y)[i] = (int16_t)s->i[i]; break;
-        case MG_T_I32: ((int32_t *)y)[i] = (int32_t)s->i[i]; break;
-        default: ((int64_t *)y)[i] = s->i[i];
-        }
+    switch (type) {
+    case MG_T_F32: ALL(((float *)y)[i] = (float)s->f[i])
+    case MG_T_BOOL: case MG_T_U8: ALL(((uint8_t *)y)[i] = (uint8_t)s->i[i])
+    case MG_T_I8: ALL(((int8_t *)y)[i] = (int8_t)s->i[i])
+    case MG_T_I16: ALL(((int16_t *)y)[i] = (int16_t)s->i[i])
+    case MG_T_I32: ALL(((int32_t *)y)[i] = (int32_t)s->i[i])
+    default: memcpy(y, s, (size_t)n * 8);
     }
 }
 
 /* Cut to the type that a value has. */
 static void fit(int type, int n, union block *d) {
-    for (int i = 0; i < n; i++) {
-        switch (type) {
-        case MG_T_F32: d->f[i] = (double)(float)d->f[i]; break;
-        case MG_T_U8: d->i[i] = (uint8_t)d->i[i]; break;
-        case MG_T_I8: d->i[i] = (int8_t)d->i[i]; break;
-        case MG_T_I16: d->i[i] = (int16_t)d->i[i]; break;
-        case MG_T_I32: d->i[i] = (int32_t)d->i[i]; break;
-        default: return;
-        }
+    switch (type) {
+    case MG_T_F32: ALL(d->f[i] = (double)(float)d->f[i])
+    case MG_T_U8: ALL(d->i[i] = (uint8_t)d->i[i])
+    case MG_T_I8: ALL(d->i[i] = (int8_t)d->i[i])
+    case MG_T_I16: ALL(d->i[i] = (int16_t)d->i[i])
+    case MG_T_I32: ALL(d->i[i] = (int32_t)d->i[i])
     }
 }
 
@@ -145,10 +145,10 @@ static void lanes_as_elements(const struct mg_isa *isa, const struct mg_mixed *m
     for (int first = 0; first < m->lanes; first += BLOCK) {
         const int n = m->lanes - first < BLOCK ? m->lanes - first : BLOCK, padded = (n + VECTOR - 1) / VECTOR * VECTOR;
         for (int x = 0; x < m->inputs; x++) {
-            memset(&v[x], 0, (size_t)padded * 8);
+            memset(&v[x], 0, (size_t)padded * 8);   /* what is computed of these is nobody's, but must be something */
             for (int l = 0; l < n; l++) {
                 union block one;
-                load(m->type[x], mg_at(memory, &operand[(first + l) * each + x]), 0, 1, &one);
+                load(m->type[x], mg_at(memory, &operand[(first + l) * each + x]), 1, 1, &one);
                 v[x].i[l] = one.i[0];
             }
         }
@@ -175,7 +175,7 @@ int mg_do_mixed(const struct mg_mixed *m, const struct mg_operand *operand, void
         for (int64_t at = 0; at < m->n; at += BLOCK) {
             const int n = (int)(m->n - at < BLOCK ? m->n - at : BLOCK), padded = (n + VECTOR - 1) / VECTOR * VECTOR;
             for (int x = 0; x < m->inputs; x++) {
-                memset(&v[x], 0, sizeof v[x]);
+                if (n != padded) memset(&v[x], 0, sizeof v[x]);
                 load(m->type[x], (const char *)mg_at(memory, &operand[x]) + at * m->apart[x] * size_of(m->type[x]), m->apart[x],
                      n, &v[x]);
             }

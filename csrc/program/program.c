@@ -25,7 +25,7 @@ static int64_t now(void) {
 static int gemm(const struct mg_gemm *planned, void **p, int operands) {
     struct mg_gemm g = *planned;
     g.a = p[0];
-    g.b = p[1];
+    if (!g.packed_b) g.b = p[1];   /* else the descriptor has it */
     g.c = p[2];
     g.bias = operands > 3 ? p[3] : NULL;
     return mg_gemm(&g);
@@ -109,6 +109,8 @@ static int run(const struct mg_instruction *i, void *const *memory) {
     case MG_DO_SEGMENT_MAX: return mg_segment_max(i->type, m->rows, n[0], m->starts, m->index, p[0], p[1]);
     case MG_DO_SEGMENT_SOFTMAX: return mg_segment_softmax(i->type, m->rows, n[0], m->starts, m->index, p[0], p[1]);
     case MG_DO_TAKE_ROWS: return mg_take_rows(m->rows, n[0], m->index, p[0], p[1]);
+    case MG_DO_GATHER_ROWS: return mg_gather_rows(n[0], n[1], n[2], p[1], p[0], p[2]);
+    case MG_DO_SCATTER_ADD_ROWS: return mg_scatter_add_rows(i->type, n[0], n[1], n[2], p[0], p[1], p[2]);
     case MG_DO_ALL_REDUCE:   /* attributes: the rank's own struct mg_member, which counts */
         return mg_group_all_reduce((struct mg_member *)a, i->type, i->which, n[0], p[0], p[1], i->k, (int)n[1]);
     case MG_DO_UNIFORM: return uniform(i->type, n[0], p[0], p[1]);
@@ -142,4 +144,8 @@ int mg_program_run(const struct mg_code *code, int first, int stop, void *const 
         }
     }
     return MG_OK;
+}
+
+int mg_program_call(const struct mg_code *code) {
+    return mg_program_run(code, 0, code->count, code->memory, code->failed, NULL);
 }

@@ -44,6 +44,15 @@ ALWAYS_INLINE FN(ints) FN(dot)(FN(ints) acc, struct FN(four) a, struct FN(four) 
     return (FN(ints))_mm256_dpbusd_avx_epi32((__m256i)acc, (__m256i)a.all, (__m256i)b.all);
 #endif
 }
+#elif defined(MG_SDOT)
+/* Both signed: a - 128 instead of a, with the zero point as much less. */
+#define DOT_SHIFT 128u
+struct FN(four) { FN(ints) all; };
+ALWAYS_INLINE struct FN(four) FN(signed_four)(FN(ints) v) { return (struct FN(four)){v}; }
+ALWAYS_INLINE struct FN(four) FN(unsigned_four)(FN(ints) v) { return (struct FN(four)){v ^ (int32_t)0x80808080}; }
+ALWAYS_INLINE FN(ints) FN(dot)(FN(ints) acc, struct FN(four) a, struct FN(four) b) {
+    return (FN(ints))vdotq_s32((int32x4_t)acc, (int8x16_t)a.all, (int8x16_t)b.all);
+}
 #elif defined(__SSE2__)
 #if VBYTES == 64
 #define PAIRS(a, b) (FN(ints))_mm512_madd_epi16((__m512i)(a), (__m512i)(b))
@@ -80,6 +89,10 @@ ALWAYS_INLINE FN(ints) FN(dot)(FN(ints) acc, struct FN(four) a, struct FN(four) 
     UNROLL for (int i = 0; i < 4; i++) sum += (FN(bits))(a.t[i] * b.t[i]);
     return (FN(ints))sum;
 }
+#endif
+
+#ifndef DOT_SHIFT
+#define DOT_SHIFT 0u
 #endif
 
 /* The same four bytes in every lane; the first n of them, others 0. */
@@ -143,17 +156,29 @@ ALWAYS_INLINE struct FN(column) FN(column_of)(const struct mg_requantize *q, int
     if (q->to_float && q->offset) c.offset = FN(load_first)(q->offset + j, n);
     return c;
 }
-ALWAYS_INLINE void FN(put)(const struct mg_requantize *q, struct FN(column) c, FN(ints) sums, void *y, int64_t at, int n) {
+/* The same for all columns, in registers: bytes that are stored could be anything, so what is behind a pointer is read again
+ * after each store. */
+struct FN(rule) {
+    int to_float, zero;
+    FN(vec) low, high;     /* of what is rounded, or of the float */
+    int bounded;           /* the float is clamped: 1 below, 2 above */
+};
+ALWAYS_INLINE struct FN(rule) FN(rule_of)(const struct mg_requantize *q) {
+    const float low = q->to_float ? q->least : (float)(q->low - q->zero), high = q->to_float ? q->most : (float)(q->high - q->zero);
+    return (struct FN(rule)){.to_float = q->to_float, .zero = q->zero, .low = (FN(vec)){0} + low, .high = (FN(vec)){0} + high,
+                             .bounded = (q->least > -INFINITY ? 1 : 0) + (q->most < INFINITY ? 2 : 0)};
+}
+ALWAYS_INLINE void FN(put)(struct FN(rule) q, struct FN(column) c, FN(ints) sums, void *y, int64_t at, int n) {
     FN(vec) v = __builtin_convertvector(sums, FN(vec)) * c.scale;
-    if (q->to_float) {
+    if (q.to_float) {
         ROUNDED(v);
-        if (q->offset) v += c.offset;
-        if (q->least > -INFINITY) v = FN(choose)(v <= q->least, (FN(vec)){0} + q->least, v);   /* a NaN stays */
-        if (q->most < INFINITY) v = FN(choose)(v >= q->most, (FN(vec)){0} + q->most, v);
+        v += c.offset;
+        if (q.bounded & 1) v = FN(choose)(v <= q.low, q.low, v);   /* a NaN stays */
+        if (q.bounded & 2) v = FN(choose)(v >= q.high, q.high, v);
         FN(store_first)((float *)y + at, v, n);
     } else {
-        v = FN(least)(FN(most)(v, (FN(vec)){0} + (float)(q->low - q->zero)), (FN(vec)){0} + (float)(q->high - q->zero));
-        FN(store_bytes)((uint8_t *)y + at, FN(rint)(v) + q->zero, n);
+        v = FN(least)(FN(most)(v, q.low), q.high);
+        FN(store_bytes)((uint8_t *)y + at, FN(rint)(v) + q.zero, n);
     }
 }
 

@@ -36,10 +36,12 @@ struct mg_quantized_kernels {
     void (*signed_times)(int64_t n, const int8_t *x, float scale, float *y);
     void (*range)(int64_t n, const float *x, float *low, float *high);
     void (*add)(int64_t n, const uint8_t *a, const uint8_t *b, const struct mg_quantized_add *q, uint8_t *y);
-    void (*max_window)(int64_t n, int64_t rows, int64_t columns, const uint8_t *x, int64_t down, int64_t right, uint8_t *y);
+    void (*max_windows)(int64_t pixels, int64_t step, int64_t n, int64_t rows, int64_t columns, const uint8_t *x, int64_t down,
+                        int64_t right, uint8_t *y);
     void (*mean_window)(int64_t n, int64_t rows, int64_t columns, const uint8_t *x, int64_t down, int64_t right, int zero,
                         float reciprocal, uint8_t *y);
-    void (*depthwise)(const struct mg_quantized_tile *t, const uint8_t *const *tap);
+    void (*copy_runs)(int64_t count, int64_t n, const uint8_t *from, int64_t step, uint8_t *to, int64_t apart);
+    void (*depthwise)(const struct mg_quantized_tile *t, const uint8_t *const *tap, int64_t pixels, int64_t step);
     void (*weight_only)(const struct mg_weight_only *g, int64_t j0, int64_t j1);
 };
 
@@ -48,6 +50,8 @@ const struct mg_quantized_kernels *mg_quantized(void);   /* the set in use */
 extern const struct mg_quantized_kernels mg_quantized_generic;
 #if defined(__x86_64__)
 extern const struct mg_quantized_kernels mg_quantized_avx2, mg_quantized_avx_vnni, mg_quantized_avx512, mg_quantized_avx512_vnni;
+#elif defined(__aarch64__)
+extern const struct mg_quantized_kernels mg_quantized_neon_dot;
 #endif
 
 #endif

@@ -17,6 +17,8 @@ struct job {
 
 /* Places first, first + step, ... of a window of `size` that lie in 0 .. n - 1: the first one, and how many. */
 static void inside(int64_t at, int64_t size, int64_t step, int64_t n, int64_t *first, int64_t *count) {
+    *first = at, *count = size;
+    if (at >= 0 && at + (size - 1) * step < n) return;
     const int64_t before = at < 0 ? (-at + step - 1) / step : 0;
     int64_t end = n > at ? (n - at + step - 1) / step : 0;
     if (end > size) end = size;
@@ -37,14 +39,16 @@ static void chunk(void *arg, int i, int chunks) {
         const int64_t top = r % p->oh * p->stride[0] - p->pad[0];
         int64_t row, down, column, right;
         inside(top, p->kh, p->dilation[0], p->h, &row, &down);
-        for (int64_t o = 0; o < p->ow; o++) {
+        const int64_t below = p->dilation[0] * p->w * p->c, beside = p->dilation[1] * p->c, step = p->stride[1] * p->c;
+        const int64_t whole = (p->w - 1 - (p->kw - 1) * p->dilation[1] + p->pad[1]) / p->stride[1];   /* the last inside */
+        for (int64_t o = 0, n; o < p->ow; o += n) {
             const int64_t left = o * p->stride[1] - p->pad[1];
             inside(left, p->kw, p->dilation[1], p->w, &column, &right);
+            n = !job->mean && right == p->kw && o <= whole ? (whole < p->ow ? whole + 1 : p->ow) - o : 1;
             const int none = down == 0 || right == 0;
             const uint8_t *x = none ? image : image + (row * p->w + column) * p->c;
-            const int64_t below = p->dilation[0] * p->w * p->c, beside = p->dilation[1] * p->c;
             uint8_t *y = job->y + (r * p->ow + o) * p->c;
-            if (!job->mean) job->kernels->max_window(p->c, none ? 0 : down, right, x, below, beside, y);
+            if (!job->mean) job->kernels->max_windows(n, step, p->c, none ? 0 : down, right, x, below, beside, y);
             else {
                 const int64_t area = p->count_include_pad ? counted(top, p->kh, p->h, p->pad[0]) * counted(left, p->kw, p->w, p->pad[1])
                                                           : down * right;

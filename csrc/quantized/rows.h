@@ -114,28 +114,70 @@ ALWAYS_INLINE FN(bytes) FN(most_bytes)(FN(bytes) a, FN(bytes) b) {
 }
 #endif
 
-ALWAYS_INLINE FN(bytes) FN(load_bytes)(const uint8_t *p, int n) {
-    FN(bytes) v;
-    if (n == VBYTES) memcpy(&v, p, VBYTES);
-    else {
-        memset(&v, 0, VBYTES);
-        memcpy(&v, p, (size_t)n);
+/* The windows of a row: pixel i begins at x + i * step, and its result at y + i * n. */
+ALWAYS_INLINE void FN(max_windows_of)(int64_t pixels, int64_t step, int64_t n, const int64_t rows, const int64_t columns,
+                                      const uint8_t *x, int64_t down, int64_t right, uint8_t *y) {
+    for (; pixels > 0; pixels--, x += step, y += n) {
+        int64_t i = 0;
+        for (; i + VBYTES <= n; i += VBYTES) {
+            FN(bytes) v, w;
+            memset(&v, 0, VBYTES);
+            UNROLL for (int64_t r = 0; r < rows; r++)
+                UNROLL for (int64_t c = 0; c < columns; c++) {
+                    memcpy(&w, x + i + r * down + c * right, VBYTES);
+                    v = FN(most_bytes)(v, w);
+                }
+            memcpy(y + i, &v, VBYTES);
+        }
+#if defined(MG_AVX512)
+        if (i < n) {
+            const __mmask64 some = ((__mmask64)1 << (n - i)) - 1;
+            __m512i v = _mm512_setzero_si512();
+            UNROLL for (int64_t r = 0; r < rows; r++)
+                UNROLL for (int64_t c = 0; c < columns; c++)
+                    v = _mm512_max_epu8(v, _mm512_maskz_loadu_epi8(some, x + i + r * down + c * right));
+            _mm512_mask_storeu_epi8(y + i, some, v);
+        }
+#else
+        for (; i < n; i++) {
+            uint8_t v = 0;
+            for (int64_t r = 0; r < rows; r++)
+                for (int64_t c = 0; c < columns; c++) {
+                    const uint8_t w = x[i + r * down + c * right];
+                    v = w > v ? w : v;
+                }
+            y[i] = v;
+        }
+#endif
     }
-    return v;
+}
+static void FN(max_windows)(int64_t pixels, int64_t step, int64_t n, int64_t rows, int64_t columns, const uint8_t *x,
+                            int64_t down, int64_t right, uint8_t *y) {
+    if (rows == 2 && columns == 2) FN(max_windows_of)(pixels, step, n, 2, 2, x, down, right, y);
+    else if (rows == 3 && columns == 3) FN(max_windows_of)(pixels, step, n, 3, 3, x, down, right, y);
+    else FN(max_windows_of)(pixels, step, n, rows, columns, x, down, right, y);
 }
 
-static void FN(max_window)(int64_t n, int64_t rows, int64_t columns, const uint8_t *x, int64_t down, int64_t right, uint8_t *y) {
-    for (int64_t i = 0; i < n; i += VBYTES) {
-        const int some = n - i < VBYTES ? (int)(n - i) : VBYTES;
-        FN(bytes) v;
-        memset(&v, 0, VBYTES);
-        for (int64_t r = 0; r < rows; r++)
-            for (int64_t c = 0; c < columns; c++)
-                v = FN(most_bytes)(v, FN(load_bytes)(x + i + r * down + c * right, some));
-        if (some == VBYTES) memcpy(y + i, &v, VBYTES);
-        else memcpy(y + i, &v, (size_t)some);
+/* count runs of n bytes: to[i * apart] = from[i * step]. Two copies that overlap leave no rest. */
+#define COPY_BY(size)                                                                                                \
+    for (int64_t i = 0; i < count; i++, from += step, to += apart) {                                                 \
+        memcpy(to, from, size);                                                                                      \
+        memcpy(to + n - size, from + n - size, size);                                                                \
     }
+static void FN(copy_runs)(int64_t count, int64_t n, const uint8_t *from, int64_t step, uint8_t *to, int64_t apart) {
+    if (n > 64)
+        for (int64_t i = 0; i < count; i++, from += step, to += apart) {
+            _Pragma("GCC unroll 1") for (int64_t b = 0; b < n - 64; b += 64) memcpy(to + b, from + b, 64);
+            memcpy(to + n - 64, from + n - 64, 64);
+        }
+    else if (n >= 32) COPY_BY(32)
+    else if (n >= 16) COPY_BY(16)
+    else if (n >= 8) COPY_BY(8)
+    else if (n >= 4) COPY_BY(4)
+    else if (n >= 2) COPY_BY(2)
+    else for (int64_t i = 0; i < count; i++) to[i * apart] = from[i * step];
 }
+#undef COPY_BY
 
 static void FN(mean_window)(int64_t n, int64_t rows, int64_t columns, const uint8_t *x, int64_t down, int64_t right, int zero,
                             float reciprocal, uint8_t *y) {
@@ -149,24 +191,45 @@ static void FN(mean_window)(int64_t n, int64_t rows, int64_t columns, const uint
     }
 }
 
-/* One pixel of a depthwise convolution: column j of the tile is channel j, with bytes of its own: tap t at tap[t][j]. */
-static void FN(depthwise)(const struct mg_quantized_tile *t, const uint8_t *const *tap) {
-    for (int64_t at = 0; at < t->columns; at += VL) {
-        const int some = FN(count)(t->columns, at);
-        const int8_t *b = t->b + at / MG_PANEL * t->panel + at % MG_PANEL * MG_QUAD;
-        FN(bits) start = (FN(bits)){0} - (FN(bits))FN(load_ints)(b) * (uint32_t)t->zero;
-        if (t->bias) start += (FN(bits))FN(load_first_ints)(t->bias + at, some);
+/* Neighbouring pixels of a depthwise convolution: column j of a tile is channel j, with bytes of its own; those of tap k for
+ * pixel i begin at tap[k] + i * step. Weights, bias and scale of a vector of channels stay in registers for all pixels, if
+ * `taps` is a constant. */
+ALWAYS_INLINE void FN(depthwise_block)(const int64_t taps, const int some, const struct mg_quantized_tile *t,
+                                       const uint8_t *const *tap, int64_t at, int64_t pixels, int64_t step) {
+    enum { KEPT = 3 };
+    const int8_t *b = t->b + at / MG_PANEL * t->panel + at % MG_PANEL * MG_QUAD;
+    const struct FN(column) c = FN(column_of)(&t->then, at, some);
+    const struct FN(rule) rule = FN(rule_of)(&t->then);
+    const int64_t rsc = t->rsc;
+    void *y = t->c;
+    FN(bits) start = (FN(bits)){0} - (FN(bits))FN(load_ints)(b) * ((uint32_t)t->zero - DOT_SHIFT);
+    if (t->bias) start += (FN(bits))FN(load_first_ints)(t->bias + at, some);
+    FN(ints) kept[KEPT];
+    if (taps <= KEPT * MG_QUAD)
+        for (int k = 0; k < (taps + 3) / 4; k++) kept[k] = FN(load_ints)(b + (1 + k) * MG_PANEL_ROW);
+    for (int64_t i = 0; i < pixels; i++) {
+        const int64_t from = i * step + at;
         FN(ints) sum = (FN(ints))start;
-        for (int64_t k = 0; k < t->k; k += MG_QUAD) {
-            FN(ints) four = FN(widen)(tap[k] + at, some);
-            if (k + 1 < t->k) four |= FN(widen)(tap[k + 1] + at, some) << 8;
-            if (k + 2 < t->k) four |= FN(widen)(tap[k + 2] + at, some) << 16;
-            if (k + 3 < t->k) four |= (FN(ints))((FN(bits))FN(widen)(tap[k + 3] + at, some) << 24);
-            b += MG_PANEL_ROW;
-            sum = FN(dot)(sum, FN(unsigned_four)(four), FN(signed_four)(FN(load_ints)(b)));
+        _Pragma("GCC unroll 3") for (int64_t k = 0; k < taps; k += MG_QUAD) {
+            FN(bits) four = (FN(bits))FN(widen)(tap[k] + from, some);
+            if (k + 1 < taps) four |= (FN(bits))FN(widen)(tap[k + 1] + from, some) << 8;
+            if (k + 2 < taps) four |= (FN(bits))FN(widen)(tap[k + 2] + from, some) << 16;
+            if (k + 3 < taps) four |= (FN(bits))FN(widen)(tap[k + 3] + from, some) << 24;
+            const FN(ints) w = taps <= KEPT * MG_QUAD ? kept[k / 4] : FN(load_ints)(b + (1 + k / 4) * MG_PANEL_ROW);
+            sum = FN(dot)(sum, FN(unsigned_four)((FN(ints))four), FN(signed_four)(w));
         }
-        FN(put)(&t->then, FN(column_of)(&t->then, at, some), sum, t->c, at, some);
+        FN(put)(rule, c, sum, y, i * rsc + at, some);
     }
+}
+ALWAYS_INLINE void FN(depthwise_taps)(const int64_t taps, const struct mg_quantized_tile *t, const uint8_t *const *tap,
+                                      int64_t pixels, int64_t step) {
+    int64_t at = 0;
+    for (; at + VL <= t->columns; at += VL) FN(depthwise_block)(taps, VL, t, tap, at, pixels, step);
+    if (at < t->columns) FN(depthwise_block)(taps, (int)(t->columns - at), t, tap, at, pixels, step);
+}
+static void FN(depthwise)(const struct mg_quantized_tile *t, const uint8_t *const *tap, int64_t pixels, int64_t step) {
+    if (t->k == 9) FN(depthwise_taps)(9, t, tap, pixels, step);
+    else FN(depthwise_taps)(t->k, t, tap, pixels, step);
 }
 
 /* --- float times int8 ----------------------------------------------------------------------------------------------------- */

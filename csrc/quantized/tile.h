@@ -7,6 +7,25 @@
  * Source.     Jacob et al. 2018, section 2.3; the arrangement of bytes is that of the dot product instructions.
  * Budget.     mr * nv accumulators, nv of W (two each where a dot product is two multiplications), one or two of A. Per
  *             step of four k: mr broadcasts and nv loads for mr * nv dot products. */
+
+/* What becomes of the sums of a tile, column by column: once for all tiles, as it would be most of their code. */
+__attribute__((noinline)) static void FN(quantized_epilogue)(int mr, int nv, const FN(ints) *sums,
+                                                             const struct mg_quantized_tile *t) {
+    const struct FN(rule) rule = FN(rule_of)(&t->then);
+    const int64_t rsc = t->rsc, rsa = t->rsa;
+    const uint8_t *a = t->a;
+    void *y = t->c;
+    for (int j = 0; j < nv; j++, sums += mr) {
+        const int n = j < nv - 1 ? VL : t->columns - j * VL;
+        const struct FN(column) c = FN(column_of)(&t->then, j * VL, n);
+        if (t->headers)
+            for (int i = 0; i < mr; i++) FN(put)(rule, FN(own_scale)(c, a + i * rsa), sums[i], y, i * rsc + j * VL, n);
+        else if (n == VL)
+            for (int i = 0; i < mr; i++) FN(put)(rule, c, sums[i], y, i * rsc + j * VL, VL);
+        else for (int i = 0; i < mr; i++) FN(put)(rule, c, sums[i], y, i * rsc + j * VL, n);
+    }
+}
+
 ALWAYS_INLINE void FN(quantized_tile)(const int mr, const int nv, const struct mg_quantized_tile *t) {
     const int8_t *b[NV];
     FN(ints) x[MR][NV];
@@ -16,9 +35,9 @@ ALWAYS_INLINE void FN(quantized_tile)(const int mr, const int nv, const struct m
         const FN(bits) sums = (FN(bits))FN(load_ints)(b[j]), start = t->bias ? (FN(bits))FN(load_first_ints)(t->bias + first, n)
                                                                             : (FN(bits)){0};
         b[j] += MG_PANEL_ROW;
-        UNROLL for (int i = 0; i < mr; i++) x[i][j] = (FN(ints))(start - sums * (uint32_t)t->zero);
+        UNROLL for (int i = 0; i < mr; i++) x[i][j] = (FN(ints))(start - sums * ((uint32_t)t->zero - DOT_SHIFT));
         if (t->headers)
-            UNROLL for (int i = 0; i < mr; i++) x[i][j] = (FN(ints))(start - sums * FN(own_zero)(t->a + i * t->rsa));
+            UNROLL for (int i = 0; i < mr; i++) x[i][j] = (FN(ints))(start - sums * (FN(own_zero)(t->a + i * t->rsa) - DOT_SHIFT));
     }
     const int64_t rsa = t->rsa;
     const uint8_t *quad[(MR + 3) / 4];
@@ -42,14 +61,9 @@ ALWAYS_INLINE void FN(quantized_tile)(const int mr, const int nv, const struct m
             UNROLL for (int j = 0; j < nv; j++) x[i][j] = FN(dot)(x[i][j], a, FN(signed_four)(FN(load_ints)(b[j])));
         }
     }
-    UNROLL for (int j = 0; j < nv; j++) {
-        const int n = j < nv - 1 ? VL : t->columns - j * VL;
-        const struct FN(column) c = FN(column_of)(&t->then, j * VL, n);
-        if (t->headers)
-            UNROLL for (int i = 0; i < mr; i++)
-                FN(put)(&t->then, FN(own_scale)(c, t->a + i * t->rsa), x[i][j], t->c, i * t->rsc + j * VL, n);
-        else UNROLL for (int i = 0; i < mr; i++) FN(put)(&t->then, c, x[i][j], t->c, i * t->rsc + j * VL, n);
-    }
+    FN(ints) sums[MR * NV];
+    UNROLL for (int i = 0; i < mr; i++) UNROLL for (int j = 0; j < nv; j++) sums[j * mr + i] = x[i][j];
+    FN(quantized_epilogue)(mr, nv, sums, t);
 }
 
 #define TILE_FN(m, n) \
@@ -64,7 +78,7 @@ static mg_quantized_tile_fn *const FN(quantized_tiles)[] = {FOR_EACH_ROW_COUNT(T
 static void FN(quantized_row)(const struct mg_quantized_tile *t) {
     enum { PARTS = MG_PANEL / VL, CHAINS = 8 / PARTS };
     const int64_t quads = t->k / 4, rest = t->k % 4;
-    const uint32_t zero = t->headers ? FN(own_zero)(t->a) : (uint32_t)t->zero;
+    const uint32_t zero = (t->headers ? FN(own_zero)(t->a) : (uint32_t)t->zero) - DOT_SHIFT;
     for (int64_t first = 0; first < t->columns; first += MG_PANEL) {
         const int8_t *b = t->b + first / MG_PANEL * t->panel;
         FN(ints) x[CHAINS][PARTS];
@@ -96,7 +110,7 @@ static void FN(quantized_row)(const struct mg_quantized_tile *t) {
             UNROLL for (int c = 1; c < CHAINS; c++) sum += (FN(bits))x[c][j];
             if (t->bias) sum += (FN(bits))FN(load_first_ints)(t->bias + at, n);
             const struct FN(column) c = FN(column_of)(&t->then, at, n);
-            FN(put)(&t->then, t->headers ? FN(own_scale)(c, t->a) : c, (FN(ints))sum, t->c, at, n);
+            FN(put)(FN(rule_of)(&t->then), t->headers ? FN(own_scale)(c, t->a) : c, (FN(ints))sum, t->c, at, n);
         }
     }
 }

@@ -23,11 +23,6 @@
 #define MG_QUANTIZED &mg_quantized_avx2, &mg_quantized_avx_vnni
 #include "../table.h"
 
-#define QUANTIZED_SET mg_quantized_avx2
-#define QUANTIZED_NAME "pairs"
-#define QUANTIZED_SUPPORTED 1
-#include "../quantized/table.h"
-
 #if defined(__clang__)
 #pragma clang attribute pop
 #endif

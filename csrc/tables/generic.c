@@ -12,11 +12,3 @@
 #define NC 512
 #define MG_QUANTIZED &mg_quantized_generic
 #include "../table.h"
-
-#if defined(__SSE2__)
-#include <emmintrin.h>
-#endif
-#define QUANTIZED_SET mg_quantized_generic
-#define QUANTIZED_NAME "pairs"
-#define QUANTIZED_SUPPORTED 1
-#include "../quantized/table.h"

@@ -12,5 +12,6 @@
 #define FOR_EACH_ROW_COUNT(X) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11) X(12)
 #define KC 256
 #define NC 512
+#define MG_QUANTIZED &mg_quantized_generic, &mg_quantized_neon_dot
 #include "../table.h"
 #endif

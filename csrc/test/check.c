@@ -25,8 +25,7 @@ struct stretch {   /* lies before the bytes that are handed out */
 };
 
 void *space(size_t bytes) {
-    static size_t page;
-    if (page == 0) page = (size_t)sysconf(_SC_PAGESIZE);
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE);
     const size_t room = (bytes + sizeof(struct stretch) + page - 1) / page * page;
     char *base = mmap(NULL, room + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     CHECK(base != MAP_FAILED && mprotect(base + room, page, PROT_NONE) == 0, "memory");

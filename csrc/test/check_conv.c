@@ -47,6 +47,17 @@ static void directions(const struct arrays *a, int brought) {
         CHECK((direction == MG_CONV_FORWARD      ? mg_conv2d(&c, a->x, a->w, a->with_bias ? a->bias : NULL, a->y)
                : direction == MG_CONV_INPUT_GRAD ? mg_conv2d_input_grad(&c, a->g, a->w, a->gx)
                                                  : mg_conv2d_weight_grad(&c, a->x, a->g, a->gw)) == MG_OK, "status");
+        const int64_t bytes = direction == MG_CONV_FORWARD ? mg_conv2d_pack_bytes(&c) : 0;
+        if (bytes > 0) {   /* with weights that were transformed before */
+            same_bits(a->first_y, a->y, (size_t)a->ny * size, words(&a->c));
+            blank(a->y, (size_t)a->ny * size);
+            void *packed = space((size_t)bytes);
+            CHECK(mg_conv2d_pack(&c, a->w, packed) == MG_OK, "packing");
+            c.packed = packed;
+            CHECK(mg_conv2d(&c, a->x, a->w, a->with_bias ? a->bias : NULL, a->y) == MG_OK, "status");
+            c.packed = NULL;
+            drop(packed);
+        }
         free(work);
     }
     same_bits(a->first_y, a->y, (size_t)a->ny * size, words(&a->c));

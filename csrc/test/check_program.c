@@ -11,10 +11,10 @@ static void lanes(int type) {
     static const struct mg_step code[] = {{MG_OP_FMA_K, 2, 1, 0, 0, 0, 0}};
     static const struct mg_patch patch[] = {{0, 0, 0, -1}};
     const struct mg_program program = {.type = type, .inputs = 2, .outputs = 1, .values = 3, .steps = 1, .code = code};
-    const struct mg_lanes l = {&program, 2, 1, 1, patch, sizes, first};
+    const struct mg_lanes l = {.program = &program, .lanes = 2, .scalars = 1, .patches = 1, .patch = patch, .n = sizes, .first = first};
     static const struct mg_operand operand[] = {AT(P0, 0), AT(G0, 0), AT(P0, 0), AT(RATE, 0), AT(P1, 0), AT(G1, 0), AT(P1, 0), AT(RATE, 0)};
     const struct mg_instruction i = {.kernel = MG_DO_LANES, .operands = 8, .operand = operand, .attributes = &l};
-    const struct mg_code c = {&i, 1};
+    const struct mg_code c = {.instructions = &i, .count = 1};
     void *memory[BASES] = {0};
     void *g[2], *p[2];
     int failed = -1;
@@ -36,6 +36,70 @@ static void lanes(int type) {
     drop(memory[RATE]);
 }
 
+/* A step of Adam: by its own loop, and by the steps of the tile machine. */
+static void adam(int type) {
+    enum { N = MG_LANE_CHUNK + 37 };
+    static const int64_t n[] = {N}, first[] = {0, 2};
+    static const struct mg_step code[] = {{MG_OP_MUL_K, 7, 0, 0, 0, 0.1, 0},  {MG_OP_FMA_K, 4, 1, 7, 0, 0.9, 0},
+                                          {MG_OP_MUL, 7, 0, 0, 0, 0, 0},      {MG_OP_MUL_K, 7, 7, 0, 0, 0.01, 0},
+                                          {MG_OP_FMA_K, 5, 2, 7, 0, 0.99, 0}, {MG_OP_RATIO, 7, 4, 5, 0, 1e-8, 0},
+                                          {MG_OP_FMA_K, 6, 7, 3, 0, -0.5, 0}};
+    const struct mg_program program = {.type = type, .inputs = 4, .outputs = 3, .values = 8, .steps = 7, .code = code};
+    struct mg_program other = program;
+    static const struct mg_operand operand[] = {AT(G0, 0), AT(A, 0), AT(B, 0), AT(P0, 0), AT(A, 0), AT(B, 0), AT(P0, 0)};
+    void *memory[BASES] = {0}, *results[2][3];
+    const int bases[] = {A, B, P0};
+    memory[G0] = fresh(type, N);
+    void *from[3] = {fresh(type, N), fresh(type, N), fresh(type, N)};
+    for (int64_t e = 0; e < N; e++) put(type, from[1], e, fabs(get(type, from[1], e)));
+    for (int chained = 0; chained < 2; chained++) {
+        struct mg_lanes l = {.program = &program, .lanes = 1, .n = n, .first = first};
+        const int found = mg_lanes_chain(&program, l.array, l.immediate);
+        CHECK(found != 0, "no loop of its own");
+        l.chain = chained ? found : 0;
+        const struct mg_instruction i = {.kernel = MG_DO_LANES, .operands = 7, .operand = operand, .attributes = &l};
+        const struct mg_code c = {.instructions = &i, .count = 1, .memory = memory};
+        for (int b = 0; b < 3; b++) memory[bases[b]] = results[chained][b] = copy_of(type, N, from[b]);
+        CHECK(mg_program_call(&c) == MG_OK, "status");
+    }
+    for (int b = 0; b < 3; b++)
+        for (int64_t e = 0; e < N; e++)
+            CHECK(near(type, get(type, results[1][b], e), get(type, results[0][b], e), 8 * epsilon(type)), "%d [%ld]", b, (long)e);
+    other.steps = 6;
+    int32_t array[8], immediate[8];
+    CHECK(mg_lanes_chain(&other, array, immediate) == 0, "another program");
+    for (int b = 0; b < 3; b++) drop(from[b]), drop(results[0][b]), drop(results[1][b]);
+    drop(memory[G0]);
+}
+
+/* Rows by number, there and back; a number that is none. */
+static void rows(int type) {
+    enum { ROWS = 7, N = 9, WIDTH = 5 };
+    static const struct mg_operand at[] = {AT(A, 0), AT(LABELS, 0), AT(Y, 0), AT(LABELS, 0), AT(Y, 0), AT(B, 0)};
+    const struct mg_instruction i[] = {
+        {.kernel = MG_DO_GATHER_ROWS, .operands = 3, .operand = at, .n = {N, ROWS, WIDTH * (int64_t)size_of(type)}},
+        {.kernel = MG_DO_SCATTER_ADD_ROWS, .operands = 3, .operand = at + 3, .type = type, .n = {N, ROWS, WIDTH}}};
+    int failed = -1;
+    void *memory[BASES] = {0};
+    const struct mg_code c = {i, 2, memory, &failed};
+    memory[A] = fresh(type, ROWS * WIDTH), memory[Y] = numbers(type, N * WIDTH), memory[B] = numbers(type, ROWS * WIDTH);
+    int64_t *index = memory[LABELS] = space(N * 8);
+    for (int e = 0; e < N; e++) index[e] = e * 3 % ROWS;
+    for (int e = 0; e < ROWS * WIDTH; e++) put(type, memory[B], e, 0);
+    CHECK(mg_program_call(&c) == MG_OK, "status");
+    for (int k = 0; k < N; k++)
+        for (int e = 0; e < WIDTH; e++)
+            CHECK(get(type, memory[Y], k * WIDTH + e) == get(type, memory[A], index[k] * WIDTH + e), "[%d, %d]", k, e);
+    for (int e = 0; e < ROWS * WIDTH; e++) {
+        int count = 0;
+        for (int k = 0; k < N; k++) count += index[k] == e / WIDTH;
+        CHECK(near(type, get(type, memory[B], e), count * get(type, memory[A], e), 4 * epsilon(type)), "[%d]", e);
+    }
+    index[N - 1] = ROWS;
+    CHECK(mg_program_call(&c) == MG_EARG && failed == 0, "a number that is none");
+    for (int b = 0; b < BASES; b++) if (memory[b]) drop(memory[b]);
+}
+
 /* ok = labels != -1; labels = ok ? labels : 0 (several lanes, whole arrays), and pow(k, (double)n + 1) of single numbers. */
 static void mixed(void) {
     enum { N = 300 };
@@ -53,7 +117,7 @@ static void mixed(void) {
     static const struct mg_operand single[] = {AT(A, 0), AT(B, 0), AT(P0, 0), AT(A, 8), AT(B, 4), AT(P0, 4)};
     const struct mg_instruction i[] = {{.kernel = MG_DO_MIXED, .operands = 3, .operand = operand, .attributes = &m},
                                        {.kernel = MG_DO_MIXED, .operands = 6, .operand = single, .attributes = &s}};
-    const struct mg_code c = {i, 2};
+    const struct mg_code c = {.instructions = i, .count = 2};
     void *memory[BASES] = {0};
     int64_t *labels = memory[LABELS] = space(N * 8), *out = memory[OUT] = space(N * 8);
     uint8_t *ok = memory[Y] = space(N);
@@ -88,7 +152,7 @@ static void chain(int type) {
         {.kernel = MG_DO_CROSS_ENTROPY, .operands = 3, .operand = at + 6, .type = type, .n = {M, N}}, {.kernel = -1},
         {.kernel = MG_DO_CROSS_ENTROPY_GRAD, .operands = 4, .operand = at + 9, .type = type, .n = {M, N}},
         {.kernel = MG_DO_CROSS_ENTROPY_BOTH, .operands = 5, .operand = at + 13, .type = type, .n = {M, N}}};
-    const struct mg_code c = {i, 6};
+    const struct mg_code c = {.instructions = i, .count = 6};
     void *memory[BASES] = {0};
     memory[ARENA] = space((size_t)(64 + M * K * size));
     memory[A] = fresh(type, M * K), memory[B] = fresh(type, K * N), memory[P0] = fresh(type, N);
@@ -126,7 +190,7 @@ static void loss(int type, int64_t rows, int64_t n) {
         {.kernel = MG_DO_CROSS_ENTROPY, .operands = 3, .operand = at + 5, .type = type, .n = {rows, n}},
         {.kernel = MG_DO_CROSS_ENTROPY_GRAD, .operands = 4, .operand = at + 8, .type = type, .n = {rows, n}},
         {.kernel = MG_DO_UNIFORM, .operands = 2, .operand = at + 12, .type = type, .n = {rows}}};
-    const struct mg_code c = {i, 4};
+    const struct mg_code c = {.instructions = i, .count = 4};
     void *memory[BASES] = {0};
     memory[A] = fresh(type, rows), memory[Y] = fresh(type, rows * n);
     memory[P0] = numbers(type, rows), memory[P1] = numbers(type, rows * n);
@@ -153,7 +217,7 @@ static void large_copy(void) {
     static const struct mg_operand at[] = {AT(A, 0), AT(B, 0), AT(P0, 0), AT(Y, 0)};
     const struct mg_instruction i[] = {{.kernel = MG_DO_COPY, .operands = 2, .operand = at, .attributes = &turn},
                                        {.kernel = MG_DO_COPY, .operands = 2, .operand = at + 2, .attributes = &fill}};
-    const struct mg_code c = {i, 2};
+    const struct mg_code c = {.instructions = i, .count = 2};
     void *memory[BASES] = {0};
     float *x = memory[A] = fresh(MG_F32, R * C), *y = memory[B] = numbers(MG_F32, R * C);
     double *one = memory[P0] = fresh(MG_F64, 1), *many = memory[Y] = fresh(MG_F64, 2 * R - 1), between = many[1];
@@ -170,6 +234,8 @@ void check_program(void) {
     FOR_EACH_SETTING {
         for (int type = MG_F32; type <= MG_F64; type++) {
             lanes(type);
+            adam(type);
+            rows(type);
             chain(type);
             loss(type, 5, 7), loss(type, 9, 5), loss(type, 70, 10), loss(type, 131, 32), loss(type, 64, 1);
         }

@@ -162,6 +162,8 @@ static void one_by_one(int64_t n) {
     for (int64_t i = 0; i < n; i++) low = fminf(low, x[i]), high = fmaxf(high, x[i]);
     memcpy(&scale, rows, 4), memcpy(&zero, rows + 4, 4);
     CHECK(scale == (high == low ? 1 : (high - low) * (float)(1.0 / 255.0)), "scale");
+    const float nothing = rintf(-low * (1 / scale));
+    CHECK(zero == (nothing < 255 ? (int)nothing : 255), "zero point");
     for (int64_t i = 0; i < n; i++) {
         volatile float v = x[i] * (1 / scale);
         const float r = rintf(v) + (float)zero;
@@ -191,7 +193,8 @@ static void tables(int64_t m, int64_t n, int64_t k) {   /* float products with i
     CHECK(mg_quantized_embedding(m, n, k, index, w, scale, rows) == MG_OK, "status");
     for (int64_t at = 0; at < m * k; at++) {
         const int64_t i = index[at / k];
-        CHECK(rows[at] == (float)w[i * k + at % k] * scale[i], "row of a table");
+        const float want = (float)w[i * k + at % k] * scale[i];
+        CHECK(rows[at] == want, "row of a table");
     }
     index[m - 1] = n;
     CHECK(mg_quantized_embedding(m, n, k, index, w, scale, rows) == MG_EARG, "an index out of range");

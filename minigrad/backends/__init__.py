@@ -152,6 +152,7 @@ def config() -> dict[str, str]:
     facts = {"backend": f"{_chosen.name} ({_why})", "backends": ", ".join(backends())}
     if _c.available:
         facts["isa"] = f"{_c.isa()} (of {', '.join(_c.isas())}; MINIGRAD_ISA overrides)"
+        facts["int8"] = f"{_c.dot()} (of {', '.join(_c.dots())}; MINIGRAD_ISA={_c.isa()}:plain overrides)"
         facts["threads"] = f"{_c.num_threads()} (MINIGRAD_NUM_THREADS overrides)"
     else:
         facts["isa"] = f"none ({_c.reason})"

@@ -12,7 +12,7 @@ Two environment variables are read once, at import:
 
 `MINIGRAD_ISA`
     the table of kernels to use, one of `isas()`; the default is the best that this processor runs.
-    "avx512:pairs" is that table without the instructions for integer dot products, see `dots()`.
+    "avx512:plain" is that table without the instructions for integer dot products, see `dots()`.
 `MINIGRAD_NUM_THREADS`
     threads that a kernel may use; the default is as many as this process may run on.
 
@@ -121,7 +121,7 @@ def set_isa(name: str) -> None:
 
 
 def dot() -> str:
-    """What integer products are made of within the table in use: "vnni", or "pairs" of 16-bit products."""
+    """What integer products are made of within the table in use: "vnni", "dot" (ARM), or "plain" without."""
     return ffi.string(lib.mg_dot()).decode() if available else "none"
 
 

@@ -139,6 +139,10 @@ class DataLoader:
         self._given = 0  # batches handed out in this pass
         self._resume: tuple[tuple[int, int] | None, int] | None = None
         self._crew: Any = None
+        #: (rank, size): only so much of each batch, see `Trainer.fit`; and which batches are an example that
+        #: counts nothing, because the batch has fewer than there are ranks.
+        self.share: tuple[int, int] | None = None
+        self.counts_nothing: list[bool] = []
 
     def __len__(self) -> int:
         """The number of batches of a pass."""
@@ -182,7 +186,20 @@ class DataLoader:
                 stream.set_state(start)
             self._start, batches = stream.get_state(), self._draw()
             stream.set_state(now)
+        if self.share is not None:
+            batches = self._shared(batches, *self.share)
         return self._pass(batches, self._epoch, self._given)
+
+    def _shared(self, batches: list[Any], rank: int, size: int) -> list[Any]:
+        """One rank's part of each batch."""
+        parts = []
+        self.counts_nothing = []
+        for batch in batches:
+            rows = np.arange(batch.start, batch.stop) if isinstance(batch, slice) else batch
+            part = rows[len(rows) * rank // size : len(rows) * (rank + 1) // size]
+            self.counts_nothing.append(not len(part))
+            parts.append(part if len(part) else rows[:1])
+        return parts
 
     def _pass(self, batches: list[Any], epoch: int, first: int) -> Iterator[Any]:
         key = self._start[0] if self._start else 0

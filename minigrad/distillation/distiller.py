@@ -265,10 +265,10 @@ class Distiller(Trainer):
             total = total + loss
         return total
 
-    def train_step(self, batch: Any) -> dict[str, float]:
+    def train_step(self, batch: Any, nothing: bool = False) -> dict[str, float]:
         """One step; temperature and alpha are those of this point of the run."""
         self._schedule()
-        return super().train_step(batch)
+        return super().train_step(batch, nothing)
 
     def _schedule(self) -> None:
         done = min(self.step / max(self.steps - 1, 1), 1.0) if self.steps else 0.0

@@ -11,8 +11,12 @@ in the same order. Without a group a process is one of one, so a script runs unc
 Inside of a captured step `all_reduce` becomes part of the program. Sums are taken in the order of ranks, so
 the bits are the same on all ranks and in all runs.
 
-Left out: groups of some of the ranks, and asynchronous calls: a rank has its own processor, and nobody else
-would do the work in the meantime."""
+**Groups of some of the ranks.** `new_group` makes one; all collectives take it as `group`, and everybody in
+it must call them. Ranks in arguments (`src`, `dst`) are numbers in the world, the group of all, as in
+PyTorch. `init_device_mesh` (`mesh`) arranges the world as a table and makes a group for each of its rows.
+
+Left out: asynchronous calls: a rank has its own processor, and nobody else would do the work in the
+meantime."""
 
 from __future__ import annotations
 
@@ -26,6 +30,7 @@ from ..errors import ArgumentError, DTypeError, ShapeError
 from ..mode import current
 from ..ops import collective
 from ..tensor import Symbol, Tensor, wrap
+from . import mpi
 from .engine import REDUCTIONS, Alone, Engine, Segment, Shared
 
 #: Seconds that a rank waits for another one before that is an error.
@@ -46,8 +51,13 @@ class ReduceOp:
 
 
 def group() -> Engine:
-    """The engine of this process's group; a group of one, if it has joined none."""
+    """The engine of the world, the group of all processes; a group of one, if this one has joined none."""
     return _group or _alone
+
+
+def of(given: Engine | None) -> Engine:
+    """What an argument `group` stands for: None is the world."""
+    return (_group or _alone) if given is None else given
 
 
 def join(engine: Engine) -> None:
@@ -76,53 +86,103 @@ def is_initialized() -> bool:
     return _group is not None
 
 
-def init_process_group(backend: str = "shm", *, timeout: float | None = None) -> None:
+#: Names that say: however this process was started.
+_EITHER = (None, "gloo")
+
+
+def init_process_group(backend: str | None = None, *, timeout: float | None = None) -> None:
     """Join the group that this process was started for.
 
-    backend: "shm", the shared memory of one machine (there is no other so far).  timeout: seconds that a
-    wait for another rank may take (300, or what the launcher was told).  By `minigrad.distributed.run`,
-    or by `python -m minigrad.distributed.launch`, processes are started for one; a process that was not is
-    a group of one.  Inside of `run` the group has been joined already, and nothing happens.
-    Raises ArgumentError for another backend.
+    backend: "shm", the shared memory of one machine, for processes started by `minigrad.distributed.run` or
+    `python -m minigrad.distributed.launch`; "mpi" for those that mpirun has started (`minigrad[mpi]`); None
+    (or "gloo", as ported scripts say): what the process was started by, and a group of one if by neither.
+    timeout: seconds that a wait for another rank may take (300, or what the launcher was told).
+    Inside of `run` the group has been joined already, and nothing happens.
+    Raises ArgumentError for another backend than the process was started for, DistributedError if mpi4py
+    is not here.
     """
-    if backend not in ("shm", "gloo"):
+    if backend not in (*_EITHER, "shm", "mpi"):
         raise ArgumentError(
-            "init_process_group", f"there is no backend {backend!r}", fix="use 'shm': shared memory"
+            "init_process_group",
+            f"there is no backend {backend!r}",
+            fix="use 'shm' (shared memory), 'mpi', or none",
         )
-    engine = _group
-    if engine is None:
-        fd = os.environ.get("MINIGRAD_GROUP_FD")
-        if fd is None:
-            join(Alone())
-            return
-        segment = Segment(int(fd), os.fstat(int(fd)).st_size)
-        wanted = float(os.environ.get("MINIGRAD_GROUP_TIMEOUT", TIMEOUT))
-        join(Shared(segment, int(os.environ["RANK"]), wanted if timeout is None else timeout))
-    elif timeout is not None and isinstance(engine, Shared):
-        engine.set_timeout(timeout)
-
-
-def destroy_process_group() -> None:
-    """Leave the group."""
-    global _group
+    fd = os.environ.get("MINIGRAD_GROUP_FD")
+    began = "shm" if fd is not None else "mpi" if mpi.started() else None
+    if backend not in _EITHER and began not in (backend, None):
+        raise ArgumentError(
+            "init_process_group",
+            f"backend {backend!r} in a process that was started for {began!r}",
+            fix="leave the backend out, or start it with mpirun (mpi) or minigrad.distributed.launch (shm)",
+        )
     if _group is not None:
+        if timeout is not None:
+            _group.set_timeout(float(timeout))
+        return
+    wanted = float(os.environ.get("MINIGRAD_GROUP_TIMEOUT", TIMEOUT)) if timeout is None else timeout
+    if fd is not None:
+        segment = Segment(int(fd), os.fstat(int(fd)).st_size)
+        join(Shared(segment, int(os.environ["RANK"]), wanted))
+    else:
+        join(mpi.join(wanted) if "mpi" in (began, backend) else Alone())
+
+
+def new_group(ranks: Sequence[int] | None = None) -> Engine:
+    """A group of some ranks of the world (all of them, if None), to be passed as `group`.
+
+    All processes of the world must call it, those in it and all others, in the same order; the others get
+    a group whose `get_rank` is -1, and which refuses everything else.  Raises ArgumentError for ranks
+    that do not exist, come twice, or are others than those that another rank asks for.
+    """
+    mine = group()
+    wanted = range(mine.size) if ranks is None else ranks
+    for rank in wanted:
+        _check_rank("new_group", rank, mine)
+    numbers = tuple(sorted(int(r) for r in wanted))
+    if not numbers or len(set(numbers)) < len(numbers):
+        raise ArgumentError("new_group", f"ranks {list(wanted)!r}", fix="name each rank once, at least one")
+    return mine.new_group(numbers)
+
+
+def destroy_process_group(group: Engine | None = None) -> None:
+    """Leave a group; with the world, all groups."""
+    global _group
+    if group is not None and group is not _group:
+        group.close()
+    elif _group is not None:
         _group.close()
         _group = None
 
 
-def get_rank() -> int:
-    """The number of this process in its group, from 0."""
-    return group().rank
+def get_rank(group: Engine | None = None) -> int:
+    """The number of this process in a group, from 0; -1 if it is not in it."""
+    return of(group).rank
 
 
-def get_world_size() -> int:
-    """How many processes the group has."""
-    return group().size
+def get_world_size(group: Engine | None = None) -> int:
+    """How many processes a group has; -1 if this one is not in it."""
+    return of(group).size
 
 
-def barrier() -> None:
+def get_process_group_ranks(group: Engine | None = None) -> list[int]:
+    """The numbers that the processes of a group have in the world."""
+    return list(of(group).ranks)
+
+
+def get_group_rank(group: Engine, global_rank: int) -> int:
+    """The number in a group of the process that is `global_rank` in the world."""
+    return _number("get_group_rank", global_rank, group)
+
+
+def get_global_rank(group: Engine, group_rank: int) -> int:
+    """The number in the world of the process that is `group_rank` in a group."""
+    _check_rank("get_global_rank", group_rank, group)
+    return group.ranks[group_rank]
+
+
+def barrier(group: Engine | None = None) -> None:
     """Wait until all ranks are here."""
-    group().barrier()
+    of(group).barrier()
 
 
 def _check_op(op: str, reduction: str, tensor: Tensor) -> None:
@@ -136,10 +196,23 @@ def _check_op(op: str, reduction: str, tensor: Tensor) -> None:
         raise DTypeError(op, f"the mean of {tensor.dtype} is no {tensor.dtype}", fix="convert with .float()")
 
 
-def _check_rank(op: str, rank: int) -> None:
-    size = group().size
+def _check_rank(op: str, rank: int, group: Engine) -> None:
+    size = len(group.ranks)
     if isinstance(rank, bool) or not isinstance(rank, (int, np.integer)) or not 0 <= rank < size:
         raise ArgumentError(op, f"rank {rank!r} of a group of {size}", fix=f"ranks are 0 to {size - 1}")
+
+
+def _number(op: str, rank: int, group: Engine) -> int:
+    """The number in a group of rank `rank` of the world."""
+    if group.ranks == (*range(len(group.ranks)),):
+        _check_rank(op, rank, group)
+    elif isinstance(rank, bool) or rank not in group.ranks:
+        raise ArgumentError(
+            op,
+            f"rank {rank!r} of the world is not in the group of ranks {group.ranks}",
+            fix="ranks are counted in the world, not in the group",
+        )
+    return group.ranks.index(rank)
 
 
 def _array(op: str, tensor: Tensor) -> Any:
@@ -149,13 +222,13 @@ def _array(op: str, tensor: Tensor) -> Any:
     return np.ascontiguousarray(tensor._concrete(op)).reshape(tensor.shape)
 
 
-def all_reduce(tensor: Tensor, op: str = ReduceOp.SUM) -> Tensor:
+def all_reduce(tensor: Tensor, op: str = ReduceOp.SUM, group: Engine | None = None) -> Tensor:
     """Replace a tensor by its reduction over all ranks, outside of the history; returns it.
 
     Same shape and dtype on all ranks.  Raises ArgumentError for an unknown reduction, DistributedError if
     another rank fails or calls something else.  With gradients: `minigrad.ops.collective`."""
     _check_op("all_reduce", op, tensor)
-    mine = group()
+    mine = of(group)
     array = tensor._array
     if current().trace is None and not isinstance(array, Symbol):
         tensor._writable("all_reduce")
@@ -168,47 +241,52 @@ def all_reduce(tensor: Tensor, op: str = ReduceOp.SUM) -> Tensor:
     return tensor.assign(collective.all_reduce(tensor.detach(), mine, op))
 
 
-def reduce(tensor: Tensor, dst: int, op: str = ReduceOp.SUM) -> Tensor:
+def reduce(tensor: Tensor, dst: int, op: str = ReduceOp.SUM, group: Engine | None = None) -> Tensor:
     """Replace the tensor of rank `dst` by the reduction over all ranks; those of the others stay."""
     _check_op("reduce", op, tensor)
-    _check_rank("reduce", dst)
-    y = group().reduce(_array("reduce", tensor), op, dst)
+    mine = of(group)
+    y = mine.reduce(_array("reduce", tensor), op, _number("reduce", dst, mine))
     return tensor if y is None else tensor.assign(wrap(y))
 
 
-def broadcast(tensor: Tensor, src: int) -> Tensor:
+def broadcast(tensor: Tensor, src: int, group: Engine | None = None) -> Tensor:
     """Replace a tensor by that of rank `src`; returns it."""
-    _check_rank("broadcast", src)
+    mine = of(group)
+    root = _number("broadcast", src, mine)
     array = _array("broadcast", tensor)
     tensor._writable("broadcast")
     if array is tensor._array or np.shares_memory(array, tensor._array):
-        group().broadcast(array, src)
+        mine.broadcast(array, root)
         tensor._touch()
         return tensor
-    group().broadcast(array, src)
+    mine.broadcast(array, root)
     return tensor.assign(wrap(array))
 
 
-def all_gather(tensor_list: Sequence[Tensor], tensor: Tensor) -> None:
+def all_gather(tensor_list: Sequence[Tensor], tensor: Tensor, group: Engine | None = None) -> None:
     """Write the tensors of all ranks into `tensor_list`, in the order of ranks.
 
     Raises ShapeError if there are not as many as ranks, or one has another shape or dtype.
     """
-    _check_list("all_gather", tensor_list, tensor)
-    for target, value in zip(tensor_list, group().all_gather(_array("all_gather", tensor)), strict=True):
+    mine = of(group)
+    _check_list("all_gather", tensor_list, tensor, mine)
+    for target, value in zip(tensor_list, mine.all_gather(_array("all_gather", tensor)), strict=True):
         target.assign(wrap(value))
 
 
-def reduce_scatter(output: Tensor, input_list: Sequence[Tensor], op: str = ReduceOp.SUM) -> Tensor:
+def reduce_scatter(
+    output: Tensor, input_list: Sequence[Tensor], op: str = ReduceOp.SUM, group: Engine | None = None
+) -> Tensor:
     """Write into `output` the reduction over all ranks of `input_list[rank]`; returns it."""
     _check_op("reduce_scatter", op, output)
-    _check_list("reduce_scatter", input_list, output)
+    mine = of(group)
+    _check_list("reduce_scatter", input_list, output, mine)
     parts = np.stack([_array("reduce_scatter", t) for t in input_list])
-    return output.assign(wrap(group().reduce_scatter(parts, op)))
+    return output.assign(wrap(mine.reduce_scatter(parts, op)))
 
 
-def _check_list(op: str, tensors: Sequence[Tensor], like: Tensor) -> None:
-    size = group().size
+def _check_list(op: str, tensors: Sequence[Tensor], like: Tensor, group: Engine) -> None:
+    size = group.size
     if len(tensors) != size:
         raise ShapeError(
             op, f"{len(tensors)} tensors for a group of {size}", fix="pass one tensor for each rank"
@@ -222,26 +300,27 @@ def _check_list(op: str, tensors: Sequence[Tensor], like: Tensor) -> None:
             )
 
 
-def send(tensor: Tensor, dst: int) -> None:
+def send(tensor: Tensor, dst: int, group: Engine | None = None) -> None:
     """Hand a tensor to rank `dst`, which must call `recv`; returns when it may be changed again."""
-    _check_rank("send", dst)
-    group().send(_array("send", tensor), dst)
+    mine = of(group)
+    mine.send(_array("send", tensor), _number("send", dst, mine))
 
 
-def recv(tensor: Tensor, src: int) -> Tensor:
+def recv(tensor: Tensor, src: int, group: Engine | None = None) -> Tensor:
     """Fill a tensor with what rank `src` sends, of the same shape and dtype; returns it."""
-    _check_rank("recv", src)
+    mine = of(group)
+    number = _number("recv", src, mine)
     tensor._writable("recv")
     array = np.empty(tensor.shape, tensor.dtype)
-    group().recv(array, src)
+    mine.recv(array, number)
     return tensor.assign(wrap(array))
 
 
-def average(value: Any, weight: float = 1.0) -> float:
+def average(value: Any, weight: float = 1.0, group: Engine | None = None) -> float:
     """The mean over ranks of a number, such as a metric, each rank counting with its weight (its
     examples)."""
     pair = np.array([float(value) * weight, weight], np.float64)
-    total, weights = group().all_reduce(pair, "sum", 1.0)
+    total, weights = of(group).all_reduce(pair, "sum", 1.0)
     return float(total / weights)
 
 
@@ -253,11 +332,15 @@ __all__ = [
     "barrier",
     "broadcast",
     "destroy_process_group",
+    "get_global_rank",
+    "get_group_rank",
+    "get_process_group_ranks",
     "get_rank",
     "get_world_size",
     "init_process_group",
     "is_available",
     "is_initialized",
+    "new_group",
     "recv",
     "reduce",
     "reduce_scatter",

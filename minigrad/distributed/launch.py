@@ -2,7 +2,11 @@
 
 Every rank runs the whole script; in it, `minigrad.distributed.init_process_group()` joins the group. RANK,
 LOCAL_RANK and WORLD_SIZE are set as by torchrun. If a rank fails, all others end, and its traceback is what
-you see."""
+you see.
+
+With `--max-restarts` they are started again, for a script that goes on from its last checkpoint; with
+`--min-nproc` as well, by one fewer for each rank that was killed or stopped answering
+(`examples/digits_elastic.py`). RESTART_COUNT says which time it is, from 0."""
 
 from __future__ import annotations
 
@@ -27,6 +31,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         default=TIMEOUT,
         help="seconds that a rank waits for another one (%(default)g)",
     )
+    parser.add_argument("--max-restarts", type=int, default=0, help="when a rank fails, start again (0)")
+    parser.add_argument(
+        "--min-nproc", type=int, help="go on with fewer processes when one is lost, but no fewer than this"
+    )
     parser.add_argument("-m", "--module", action="store_true", help="script is a module, as for python -m")
     parser.add_argument("script")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, help="of the script")
@@ -40,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             seed=options.seed,
             threads=options.threads,
             timeout=options.timeout,
+            max_restarts=options.max_restarts,
+            min_nprocs=options.min_nproc,
         )
     except Error as error:
         print(error, file=sys.stderr)

@@ -6,15 +6,14 @@ Each rank is a fresh interpreter (a fork would copy threads that hold locks). Th
 parent, does no work of its own: it waits for results, and a few times a second it looks at the seats of the
 group (see `csrc/distributed/group.c`):
 
-==================================
-============================================================================= a rank raised
-its traceback came through its pipe a rank was killed                   its process ended without a result a
-rank stopped answering            its heartbeat, a thread of its own, is SILENT seconds old a rank does not
-come                others have waited SLOW seconds for it: its stack is printed, once; after
-                                    `timeout` seconds the others raise
-Ctrl-C, or the parent fails         the `finally` below; a rank whose parent is gone ends itself
-==================================
-=============================================================================
+==============================  =========================================================================
+a rank raised                   its traceback came through its pipe
+a rank was killed               its process ended without a result
+a rank stopped answering        its heartbeat, a thread of its own, is SILENT seconds old
+a rank does not come            others have waited SLOW seconds for it: its stack is printed, once; after
+                                `timeout` seconds the others raise
+Ctrl-C, or the parent fails     the `finally` below; a rank whose parent is gone ends itself
+==============================  =========================================================================
 
 In each case the group is aborted, which ends every wait with an error, then whoever is left is asked to
 end, and then killed, within three seconds. Nothing can be left behind, as the shared memory has no name
@@ -24,11 +23,13 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import importlib.util
 import io
 import json
 import os
 import pickle
 import runpy
+import select
 import selectors
 import signal
 import subprocess
@@ -37,14 +38,15 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+import types
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing import reduction, spawn
 from typing import Any
 
 from ..errors import ArgumentError
 from ..random import manual_seed
-from . import group
-from .engine import DistributedError, Segment
+from . import group, mpi
+from .engine import DistributedError, Engine, Segment, Shared, processors
 
 #: Seconds without a heartbeat after which a rank counts as hung, and seconds of waiting that are worth a
 #: word.
@@ -77,6 +79,8 @@ def run(
     seed: int | None = None,
     threads: int | None = None,
     timeout: float = group.TIMEOUT,
+    max_restarts: int = 0,
+    min_nprocs: int | None = None,
 ) -> list[Any]:
     """Call `fn(*args, **kwargs)` in `nprocs` processes that form a group; what they return, in the order of
     ranks.
@@ -84,18 +88,70 @@ def run(
     fn: a function that the processes can import: at the top level of a module or of the script.
     seed: rank r starts with `manual_seed(seed + r)`.  threads: of each process (processors / nprocs).
     timeout: seconds that a rank waits for another one.
+    max_restarts: how often to start all of them again when one fails; fn then goes on from its last
+    checkpoint (`examples/digits_elastic.py`), and RESTART_COUNT in the environment says which time it is.
+    min_nprocs: with it, a rank that is lost is not replaced as long as so many are left.
     Raises DistributedError, with the rank and its traceback, if one of them fails; then all others have
-    ended."""
+    ended.
+
+    In a script that mpirun has started there are processes already: each of them calls fn, and gets all
+    results; how many they are, and with how many threads, is for mpirun to say."""
     if _importing_main:
-        raise DistributedError(
-            "run",
-            "the script starts processes while it is being imported by one of them",
-            fix='put the call under `if __name__ == "__main__":`',
-        )
+        raise _Reached
     if not callable(fn):
         raise ArgumentError("run", f"{fn!r} is no function", fix="pass the function and its args separately")
+    if mpi.started() and "MINIGRAD_GROUP_FD" not in os.environ:
+        return _run_here(fn, args, kwargs or {}, seed, timeout)
     payload = _pack(_preparation(), seed, "call", (fn, tuple(args), dict(kwargs or {})))
-    return _Parent(nprocs, payload, threads, timeout).results()
+    return _attempts(nprocs, payload, threads, timeout, max_restarts, min_nprocs)
+
+
+def _run_here(
+    fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], seed: int | None, timeout: float
+) -> list[Any]:
+    """`run` in a process that is one of several already."""
+    group.init_process_group("mpi", timeout=timeout)
+    engine = group.group()
+    if seed is not None:
+        manual_seed(seed + engine.rank)
+    result = fn(*args, **kwargs)
+    return engine.gather_objects(result) if isinstance(engine, mpi.MPI) else [result]
+
+
+@contextlib.contextmanager
+def beside(
+    fn: Callable[..., Any],
+    nprocs: int,
+    args: Sequence[Any] = (),
+    *,
+    threads: int | None = None,
+    timeout: float = group.TIMEOUT,
+) -> Iterator[Engine]:
+    """This process as rank 0 of a group, beside fresh ones that call `fn(*args)` as ranks 1, 2, ...
+
+    For what is begun in the middle of a program, and goes on in it: inside of the context the group is there,
+    and this process does its share; at its end the others are waited for.  threads: of each process, this
+    one included (processors / nprocs).  Raises DistributedError, with the rank and its traceback, if one
+    of them fails; an exception here ends all of them.
+    """
+    if _importing_main:
+        raise _Reached
+    if group.is_initialized():
+        raise DistributedError(
+            "run",
+            "this process is in a group already",
+            fix="start processes once: outside of those that run or launch has started",
+        )
+    if mpi.started():
+        raise DistributedError(
+            "run",
+            "this process is one of several that mpirun has started",
+            fix="train with DistributedDataParallel in them, or start the script without mpirun",
+        )
+    payload = _pack(_preparation(), None, "call", (fn, tuple(args), {}))
+    parent = _Beside(nprocs, payload, threads, timeout)
+    with parent.joined() as engine:
+        yield engine
 
 
 def launch(
@@ -107,17 +163,47 @@ def launch(
     seed: int | None = None,
     threads: int | None = None,
     timeout: float = group.TIMEOUT,
+    max_restarts: int = 0,
+    min_nprocs: int | None = None,
 ) -> None:
     """Run a script (or a module, as `python -m` does) in `nprocs` processes; see
     `minigrad.distributed.launch`."""
     payload = _pack(None, seed, "module" if module else "script", (script, list(argv)))
-    _Parent(nprocs, payload, threads, timeout).results()
+    _attempts(nprocs, payload, threads, timeout, max_restarts, min_nprocs)
+
+
+def _attempts(
+    nprocs: int, payload: bytes, threads: int | None, timeout: float, restarts: int, least: int | None
+) -> list[Any]:
+    """What the ranks return, after at most so many restarts."""
+    if isinstance(restarts, bool) or not isinstance(restarts, int) or restarts < 0:
+        raise ArgumentError("run", f"max_restarts is {restarts!r}", fix="pass 0 or more")
+    if least is not None and not 1 <= least <= nprocs:
+        raise ArgumentError("run", f"min_nprocs is {least!r} of {nprocs}", fix=f"pass 1 to {nprocs}")
+    size = nprocs
+    for count in range(restarts + 1):
+        try:
+            return _Parent(size, payload, threads, timeout, count).results()
+        except DistributedError as error:
+            if count == restarts:
+                raise
+            if error.lost and least is not None:
+                size = max(least, size - 1)
+            print(
+                f"{error}\nminigrad.distributed: restart {count + 1} of {restarts}, with {size} ranks",
+                file=sys.stderr,
+                flush=True,
+            )
+    raise AssertionError("the last attempt returns or raises")
 
 
 def _pack(preparation: Any, seed: int | None, kind: str, what: Any) -> bytes:
     """What a child is told; what it is to do is packed by itself, as it needs the script to be understood."""
     try:
-        return pickle.dumps((preparation, seed, kind, bytes(reduction.ForkingPickler.dumps(what))))
+        packed = bytes(reduction.ForkingPickler.dumps(what))
+        if preparation is not None and b"__main__" not in packed:  # then the script is not needed, nor run
+            preparation = {k: v for k, v in preparation.items() if not k.startswith("init_main")}
+        return pickle.dumps((preparation, seed, kind, packed))
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise ArgumentError(
             "run",
@@ -133,17 +219,23 @@ def _preparation() -> dict[str, Any]:
     return data
 
 
+class _Reached(BaseException):
+    """A script that is being imported by a rank has come to the line that starts the ranks: what they need of
+    it is above."""
+
+
 class _Parent:
     """Whoever started the ranks."""
 
-    def __init__(self, nprocs: int, payload: bytes, threads: int | None, timeout: float) -> None:
+    def __init__(
+        self, nprocs: int, payload: bytes, threads: int | None, timeout: float, restarts: int = 0
+    ) -> None:
         if isinstance(nprocs, bool) or not isinstance(nprocs, int) or nprocs < 1:
             raise ArgumentError("run", f"{nprocs!r} processes", fix="pass an integer of at least 1")
         if not timeout > 0:
             raise ArgumentError("run", f"a timeout of {timeout!r}", fix="pass seconds, above 0")
-        self.size, self.timeout = nprocs, timeout
-        processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.threads = max(1, processors // nprocs) if threads is None else threads
+        self.size, self.timeout, self.restarts = nprocs, timeout, restarts
+        self.threads = max(1, processors() // nprocs) if threads is None else threads
         self.segment = Segment.create(nprocs)
         self.processes: list[subprocess.Popen[bytes]] = []
         self.said: list[io.BytesIO] = []
@@ -169,6 +261,7 @@ class _Parent:
             "RANK": str(rank),
             "LOCAL_RANK": str(rank),
             "WORLD_SIZE": str(self.size),
+            "RESTART_COUNT": str(self.restarts),
             "MINIGRAD_GROUP_FD": str(self.segment.fd),
             "MINIGRAD_GROUP_TIMEOUT": str(self.timeout),
         }
@@ -192,11 +285,12 @@ class _Parent:
         self.stacks.append(stack)
         self.selector.register(read, selectors.EVENT_READ, rank)
 
-    def _watch(self) -> list[Any]:
-        """Until all have answered, or one has failed."""
-        answers: dict[int, Any] = {}
+    def _watch(self, answers: dict[int, Any] | None = None) -> list[Any]:
+        """Until all have answered, or one has failed.  answers: of those that need not be waited for."""
+        answers = {} if answers is None else answers
         last_look = time.monotonic()
         while len(answers) < self.size:
+            self._notice_interrupts()
             for key, _ in self.selector.select(timeout=0.1):
                 rank = key.data
                 data = os.read(key.fd, 1 << 20)
@@ -212,6 +306,9 @@ class _Parent:
                 last_look = time.monotonic()
                 self._look(answers)
         return [answers[rank][1] for rank in range(self.size)]
+
+    def _notice_interrupts(self) -> None:
+        """Nothing: Python raises KeyboardInterrupt here."""
 
     def _answer(self, rank: int) -> Any:
         """What a rank said before it closed its pipe; how it ended, if that was nothing."""
@@ -259,7 +356,7 @@ class _Parent:
             text = ""
             self.processes[rank].kill()  # if it is still there, it does not answer
         error = DistributedError("run", problem, fix=fix)
-        error.rank = rank
+        error.rank, error.lost = rank, kind != "error"
         if text:
             error.args = (f"{error}\n\n{text.rstrip()}",)
         raise error
@@ -330,6 +427,114 @@ class _Parent:
             time.sleep(0.01)
 
 
+class _Myself:
+    """The process that is rank 0 and parent at once, as if it were a child."""
+
+    def __init__(self, stack: Any) -> None:
+        self.stack = stack
+        self.code: int | None = None
+
+    def poll(self) -> int | None:
+        """None while it takes part."""
+        return self.code
+
+    def send_signal(self, number: int) -> None:
+        """Say where it is."""
+        faulthandler.dump_traceback(self.stack, all_threads=True)
+
+    def kill(self) -> None:
+        """Not this one."""
+
+    terminate = kill
+
+
+class _Beside(_Parent):
+    """The parent as rank 0: a thread watches over the others."""
+
+    def __init__(self, nprocs: int, payload: bytes, threads: int | None, timeout: float) -> None:
+        super().__init__(nprocs, payload, threads, timeout)
+        stack = _nameless(b"")
+        self.stacks.append(stack)
+        self.me = _Myself(stack)
+        self.processes.append(self.me)  # type: ignore[arg-type]
+        self.said.append(io.BytesIO())
+        self.failure: BaseException | None = None
+        self.interrupts = -1
+
+    @contextlib.contextmanager
+    def joined(self) -> Iterator[Engine]:
+        """Rank 0 inside."""
+        watcher = threading.Thread(target=self._guard, name="minigrad watcher", daemon=True)
+        lib = self.segment.lib
+        before = lib.mg_num_threads()
+        lib.mg_set_num_threads(self.threads)
+        try:
+            for rank in range(1, self.size):
+                self._start(rank)
+            segment = Segment(os.dup(self.segment.fd), self.segment.length)
+            engine = Shared(segment, 0, self.timeout)
+            group.join(engine)
+            watcher.start()
+            with self._interrupted():
+                try:
+                    yield engine
+                    group.destroy_process_group()
+                    self.me.code = 0
+                    watcher.join()
+                except BaseException:
+                    self.segment.abort(0)
+                    raise
+            if self.failure is not None:
+                raise self.failure
+        except DistributedError as error:
+            if watcher.is_alive():
+                watcher.join(2 * GRACE)
+            if self.failure is not None and "has failed" in error.problem:
+                raise self.failure from None
+            raise
+        finally:
+            group.destroy_process_group()
+            lib.mg_set_num_threads(before)
+            if watcher.is_alive():  # it ends when all others have
+                watcher.join(GRACE / 2)
+                for process in self.processes[1:]:
+                    process.kill()
+                watcher.join()
+            self.me.code = 0
+            self._end()
+
+    def _guard(self) -> None:
+        """The life of the watcher."""
+        try:
+            self._watch({0: ("result", None)})
+        except BaseException as error:
+            self.failure = error
+
+    def _notice_interrupts(self) -> None:
+        if self.interrupts >= 0 and select.select([self.interrupts], [], [], 0)[0]:
+            with contextlib.suppress(OSError):
+                if signal.SIGINT in os.read(self.interrupts, 64):
+                    self.segment.abort(0)
+
+    @contextlib.contextmanager
+    def _interrupted(self) -> Iterator[None]:
+        """Ctrl-C ends a wait for another rank: Python itself would notice it only afterwards."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        read, write = os.pipe()
+        os.set_blocking(write, False)
+        before = signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+        self.interrupts = read
+        try:
+            yield
+        finally:
+            signal.set_wakeup_fd(before)
+            self.interrupts = -1
+            os.close(write)
+            os.close(read)
+
+
 def _nameless(content: bytes) -> Any:
     """An open file without a name."""
     file = tempfile.TemporaryFile()  # noqa: SIM115 (who asked for it closes it)
@@ -358,10 +563,8 @@ def _child() -> None:
         if seed is not None:
             manual_seed(seed + rank)
         if kind == "call":
-            _importing_main = True
-            spawn.prepare(preparation)
-            fn, args, kwargs = pickle.loads(what)
-            _importing_main = False
+            prepare = _Preparation(preparation)
+            fn, args, kwargs = prepare.loads(what)
             group.init_process_group()
             answer = "result", fn(*args, **kwargs)
         else:
@@ -396,6 +599,59 @@ def _child() -> None:
     if answer[0] != "result":
         os._exit(code or 1)
     sys.exit(code)
+
+
+class _Preparation:
+    """The state of the parent's interpreter, as far as a rank needs it.
+
+    The script is imported only if the function or its arguments refer to it, up to the line where it starts
+    processes: the guard `if __name__ == "__main__":` may be missing."""
+
+    def __init__(self, data: dict[str, Any]) -> None:
+        self.name, self.path = data.pop("init_main_from_name", None), data.pop("init_main_from_path", None)
+        self.imported = self.name is None and self.path is None
+        spawn.prepare(data)
+
+    def loads(self, packed: bytes) -> Any:
+        """What the parent has packed."""
+
+        class Unpickler(pickle.Unpickler):
+            def find_class(_, module: str, name: str) -> Any:
+                if module == "__main__":
+                    self.import_main()
+                return super().find_class(module, name)
+
+        return Unpickler(io.BytesIO(packed)).load()  # what our own parent has written
+
+    def import_main(self) -> None:
+        """The parent's script, as the module `__main__`."""
+        global _importing_main
+        if self.imported:
+            return
+        self.imported = True
+        module = types.ModuleType("__mp_main__")
+        sys.modules["__main__"] = sys.modules["__mp_main__"] = module
+        path = self.path
+        if self.name is not None:
+            found = importlib.util.find_spec(self.name)
+            assert found is not None
+            path, module.__package__, module.__spec__ = found.origin, found.parent, found
+        module.__file__ = path
+        with open(path, "rb") as file:
+            code = compile(file.read(), path, "exec")
+        _importing_main = True
+        try:
+            exec(code, module.__dict__)
+        except _Reached:
+            if int(os.environ["RANK"]) == int(os.environ["WORLD_SIZE"]) - 1:
+                print(
+                    f"minigrad.distributed: each process runs {path} as far as the call that starts them; "
+                    'put that under `if __name__ == "__main__":` to have only definitions run',
+                    file=sys.stderr,
+                    flush=True,
+                )
+        finally:
+            _importing_main = False
 
 
 def _outlive_nobody(parent: int) -> None:

@@ -19,7 +19,8 @@ References: Li et al. 2020 (PyTorch Distributed, VLDB 13; buckets and overlap); 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,12 +32,16 @@ from ..mode import current
 from ..nn.module import Module
 from ..ops.collective import all_reduce
 from ..ops.movement import cat
-from ..tensor import Tensor
+from ..tensor import Tensor, wrap
 from .engine import Engine
-from .group import group
+from .group import of
 
 #: A gradient of at least so many bytes is a bucket of its own.
 LARGE = 1 << 16
+#: Tags of reductions of statistics, which no bucket of gradients has.
+STATISTICS = 1 << 21
+#: How much small gradients are collected before they are reduced, in MB.
+BUCKET_MB = 1.0
 
 
 class DistributedDataParallel(Module):
@@ -46,7 +51,7 @@ class DistributedDataParallel(Module):
     are collected before they are reduced.  find_unused_parameters: a parameter that `backward` did not
     reach on this rank counts as one with a gradient of zero; without it, that is a GradientError.
     broadcast_buffers: after each forward pass in training, buffers of floating point (running means) become
-    their means over ranks.
+    their means over ranks.  process_group: the ranks that have copies (`new_group`); None: the world.
 
     The wrapped model is `.module`; `state_dict()` has its names behind "module.", as in PyTorch.
     """
@@ -55,99 +60,112 @@ class DistributedDataParallel(Module):
         self,
         module: Module,
         *,
-        bucket_cap_mb: float = 1.0,
+        bucket_cap_mb: float = BUCKET_MB,
         find_unused_parameters: bool = False,
         broadcast_buffers: bool = True,
+        process_group: Engine | None = None,
     ) -> None:
         super().__init__()
+        op = "DistributedDataParallel"
         if not isinstance(module, Module):
-            raise DTypeError(
-                "DistributedDataParallel", f"a {type(module).__name__} is no Module", fix="pass an nn.Module"
-            )
+            raise DTypeError(op, f"a {type(module).__name__} is no Module", fix="pass an nn.Module")
         learned = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
         if not learned:
             raise ArgumentError(
-                "DistributedDataParallel",
+                op,
                 "the module has no parameter that requires grad",
                 fix="use it as it is: there is nothing to average",
             )
         if not bucket_cap_mb > 0:
-            raise ArgumentError(
-                "DistributedDataParallel",
-                f"bucket_cap_mb is {bucket_cap_mb!r}",
-                fix="pass megabytes, above 0",
-            )
+            raise ArgumentError(op, f"bucket_cap_mb is {bucket_cap_mb!r}", fix="pass megabytes, above 0")
         self.module = module
-        self.find_unused_parameters = bool(find_unused_parameters)
         self.broadcast_buffers = bool(broadcast_buffers)
-        self._group: Engine = group()
-        self._names = {id(p): name for name, p in learned}
-        self._buckets = _buckets([p for _, p in learned], int(bucket_cap_mb * (1 << 20)))
-        self._bucket_of = {id(p): k for k, bucket in enumerate(self._buckets) for p in bucket}
-        self._averaging = True
-        self._weight = 1.0
-        self._missing: list[set[int]] = []
-        self._next = 0
-        self._running: Any = None  # what runs backward: a trace, or True
-        self._check_alike()
-        if self._group.size > 1:
-            with no_grad():
-                for t in (*module.parameters(), *module.buffers()):
-                    array = np.array(t._array, order="C")
-                    self._group.broadcast(array, 0)
-                    t.assign(array)
-            for _, p in learned:
-                p.register_post_accumulate_grad_hook(self._arrived)
-
-    def _check_alike(self) -> None:
-        """All ranks have a model of the same shapes; else the message names the first difference."""
-        mine = "; ".join(f"{name} {p.dtype}{p.shape}" for name, p in self.module.named_parameters())
-        text = np.zeros(1 << 16, np.uint8)
-        code = np.frombuffer(mine.encode()[: text.size], np.uint8)
-        text[: code.size] = code
-        for rank, other in enumerate(self._group.all_gather(text)):
-            theirs = other.tobytes().rstrip(b"\0").decode(errors="replace")
-            if theirs != mine[: text.size]:
-                pairs = zip(mine.split("; "), theirs.split("; "), strict=False)
-                difference = next(((a, b) for a, b in pairs if a != b), ("more parameters", "fewer"))
-                raise ArgumentError(
-                    "DistributedDataParallel",
-                    f"rank {self._group.rank} has {difference[0]} where rank {rank} has {difference[1]}",
-                    fix="build the same model on all ranks",
-                )
+        group = of(process_group)
+        make_alike(op, module, group)
+        self.reducer = Reducer(
+            learned,
+            group,
+            cap=int(bucket_cap_mb * (1 << 20)),
+            find_unused=bool(find_unused_parameters),
+        )
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the module computes of this rank's examples."""
         first = next((x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)), None)
-        self._weight = float(first.shape[0]) if first is not None and first.ndim else 1.0
+        self.reducer.weight = weight_of(float(first.shape[0]) if first is not None and first.ndim else 1.0)
         y = self.module(*args, **kwargs)
-        if self.broadcast_buffers and self.training and self._group.size > 1:
-            self._average_buffers()
+        if self.broadcast_buffers and self.training:
+            self.reducer.average_buffers(self.module)
         return y
-
-    def _average_buffers(self) -> None:
-        buffers = [b for b in self.module.buffers() if b.dtype.kind == "f"]
-        for dtype in sorted({b.dtype.name for b in buffers}):
-            same = [b for b in buffers if b.dtype.name == dtype]
-            with no_grad():
-                flat = all_reduce(_flat(same), self._group, "mean", self._weight, len(self._buckets))
-                for b, part in _parts(flat, same):
-                    b.assign(part)
 
     @contextlib.contextmanager
     def no_sync(self) -> Iterator[None]:
         """Accumulate gradients of this rank inside; the first `backward` outside averages their sum."""
-        before, self._averaging = self._averaging, False
+        before, self.reducer.averaging = self.reducer.averaging, False
         try:
             yield
         finally:
-            self._averaging = before
+            self.reducer.averaging = before
+
+    def average_now(self, examples: float) -> None:
+        """Inside of `no_sync`: let the next `backward` average, on all ranks the sum of gradients so far.
+
+        examples: of this rank, in all backward passes together, for the weights of the mean."""
+        self.reducer.averaging, self.reducer.weight = True, float(examples)
+
+
+class Reducer:
+    """Averages the gradients of parameters over a group, while `backward` is still at work.
+
+    parameters: with their names.  cap: bytes of small gradients that are collected.  reduction: "mean",
+    weighted by `weight`, or "sum".  Ends with `close`.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[tuple[str, Tensor]],
+        group: Engine,
+        *,
+        cap: int = 1 << 20,
+        find_unused: bool = False,
+        reduction: str = "mean",
+    ) -> None:
+        self.group, self.reduction, self.find_unused = group, reduction, find_unused
+        self.averaging = True
+        self.weight = 1.0
+        self._names = {id(p): name for name, p in parameters}
+        self._buckets = buckets([p for _, p in parameters], cap)
+        self._bucket_of = {id(p): k for k, bucket in enumerate(self._buckets) for p in bucket}
+        self._missing: list[set[int]] = []
+        self._next = 0
+        self._running: Any = None  # what runs backward: a trace, or True
+        alone = group.size == 1
+        self._hooks = (
+            [] if alone else [p.register_post_accumulate_grad_hook(self._arrived) for _, p in parameters]
+        )
+
+    def close(self) -> None:
+        """Leave gradients alone from now on."""
+        for hook in self._hooks:
+            hook.remove()
+
+    def average_buffers(self, module: Module) -> None:
+        """Buffers of floating point become their means over ranks."""
+        if self.group.size == 1:
+            return
+        buffers = [b for b in module.buffers() if b.dtype.kind == "f"]
+        for dtype in sorted({b.dtype.name for b in buffers}):
+            same = [b for b in buffers if b.dtype.name == dtype]
+            with no_grad():
+                flat = all_reduce(_flat(same), self.group, "mean", self.weight, len(self._buckets))
+                for b, part in _parts(flat, same):
+                    b.assign(part)
 
     # -- during backward ------------------------------------------------------------------------------------
 
     def _arrived(self, p: Tensor) -> None:
         """The gradient of a parameter is complete on this rank."""
-        if not self._averaging:
+        if not self.averaging:
             return
         trace = current().trace
         if self._running is not (trace or True):
@@ -171,7 +189,7 @@ class DistributedDataParallel(Module):
             for q in self._buckets[k]
             if id(q) in self._missing[k]
         ]
-        if not self.find_unused_parameters:
+        if not self.find_unused:
             names = ", ".join(self._names[id(q)] for q in unused)
             raise GradientError(
                 "DistributedDataParallel",
@@ -189,18 +207,84 @@ class DistributedDataParallel(Module):
         bucket = self._buckets[k]
         grads: list[Any] = [p.grad for p in bucket]
         trace = current().trace
+        how = (self.group, self.reduction, self.weight, k)
         if trace is None and len(grads) == 1 and grads[0]._array.flags.c_contiguous:
             array = grads[0]._array
-            self._group.all_reduce(array, "mean", self._weight, array, k)
+            self.group.all_reduce(array, self.reduction, self.weight, array, k)
             grads[0]._touch()
             return
         with no_grad():
             if len(grads) == 1:
-                bucket[0].grad = all_reduce(grads[0].detach(), self._group, "mean", self._weight, k)
+                bucket[0].grad = all_reduce(grads[0].detach(), *how)
                 return
-            flat = all_reduce(_flat(grads), self._group, "mean", self._weight, k)
+            flat = all_reduce(_flat(grads), *how)
             for p, part in _parts(flat, bucket):
                 p.grad = part if trace is not None else part.clone()
+
+
+_idle = threading.local()
+
+
+@contextlib.contextmanager
+def idle(counts_nothing: bool = True) -> Iterator[None]:
+    """What this rank computes inside counts nothing in means over ranks: it has no examples, and takes part
+    so that the others are not left waiting."""
+    before, _idle.now = getattr(_idle, "now", False), counts_nothing
+    try:
+        yield
+    finally:
+        _idle.now = before
+
+
+def weight_of(examples: float) -> float:
+    """What these examples count in a mean over ranks; nothing inside of `idle`."""
+    return 0.0 if getattr(_idle, "now", False) else float(examples)
+
+
+def sync_moments(x: Tensor, dims: tuple[int, ...], group: Engine) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean and variance of x over `dims` and over all ranks, each weighted by its elements; and how many
+    these are, 0-d. Differentiable: the losses of the ranks count with the same weights."""
+    n = weight_of(float(np.prod([x.shape[d] for d in dims])))
+    mean = all_reduce(x.mean(dims), group, "mean", n, STATISTICS)
+    centred = x - mean.reshape([1 if d in dims else s for d, s in enumerate(x.shape)])
+    variance = all_reduce((centred * centred).mean(dims), group, "mean", n, STATISTICS + 1)
+    count = all_reduce(wrap(np.array(n, x.dtype)), group, "sum", 1.0, STATISTICS + 2)
+    return mean, variance, count
+
+
+def part_of(count: int, group: Engine) -> tuple[int, int]:
+    """Which of `count` examples are this rank's: from the first to before the second."""
+    return count * group.rank // group.size, count * (group.rank + 1) // group.size
+
+
+def make_alike(op: str, module: Module, group: Engine) -> None:
+    """Give all ranks of a group the parameters and buffers of its rank 0.
+
+    Raises ArgumentError, which names the first difference, if their models have not the same shapes."""
+    tensors = [*module.named_parameters(), *module.named_buffers()]
+    mine = "; ".join(f"{name} {t.dtype}{t.shape}" for name, t in tensors)
+    text = np.frombuffer(mine.encode(), np.uint8)
+    lengths = group.all_gather(np.array([text.size]))[:, 0]
+    padded = np.zeros(int(lengths.max()), np.uint8)
+    padded[: text.size] = text
+    for rank, other in enumerate(group.all_gather(padded)):
+        theirs = other[: lengths[rank]].tobytes().decode()
+        if theirs != mine:
+            pairs = zip(mine.split("; "), theirs.split("; "), strict=False)
+            counts = tuple([f"{t.count('; ') + 1} parameters and buffers" for t in (mine, theirs)])
+            difference = next(((a, b) for a, b in pairs if a != b), counts)
+            raise ArgumentError(
+                op,
+                f"rank {group.ranks[group.rank]} has {difference[0]} where rank {group.ranks[rank]} has "
+                f"{difference[1]}",
+                fix="build the same model on all ranks",
+            )
+    if group.size > 1:
+        with no_grad():
+            for _, t in tensors:
+                array = np.array(t._array, order="C")
+                group.broadcast(array, 0)
+                t.assign(array)
 
 
 def _flat(tensors: list[Tensor]) -> Tensor:
@@ -214,7 +298,7 @@ def _parts(flat: Tensor, like: list[Any]) -> Iterator[tuple[Any, Tensor]]:
         start += t.numel()
 
 
-def _buckets(parameters: list[Any], cap: int) -> list[list[Any]]:
+def buckets(parameters: list[Any], cap: int) -> list[list[Any]]:
     """Parameters in the order in which their gradients come (the last first): large ones apart, small ones
     together."""
     buckets: list[list[Any]] = []
@@ -230,4 +314,14 @@ def _buckets(parameters: list[Any], cap: int) -> list[list[Any]]:
     return [*buckets, *small.values()]
 
 
-__all__ = ["DistributedDataParallel"]
+__all__ = [
+    "BUCKET_MB",
+    "DistributedDataParallel",
+    "Reducer",
+    "buckets",
+    "idle",
+    "make_alike",
+    "part_of",
+    "sync_moments",
+    "weight_of",
+]

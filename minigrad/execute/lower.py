@@ -54,11 +54,15 @@ class Assembler:
         workspace: Callable[[int], int],
         arena: int,
         zeros: int,
+        constants: Sequence[Any],
     ) -> None:
         self.graph = graph
         self.places = places
         self.workspace = workspace  # position of a piece -> where its workspace begins in the arena
         self.arena, self.zeros = arena, zeros  # bases: of the arena, of a few zero bytes
+        self.constants = constants  # those of the graph, as they lie in memory
+        #: Weights that are laid out once, as the kernels read them: bytes, and who writes them to an address.
+        self.packings: list[tuple[int, Callable[[Any], None]]] = []
         self.instructions: list[Instruction] = []
         self.keep: list[Any] = []  # what the descriptors point to
         self.nodes = range(0)
@@ -91,6 +95,14 @@ class Assembler:
         made = _c.ffi.new(kind, *args)
         self.keep.append(made)
         return made
+
+    def constant(self, place: Place) -> Any:
+        """The address of what lies at a place, if it is the same at every call; else None."""
+        inputs = len(self.graph.inputs)
+        if not inputs <= place.base < self.graph.first_node:
+            return None
+        array = self.constants[place.base - inputs]
+        return _c.ffi.cast("char *", array.__array_interface__["data"][0]) + place.offset
 
     # -- general instructions --------------------------------------------------------------------------
 
@@ -245,6 +257,7 @@ class Assembler:
         a.program, a.lanes, a.scalars = made.code._program, len(lanes), len(made.scalars)
         a.patches, a.patch = len(made.patches), patches
         a.n, a.first = self.new("int64_t[]", sizes), self.new("int64_t[]", firsts)
+        a.chain = _c.lib.mg_lanes_chain(a.program, a.array, a.immediate)
         self.add("lanes", *[place for lane in lanes for part in lane for place in part], attributes=a)
 
     def tile(self, piece: Piece) -> None:
@@ -378,8 +391,24 @@ def _matmul(asm: Assembler, node: Node, value: int, bias: int | None = None, rel
             to[d] = strides[at] if at >= 0 and shape[at] != 1 else 0
         g.batch_c[d] = below
         below *= batch[d]
+    _pack(asm, g, b, y.size // g.n)
     extra = () if bias is None else (asm.dense(bias),)
     asm.add("gemm", a, b, y, *extra, attributes=g)
+
+
+def _pack(asm: Assembler, g: Any, b: Place, rows: int) -> None:
+    """Have constant weights packed, where several rows are multiplied by them."""
+    weights = asm.constant(b)
+    size = _c.lib.mg_gemm_pack_bytes(g.type, g.k, g.n)
+    if weights is None or rows == 1 or g.n == 1 or not size or any(g.batch_b[0 : g.batch_rank]):
+        return
+    rsb, csb = g.rsb, g.csb
+
+    def pack(to: Any) -> None:
+        _c._check(_c.lib.mg_gemm_pack_b(g.type, g.k, g.n, weights, rsb, csb, to))
+        g.b, g.packed_b = to, 1  # the descriptor's pointer goes before the operand
+
+    asm.packings.append((size, pack))
 
 
 def _geometry(asm: Assembler, x: Shape, w: Shape, y: Shape, dtype: Any, attrs: tuple[Any, ...]) -> Any:
@@ -397,6 +426,14 @@ def _conv2d(asm: Assembler, node: Node, value: int, bias: int | None = None, rel
     y = asm.place(value)
     c = _geometry(asm, x.shape, w.shape, y.shape, y.dtype, node.attrs)
     c.act = int(relu)
+    weights, size = asm.constant(w), _c.lib.mg_conv2d_pack_bytes(c)
+    if weights is not None and size:
+
+        def pack(to: Any) -> None:
+            _c._check(_c.lib.mg_conv2d_pack(c, weights, to))
+            c.packed = to
+
+        asm.packings.append((size, pack))
     extra = () if bias is None else (asm.dense(bias),)
     asm.add("conv", x, w, y, *extra, attributes=c)
 
@@ -655,6 +692,37 @@ def _pad_dim(asm: Assembler, node: Node, value: int) -> None:
             asm.copy(origin if source is None else source, target)
 
 
+@rule("index_select")
+def _index_select(asm: Assembler, node: Node, value: int) -> None:
+    """Rows by their numbers, as an embedding has them."""
+    x, index, y = asm.dense(node.inputs[0]), asm.dense(node.inputs[1]), asm.place(value)
+    if node.attrs[0] != 0 or index.dtype != _INT64 or not x.shape or not index.size:
+        raise Unsupported("other slices than rows")
+    row = math.prod(x.shape[1:]) * x.dtype.itemsize
+    asm.add("gather_rows", x, index, y, n=(index.size, x.shape[0], row))
+
+
+@rule("index_add")
+def _index_add(asm: Assembler, node: Node, value: int) -> None:
+    """Rows added at their numbers: the gradient of an embedding."""
+    x, y = asm.place(node.inputs[0]), asm.place(value)
+    index, src = asm.dense(node.inputs[1]), asm.dense(node.inputs[2])
+    kind, width = _kind(y), math.prod(y.shape[1:])
+    if (
+        node.attrs[0] != 0
+        or index.dtype != _INT64
+        or src.dtype != y.dtype
+        or x.dtype != y.dtype
+        or not src.size
+    ):
+        raise Unsupported("other slices than rows")
+    if y.base < len(asm.graph.inputs):  # the copy would come before an index is refused
+        raise Unsupported("state that is written directly")
+    if (x.base, x.offset) != (y.base, y.offset):
+        asm.copy(x, y)
+    asm.add("scatter_add_rows", index, src, y, type=kind, n=(index.size, y.shape[0], width))
+
+
 @rule("uniform")
 def _uniform(asm: Assembler, node: Node, value: int) -> None:
     """The same numbers as the kernel in numpy, of the same words."""
@@ -667,9 +735,9 @@ def _uniform(asm: Assembler, node: Node, value: int) -> None:
 __all__ = ["RULES", "WORKSPACE", "Assembler", "Instruction"]
 
 
-@rule("all_reduce")
+@rule("all_reduce", "reduce_from")
 def _all_reduce(asm: Assembler, node: Node, value: int) -> None:
-    group, reduction, weight, tag = node.attrs
+    group, reduction, weight, tag = (*node.attrs, "sum", 1.0, 0)[:4]
     describe = getattr(group, "instruction", None)
     if describe is None:
         raise Unsupported("a group that C does not know")

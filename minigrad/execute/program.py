@@ -41,6 +41,7 @@ from ..backends import c as _c
 from ..backends.tile import Unsupported
 from ..errors import ShapeError
 from ..ir import Graph, Node, Spec
+from ..memory import room
 from ..mode import current
 from ..passes.cost import node_flops
 from ..plan import ALIGN, Plan, plan
@@ -53,6 +54,8 @@ from .places import Layout, Place, layouts, row_major
 
 #: From this size on, the arena asks for huge pages.
 HUGE = 4 << 20
+#: From this size on, what is reduced over processes lies where all of them reach it.
+SHARED = 1 << 14
 
 
 class NumpyStep(NamedTuple):
@@ -123,8 +126,9 @@ class Program:
             stages[v] = stage
             spec = graph.spec(v)
             stage += -(-math.prod(spec.shape) * spec.dtype.itemsize // ALIGN) * ALIGN
-        self.arena = _aligned(stage)
-        self._bases = {"arena": first, "zeros": first + 1, "outputs": first + 2}
+        self.arena = room(stage, HUGE // 2 if stage >= HUGE else ALIGN)  # large: from a huge page on
+        self._bases = {"arena": first, "zeros": first + 1, "reduced": first + 2, "outputs": first + 3}
+        self._reduced = reduced_apart(graph, made)
         self._zeros = np.zeros(64, np.uint8)
         copied = borrowed_outputs(graph, made)
         self.output_specs = [graph.spec(v) for v in graph.outputs]
@@ -135,6 +139,7 @@ class Program:
             lambda start: made.offset.get(-1 - start, 0),
             self._bases["arena"],
             self._bases["zeros"],
+            self._constants,
         )
         self._schedule: list[tuple[int, int] | NumpyStep] = []
         begin = 0
@@ -229,6 +234,9 @@ class Program:
                 base = found[made.views[v]]
                 assert base is None or base.offset == 0
                 place = Place(root.base, root.offset + layout.offset, spec.shape, layout.strides, spec.dtype)
+            elif v in self._reduced.offset:
+                at = self._reduced.offset[v]
+                place = Place(self._bases["reduced"], at, spec.shape, dense, spec.dtype)
             elif v in made.offset:
                 place = Place(self._bases["arena"], made.offset[v], spec.shape, dense, spec.dtype)
             else:
@@ -239,6 +247,10 @@ class Program:
     def _assemble(self, asm: Assembler) -> None:
         """The C side: instructions, operands, and the table of pointers."""
         ffi, lib = _c.ffi, _c.lib
+        self._packed, at = room(sum(-(-size // ALIGN) * ALIGN for size, _ in asm.packings), ALIGN), 0
+        for size, pack in asm.packings:
+            pack(_pointer(self._packed[at:]))
+            at += -(-size // ALIGN) * ALIGN
         self.instructions: tuple[Instruction, ...] = tuple(asm.instructions)
         operands = ffi.new("struct mg_operand[]", max(sum(len(i.operands) for i in self.instructions), 1))
         code = ffi.new("struct mg_instruction[]", max(len(self.instructions), 1))
@@ -254,16 +266,17 @@ class Program:
                 at += 1
             c.attributes = ffi.NULL if i.attributes is None else ffi.cast("void *", i.attributes)
             c.type, c.which, c.n, c.k = i.type, i.which, i.n, i.k
-        self._code = ffi.new("struct mg_code *", (code, len(self.instructions)))
-        self._keep = (asm.keep, code, operands)
         self.memory = ffi.new("void *[]", self._bases["outputs"] + len(self.output_specs))
+        self._failed = ffi.new("int *")
+        #: What `mg_program_call` takes, see `fast`.
+        self.code = ffi.new("struct mg_code *", (code, len(self.instructions), self.memory, self._failed))
+        self._keep = (asm.keep, code, operands)
         inputs = len(self.graph.inputs)
         for k, constant in enumerate(self._constants):
             self.memory[inputs + k] = ffi.cast("void *", constant.__array_interface__["data"][0])
         self.memory[self._bases["arena"]] = _pointer(self.arena)
+        self.memory[self._bases["reduced"]] = _pointer(self._reduced.memory)
         self.memory[self._bases["zeros"]] = _pointer(self._zeros)
-        self._failed = ffi.new("int *")
-        self._stop = len(self.instructions)
         #: Whether a call is one call of C, without numpy in between.
         self.whole = not any(isinstance(item, NumpyStep) for item in self._schedule)
 
@@ -370,7 +383,7 @@ class Program:
                         timing[1][id(item)] = time.perf_counter() - start
                 else:
                     times = _c.ffi.NULL if timing is None else timing[0]
-                    status = _c.lib.mg_program_run(self._code, *item, memory, self._failed, times)
+                    status = _c.lib.mg_program_run(self.code, *item, memory, self._failed, times)
                     if status:
                         self._fail(status, arrays, outputs)
         finally:
@@ -397,11 +410,15 @@ class Program:
     def fast(self, outputs: list[Any]) -> None:
         """One call, for callers that have put all pointers of inputs and outputs into `memory` themselves.
 
-        Only for programs that are `whole`.
+        Only for programs that are `whole`. (Those who count nanoseconds call `mg_program_call` on `code`.)
         """
-        status = _run(self._code, 0, self._stop, self.memory, self._failed, _NULL)
+        status = _c.lib.mg_program_call(self.code)
         if status:
-            self._fail(status, None, outputs)
+            self.fail(status, outputs)
+
+    def fail(self, status: int, outputs: list[Any]) -> None:
+        """Raise what the status of a call means that was made with `code`."""
+        self._fail(status, None, outputs)
 
     def _array(self, v: int, arrays: list[Any] | None, outputs: list[Any]) -> Any:
         """A value as an array, where it lies now."""
@@ -419,6 +436,8 @@ class Program:
             return self._constants[base - len(self.graph.inputs)]
         elif base == self._bases["arena"]:
             buffer = self.arena
+        elif base == self._bases["reduced"]:
+            buffer = self._reduced.memory
         else:
             buffer = outputs[base - self._bases["outputs"]]
         return np.ndarray(
@@ -456,6 +475,46 @@ class Program:
         _c._check(status)
 
 
+class Reduced(NamedTuple):
+    """Memory apart from the arena, and the values that lie there."""
+
+    memory: Any
+    offset: dict[int, int]
+
+
+def reduced_apart(graph: Graph, made: Plan) -> Reduced:
+    """Places for values that a group of processes reduces, in memory that it offers (`shared`): others read
+    and write them there, and nobody has to copy. A value that only the reduction reads is replaced by the
+    result."""
+    first = graph.first_node
+    readers: dict[int, int] = {}
+    for node in graph.nodes:
+        for v in set(node.inputs):
+            readers[v] = readers.get(v, 0) + 1
+    offset: dict[int, int] = {}
+    size, lender = 0, None
+    for position, node in enumerate(graph.nodes):
+        if node.op.name not in ("all_reduce", "reduce_from"):
+            continue
+        lend = getattr(node.attrs[0], "shared", None)
+        if lend is None or lender not in (None, lend):
+            continue
+        lender = lend
+        x, y = node.inputs[0], first + position
+        alone = x in made.offset and readers[x] == 1 and x not in graph.results
+        for v in (x, y):
+            length = math.prod(node.spec.shape) * node.spec.dtype.itemsize
+            if v not in made.offset or v in offset or length < SHARED:
+                continue
+            if v == y and alone and x in offset:
+                offset[v] = offset[x]
+                continue
+            offset[v] = size
+            size += -(-length // ALIGN) * ALIGN
+    memory = lender(size) if lender is not None and size else None
+    return Reduced(np.zeros(0, np.uint8), {}) if memory is None else Reduced(memory, offset)
+
+
 def borrowed_outputs(graph: Graph, made: Plan) -> list[bool]:
     """For each output, whether it is copied at the end rather than computed where it is wanted."""
     first: dict[int, int] = {}
@@ -464,14 +523,6 @@ def borrowed_outputs(graph: Graph, made: Plan) -> list[bool]:
         copied.append(v not in made.outputs or v in first)
         first.setdefault(v, k)
     return copied
-
-
-def _aligned(size: int) -> Any:
-    """Memory of this size that begins at a cache line; at a huge page, if it is large."""
-    line = HUGE // 2 if size >= HUGE else ALIGN
-    raw = np.empty(size + line, np.uint8)
-    shift = -raw.__array_interface__["data"][0] % line
-    return raw[shift : shift + size]
 
 
 def _pointer(x: Any) -> Any:
@@ -490,10 +541,6 @@ def _touched(place: Place) -> int:
     for n, s in zip(place.shape, place.strides, strict=True):
         count *= n if s else 1
     return count
-
-
-_NULL = _c.ffi.NULL if _c.available else None
-_run: Any = _c.lib.mg_program_run if _c.available else None
 
 
 __all__ = ["Described", "NumpyStep", "Program"]

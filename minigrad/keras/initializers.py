@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from ..errors import ArgumentError
@@ -54,15 +55,35 @@ def _truncated(shape: tuple[int, ...], deviation: float) -> Tensor:
 _CUT = 0.87962566103423978
 
 
-def _scaled(numerator: float, mode: str, normal: bool) -> Initializer:
-    def draw(shape: tuple[int, ...]) -> Tensor:
-        fan_in, fan_out = _fans(shape)
-        variance = numerator / max(1.0, fan_in if mode == "in" else fan_in + fan_out)
-        if normal:
-            return _truncated(shape, math.sqrt(variance) / _CUT)
-        return _uniform(shape, math.sqrt(3.0 * variance))
+# Initializers are functions of modules, or made of them, so that a model can be sent to another process.
 
-    return draw
+
+def _scaled(numerator: float, mode: str, normal: bool) -> Initializer:
+    return partial(_draw_scaled, numerator, mode, normal)
+
+
+def _draw_scaled(numerator: float, mode: str, normal: bool, shape: tuple[int, ...]) -> Tensor:
+    fan_in, fan_out = _fans(shape)
+    variance = numerator / max(1.0, fan_in if mode == "in" else fan_in + fan_out)
+    if normal:
+        return _truncated(shape, math.sqrt(variance) / _CUT)
+    return _uniform(shape, math.sqrt(3.0 * variance))
+
+
+def _small_uniform(shape: tuple[int, ...]) -> Tensor:
+    return _uniform(shape, 0.05)
+
+
+def _small_normal(shape: tuple[int, ...]) -> Tensor:
+    return randn(shape) * 0.05
+
+
+def _orthogonal(shape: tuple[int, ...]) -> Tensor:
+    return orthogonal_(full(shape, 0.0))
+
+
+def _constant(value: float, shape: tuple[int, ...]) -> Tensor:
+    return full(shape, value)
 
 
 INITIALIZERS: dict[str, Initializer] = {
@@ -72,13 +93,13 @@ INITIALIZERS: dict[str, Initializer] = {
     "he_normal": _scaled(2.0, "in", True),
     "lecun_uniform": _scaled(1.0, "in", False),
     "lecun_normal": _scaled(1.0, "in", True),
-    "random_uniform": lambda shape: _uniform(shape, 0.05),
-    "random_normal": lambda shape: randn(shape) * 0.05,
-    "uniform": lambda shape: _uniform(shape, 0.05),
-    "normal": lambda shape: randn(shape) * 0.05,
-    "orthogonal": lambda shape: orthogonal_(full(shape, 0.0)),
-    "zeros": lambda shape: full(shape, 0.0),
-    "ones": lambda shape: full(shape, 1.0),
+    "random_uniform": _small_uniform,
+    "random_normal": _small_normal,
+    "uniform": _small_uniform,
+    "normal": _small_normal,
+    "orthogonal": _orthogonal,
+    "zeros": partial(_constant, 0.0),
+    "ones": partial(_constant, 1.0),
 }
 
 
@@ -86,16 +107,15 @@ def get(initializer: str | Callable[..., Any]) -> Initializer:
     """The initializer of this name, or a function from a shape to an array made into one."""
     if not callable(initializer):
         return pick("initializer", initializer, INITIALIZERS)
-    function = initializer
+    return partial(_checked, initializer)
 
-    def draw(shape: tuple[int, ...]) -> Tensor:
-        array = as_array(function(shape), "float32")
-        if array.shape != shape:
-            raise ArgumentError(
-                "initializer",
-                f"it gave shape {array.shape} where {shape} is needed",
-                fix="return an array of the shape it is given",
-            )
-        return wrap(array)
 
-    return draw
+def _checked(function: Callable[..., Any], shape: tuple[int, ...]) -> Tensor:
+    array = as_array(function(shape), "float32")
+    if array.shape != shape:
+        raise ArgumentError(
+            "initializer",
+            f"it gave shape {array.shape} where {shape} is needed",
+            fix="return an array of the shape it is given",
+        )
+    return wrap(array)

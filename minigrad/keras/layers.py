@@ -380,7 +380,8 @@ class BatchNormalization(Layer):
     """gamma (x - mean) / sqrt(variance + epsilon) + beta, per channel (the last dimension).
 
     In training with the statistics of the batch, keeping running averages of them; otherwise with
-    those.  As in Keras, the running variance is not corrected for the batch size.
+    those.  As in Keras, the running variance is not corrected for the batch size.  synchronized: the
+    batch is that of all workers of `fit(..., workers=n)`, not this one's part of it.
     """
 
     gamma: Parameter
@@ -395,10 +396,12 @@ class BatchNormalization(Layer):
         input_shape: Any = None,
         name: str | None = None,
         trainable: bool = True,
+        synchronized: bool = False,
     ) -> None:
         super().__init__(name, input_shape, trainable)
         self.momentum = momentum
         self.epsilon = epsilon
+        self.synchronized = bool(synchronized)
 
     def build(self, shape: Shape) -> Shape:
         """Make gamma, beta and the running averages."""
@@ -414,14 +417,29 @@ class BatchNormalization(Layer):
         """Normalise."""
         if self.training and self._trainable:
             dims = tuple(range(x.ndim - 1))
-            mean = x.mean(dims)
-            centred = x - mean
-            variance = square(centred).mean(dims)
+            group = self._workers()
+            if group is None:
+                mean = x.mean(dims)
+                centred = x - mean
+                variance = square(centred).mean(dims)
+            else:
+                from ..distributed.parallel import sync_moments
+
+                mean, variance, _ = sync_moments(x, dims, group)
+                centred = x - mean
             for running, now in ((self.moving_mean, mean), (self.moving_variance, variance)):
                 running.assign(running * self.momentum + now.detach() * (1.0 - self.momentum))
         else:
             centred, variance = x - self.moving_mean, self.moving_variance
         return centred * (rsqrt(variance + self.epsilon) * self.gamma) + self.beta
+
+    def _workers(self) -> Any:
+        """The processes that the batch is shared by, if there are any and their statistics count."""
+        if not self.synchronized:
+            return None
+        from ..distributed.group import group
+
+        return group() if group().size > 1 else None
 
 
 class LeakyReLU(Layer):

@@ -30,6 +30,7 @@ memory.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -49,6 +50,8 @@ from ..tensor import Tensor, wrap
 from . import activations, losses, metrics, optimizers
 from .callbacks import Callback, History, TerminateOnNaN
 from .capturing import WARM, WARM_TESTS, Step
+from .crew import Crew, checked_workers, together
+from .crew import warm as started
 from .layers import InputLayer, Layer
 from .losses import Array, Loss, array_of, as_float, class_indices
 from .options import checked
@@ -394,15 +397,18 @@ class Sequential(Layer):
         class_weight: dict[Any, float] | None = None,
         sample_weight: Any = None,
         initial_epoch: int = 0,
+        workers: int = 1,
     ) -> History:
         """Train on arrays x (n, ...) and y (n, ...) for epochs `initial_epoch` to `epochs` - 1.
 
         batch_size: 32 by default.  validation_data: (x, y) or (x, y, sample_weight); or
         validation_split: this share of the data, taken from its end.  verbose: 0 quiet, 1 a bar (a
-        line an epoch if not on a terminal), 2 a line an epoch.  Returns the History.
+        line an epoch if not on a terminal), 2 a line an epoch.  workers: processes that share each
+        batch, of which this is the first (see `crew`).  Returns the History.
 
         Raises ArgumentError, ShapeError or DTypeError for data that does not fit the model and the
-        loss, AnomalyError if the loss becomes NaN or Inf; the weights then are those before that step.
+        loss, AnomalyError if the loss becomes NaN or Inf; the weights then are those before that step;
+        DistributedError if a worker fails.
         """
         compiled = self._need_compile("fit")
         data = self._data("fit", x, y, sample_weight, class_weight)
@@ -436,9 +442,32 @@ class Sequential(Layer):
                 )
             callback.model = self
             callback.params = {"epochs": epochs, "steps": steps, "verbose": verbose}
-        each_batch = [c for c in listeners if _listens_to_batches(c)]
         self.stop_training = False
-        rule = self._rule(compiled)
+        self._rule(compiled)
+        count = checked_workers(workers)
+        alone: Any = contextlib.nullcontext()
+        logs: dict[str, float] = {}
+        with alone if count == 1 else together(self, compiled, count, data, validation, size, bool(meters)):
+            logs = self._epochs(compiled, data, validation, size, meters, listeners, shuffle, initial_epoch)
+        for callback in listeners:
+            callback.on_train_end(logs)
+        return history
+
+    def _epochs(
+        self,
+        compiled: _Compiled,
+        data: _Data,
+        validation: _Data | None,
+        size: int,
+        meters: list[metrics.Metric],
+        listeners: list[Any],
+        shuffle: bool,
+        initial_epoch: int,
+    ) -> dict[str, float]:
+        """What `fit` does once everything is checked; returns the logs of the last epoch."""
+        epochs, verbose, steps = (listeners[0].params[name] for name in ("epochs", "verbose", "steps"))
+        each_batch = [c for c in listeners if _listens_to_batches(c)]
+        crew = compiled.crew
         for callback in listeners:
             callback.on_train_begin({})
         logs: dict[str, float] = {}
@@ -448,6 +477,9 @@ class Sequential(Layer):
                 for callback in listeners:
                     callback.on_epoch_begin(epoch, {})
                 order = randperm(len(data))._array if shuffle else None
+                if crew is not None:
+                    crew.go_on()
+                    crew.order(order, len(data))
                 self.train()
                 total = 0.0
                 for meter in meters:
@@ -455,7 +487,7 @@ class Sequential(Layer):
                 for step, batch in enumerate(data.batches(size, order)):
                     for callback in each_batch:
                         callback.on_train_batch_begin(step, {})
-                    loss = self._train_step(compiled, rule, batch, meters)
+                    loss = self._train_step(compiled, batch, meters)
                     if not math.isfinite(loss):
                         enders = [c for c in each_batch if isinstance(c, TerminateOnNaN)]
                         for callback in enders:
@@ -484,9 +516,14 @@ class Sequential(Layer):
                     break
         finally:
             self.eval()
-        for callback in listeners:
-            callback.on_train_end(logs)
-        return history
+        return logs
+
+    def _pass(self, compiled: _Compiled, batches: Iterator[_Data], measured: bool) -> None:
+        """What a worker does of an epoch."""
+        self.train()
+        for batch in batches:
+            if not math.isfinite(self._train_step(compiled, batch, [], measured)):
+                break
 
     def _rule(self, compiled: _Compiled) -> Any:
         if compiled.rule is None:
@@ -549,33 +586,59 @@ class Sequential(Layer):
         """The captured form of a function, made once a `compile`."""
         step = compiled.steps.get(function.__name__)
         if step is None:
-            step = compiled.steps[function.__name__] = Step(function, compiled.mode, warm)
+            step = compiled.steps[function.__name__] = Step(function, compiled.mode, started(compiled, warm))
         return step
 
     def _train_step(
-        self, compiled: _Compiled, rule: Any, batch: _Data, meters: list[metrics.Metric]
+        self, compiled: _Compiled, batch: _Data, meters: list[metrics.Metric], measured: bool = False
     ) -> float:
-        """One step; a loss that is not finite is returned, and has changed nothing."""
+        """One step; a loss that is not finite is returned, and has changed nothing.
+
+        measured: whether some other process has metrics, for which it needs the predictions."""
+        crew = compiled.crew
         try:
-            loss, p = self._step_of(compiled, self._train)(*batch.tensors())
+            if crew is None:
+                loss, p = self._step_of(compiled, self._train)(*batch.tensors())
+            else:
+                rows, nothing = crew.rows(len(batch))
+                part = batch.rows(rows)
+                step = self._step_of(compiled, self._train_nothing if nothing else self._train)
+                loss, p = step(*part.tensors())
         except _NotFinite as error:
             return error.loss
-        if meters:
-            self._measure(compiled, meters, batch.y, p._array)
+        if meters or measured:
+            predictions = p._array if crew is None else crew.predictions(p._array, len(batch))
+            self._measure(compiled, meters, batch.y, predictions)
         return float(loss._array)
 
-    def _train(self, x: Tensor, y: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """What is captured: the loss of a batch, and its predictions, after a step down its gradient."""
+    def _train(
+        self, x: Tensor, y: Tensor, weights: Tensor | None = None, nothing: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """What is captured: the loss of a batch, and its predictions, after a step down its gradient.
+
+        nothing: the examples count nothing, see `crew`."""
         compiled = self._need_compile("fit")
+        crew = compiled.crew
         compiled.rule.zero_grad()
-        loss, p = self._loss_of(compiled, x, y, weights)
-        if current().trace is not None:
-            loss = finite(loss)
-        elif not math.isfinite(loss._array):
-            raise _NotFinite(float(loss._array))
-        loss.backward()
+        with contextlib.nullcontext() if crew is None else crew.counting(x.shape[0], nothing):
+            loss, p = self._loss_of(compiled, x, y, weights)
+            if nothing:
+                loss = loss * 0.0
+            shown = loss if crew is None else crew.loss(loss)
+            if current().trace is not None:
+                shown = finite(shown)
+            elif not math.isfinite(shown._array):
+                raise _NotFinite(float(shown._array))
+            (shown if crew is None else loss).backward()
+            if crew is not None:
+                crew.reducer.average_buffers(self)
         compiled.rule.step()
-        return loss.detach(), p.detach()
+        return shown.detach(), p.detach()
+
+    def _train_nothing(self, *tensors: Tensor) -> tuple[Tensor, Tensor]:
+        """`_train` by a process that has no example of a batch."""
+        x, y, *weights = tensors
+        return self._train(x, y, weights[0] if weights else None, nothing=True)
 
     def _score(self, x: Tensor, y: Tensor, weights: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """What `evaluate` captures: the loss of a batch, and its predictions."""
@@ -609,16 +672,38 @@ class Sequential(Layer):
         for meter in meters:
             meter.reset_state()
         total = 0.0
-        score = self._step_of(compiled, self._score, WARM_TESTS)
         with no_grad():
             for step, batch in enumerate(data.batches(size, None)):
-                loss, p = score(*batch.tensors())
-                if meters:
-                    self._measure(compiled, meters, batch.y, p._array)
-                total += float(loss._array) * len(batch)
+                total += self._test_step(compiled, batch, meters) * len(batch)
                 if bar is not None and bar.due():
                     bar.draw(step + 1, {"loss": total / min((step + 1) * size, len(data))})
         return {"loss": total / len(data), **{m.name: m.result() for m in meters}}
+
+    def _test_step(
+        self, compiled: _Compiled, batch: _Data, meters: list[metrics.Metric], measured: bool = False
+    ) -> float:
+        """The loss of a batch; measured: as in `_train_step`."""
+        crew = compiled.crew
+        score = self._step_of(compiled, self._score, WARM_TESTS)
+        if crew is None:
+            loss, p = score(*batch.tensors())
+        else:
+            rows, nothing = crew.rows(len(batch))
+            part = batch.rows(rows)
+            loss, p = score(*part.tensors())
+            with crew.counting(len(part), nothing):
+                loss = crew.loss(loss * 0.0 if nothing else loss)
+        if meters or measured:
+            predictions = p._array if crew is None else crew.predictions(p._array, len(batch))
+            self._measure(compiled, meters, batch.y, predictions)
+        return float(loss._array)
+
+    def _test_parts(self, compiled: _Compiled, data: _Data, size: int, measured: bool) -> None:
+        """What a worker does of a test."""
+        self.eval()
+        with no_grad():
+            for batch in data.batches(size, None):
+                self._test_step(compiled, batch, [], measured)
 
     # -- using --------------------------------------------------------------------------------------
 
@@ -676,7 +761,8 @@ class Sequential(Layer):
         batch = self._data("train_on_batch", x, y, sample_weight, class_weight)
         meters = self._meters(batch)
         self.train()
-        loss = self._train_step(compiled, self._rule(compiled), batch, meters)
+        self._rule(compiled)
+        loss = self._train_step(compiled, batch, meters)
         if not math.isfinite(loss):
             raise self._not_finite(loss, batch, 0, 0)
         return [loss, *(m.result() for m in meters)] if meters else loss
@@ -770,6 +856,11 @@ class _Compiled:
         self.steps: dict[str, Step] = {}
         self.rule: Any = None
         self.frozen: tuple[bool, ...] = ()
+        self.crew: Crew | None = None  # of processes, while these train together
+
+    def forget_programs(self) -> None:
+        """Let every step be captured anew."""
+        self.steps = {}
 
 
 class _NotFinite(ArithmeticError):
@@ -796,7 +887,8 @@ class _Data:
         both = wrap(self.x), wrap(self.y)
         return both if self.weights is None else (*both, wrap(self.weights))
 
-    def _part(self, index: Any) -> _Data:
+    def rows(self, index: Any) -> _Data:
+        """Some of the examples."""
         if isinstance(index, slice):
             parts = [None if a is None else a[index] for a in (self.x, self.y, self.weights)]
         else:  # `take` is several times faster than indexing by an array, where rows lie in order
@@ -806,7 +898,7 @@ class _Data:
     def batches(self, size: int, order: Array | None) -> Iterator[_Data]:
         """Consecutive batches, of the examples as they are or in an order."""
         for start in range(0, len(self), size):
-            yield self._part(slice(start, start + size) if order is None else order[start : start + size])
+            yield self.rows(slice(start, start + size) if order is None else order[start : start + size])
 
     def cut(self, share: float) -> tuple[_Data, _Data]:
         """All but the last share of the examples, and those."""
@@ -819,7 +911,7 @@ class _Data:
                 f"validation_split {share} of {len(self)} examples leaves a part empty",
                 fix="use another share, or pass validation_data",
             )
-        return self._part(slice(0, at)), self._part(slice(at, None))
+        return self.rows(slice(0, at)), self.rows(slice(at, None))
 
 
 def _batch_size(op: str, size: Any) -> int:

@@ -97,6 +97,7 @@ class MultiheadAttention(Module):
             raise ArgumentError(layer, f"dropout is {dropout!r}", fix="pass a probability, from 0 to 1")
         self.embed_dim = embed_dim
         self.num_heads = num_heads
+        self._size = embed_dim  # of all heads that are computed here
         self.dropout = dropout
         self.add_zero_attn = add_zero_attn
         self.kdim = embed_dim if kdim is None else kdim
@@ -191,12 +192,12 @@ class MultiheadAttention(Module):
         if mask is not None and extra:
             mask = pad_dim(mask, mask.ndim - 1, 0, extra)
         weights = attention_weights(q, k, mask)
-        dropped = F.dropout(weights, self.dropout, self.training) if self.dropout else weights
-        y = _reshape(transpose(matmul(dropped, v), 1, 2), (n, length, self.embed_dim))
+        dropped = self._drop(weights) if self.dropout else weights
+        y = _reshape(transpose(matmul(dropped, v), 1, 2), (n, length, self._size))
         y = self.out_proj(y)
         shown: Tensor | None = None
         if need_weights:
-            shown = dropped.mean(1) if average_attn_weights else dropped
+            shown = self._show(dropped, average_attn_weights)
             shown = shown if batched else shown.squeeze(0)
         if not batched:
             y = y.squeeze(0)
@@ -204,14 +205,20 @@ class MultiheadAttention(Module):
             y = transpose(y, 0, 1)
         return y, shown
 
+    def _drop(self, weights: Tensor) -> Tensor:
+        return F.dropout(weights, self.dropout, self.training)
+
+    def _show(self, weights: Tensor, average: bool) -> Tensor:
+        return weights.mean(1) if average else weights
+
     def _heads(self, x: Tensor) -> Tensor:
-        """(n, length, embed_dim) as heads (n, num_heads, length, size), a view."""
+        """(n, length, size of all heads) as heads (n, num_heads, length, size), a view."""
         n, length, size = x.shape
         return transpose(_reshape(x, (n, length, self.num_heads, size // self.num_heads)), 1, 2)
 
     def _project(self, query: Tensor, key: Tensor, value: Tensor, same: bool) -> tuple[Tensor, ...]:
         """Query, key and value as heads (n, num_heads, length, size)."""
-        w, b, size = self.in_proj_weight, self.in_proj_bias, self.embed_dim
+        w, b, size = self.in_proj_weight, self.in_proj_bias, self._size
         if same and w is not None:
             n, length, _ = query.shape
             y = _reshape(F.linear(query, w, b), (n, length, 3, self.num_heads, size // self.num_heads))

@@ -83,6 +83,25 @@ def _norm(x: Tensor, kind: float) -> Tensor:
     return sum_(sizes**kind) ** (1.0 / kind)
 
 
+def _norm_of_parameters(parameters: list[Any], norm_type: float, error_if_nonfinite: bool) -> Tensor:
+    """The norm of their gradients; of a parameter that is a part (see `distributed.tensor_parallel`), with
+    those of all other parts, which other processes have."""
+    groups: dict[int, tuple[Any, list[Any]]] = {}
+    grads: list[Any] = []
+    for p in parameters:
+        shard = getattr(p, "shard", None)
+        if shard is None:
+            grads.append(p.grad)
+        else:
+            groups.setdefault(id(shard.group), (shard.group, []))[1].append(p.grad)
+    for group, parts in groups.values():
+        from ..ops.collective import gather_from
+
+        own = get_total_norm(parts, norm_type).reshape(1)
+        grads.append(gather_from(own, group, 0))
+    return get_total_norm(grads, norm_type, error_if_nonfinite)
+
+
 def clip_grads_with_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float, total_norm: Tensor) -> None:
     """Scale gradients so that a norm of `total_norm` becomes at most `max_norm`."""
     _limit("clip_grads_with_norm_", "max_norm", max_norm)
@@ -107,7 +126,7 @@ def clip_grad_norm_(
     """
     _limit("clip_grad_norm_", "max_norm", max_norm)
     found = [p for p in _listed("clip_grad_norm_", parameters) if p.grad is not None]
-    total = get_total_norm([p.grad for p in found if p.grad is not None], norm_type, error_if_nonfinite)
+    total = _norm_of_parameters(found, norm_type, error_if_nonfinite)
     clip_grads_with_norm_(found, max_norm, total)
     return total
 

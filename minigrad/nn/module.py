@@ -41,7 +41,7 @@ from ..mode import current
 from ..ops.elementwise import check_device
 from ..optim.base import clear_grad
 from ..tape import Leaf, Removable
-from ..tensor import Tensor, as_array, as_dtype, note_replaced
+from ..tensor import WORLD, Tensor, as_array, as_dtype, note_replaced
 
 M = TypeVar("M", bound="Module")
 
@@ -212,8 +212,8 @@ class Module:
         value: bool = self.__dict__.get("_training", True)
         trace = current().trace
         if trace is not None:
-            me = ref(self)
-            trace.guard(("training", id(self)), lambda: _training(me), value, "the mode of a module")
+            me = ref(self, WORLD.changed)
+            trace.guard(("training", id(self)), lambda: _training(me), value, "the mode of a module", WORLD)
         return value
 
     @training.setter
@@ -222,6 +222,7 @@ class Module:
         if trace is not None:  # the function decides itself, whatever the mode was before
             trace.guard(("training", id(self)), bool, False, "a mode that was set")
         self.__dict__["_training"] = value
+        WORLD.changed()
 
     # -- calling --------------------------------------------------------------------------------
 
@@ -633,3 +634,4 @@ def _convert(tensor: Tensor, dtype: Any) -> None:
         node.grad = None if node.grad is None else node.grad.detach().to(dtype)
     tensor._touch()  # whoever saved it, or a view of it, for a gradient
     tensor._version = list(tensor._cell())  # its memory is no longer shared
+    WORLD.changed()

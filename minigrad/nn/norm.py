@@ -3,6 +3,7 @@
 With x of shape (n, channels, ...),
 
     BatchNorm      each channel, over the batch and space         running averages for afterwards
+    SyncBatchNorm  the same, over the parts of all processes
     LayerNorm      each example (or position), over the last dimensions
     GroupNorm      each example, over groups of channels and space
     InstanceNorm   each channel of each example, over space
@@ -24,7 +25,7 @@ from typing import Any
 
 from ..errors import ArgumentError, ShapeError
 from ..ops.creation import ones, zeros
-from ..ops.elementwise import cast
+from ..ops.elementwise import cast, rsqrt
 from ..tensor import Tensor
 from . import functional as F
 from . import init
@@ -141,6 +142,78 @@ class BatchNorm3d(_BatchNorm):
     """Batch norm of volumes (n, channels, depth, h, w): each channel to mean 0 and variance 1."""
 
     dims = (5,)
+
+
+class SyncBatchNorm(_BatchNorm):
+    """Batch norm by the statistics of the whole batch, of which each process of a group has a part.
+
+    process_group: the processes (`distributed.new_group`); None: all of them.  Any number of dimensions
+    from 2 on.  With one process, and in eval mode, it is `BatchNorm1d` and its like.  Parts may be of
+    different sizes: mean and variance are weighted by them, and so are gradients, for a loss that is a mean
+    over each part (as `distributed.DistributedDataParallel` expects it).
+    """
+
+    def __init__(
+        self,
+        num_features: int,
+        eps: float = 1e-5,
+        momentum: float | None = 0.1,
+        affine: bool = True,
+        track_running_stats: bool = True,
+        process_group: Any = None,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__(num_features, eps, momentum, affine, track_running_stats, device, dtype)
+        self.process_group = process_group
+
+    @classmethod
+    def convert_sync_batchnorm(cls, module: Module, process_group: Any = None) -> Module:
+        """`module` with every batch norm inside replaced by this one, with its weights and state; a module
+        that is itself a batch norm is returned as a new one."""
+        if isinstance(module, _BatchNorm) and not isinstance(module, (SyncBatchNorm, _InstanceNorm)):
+            made = cls.__new__(cls)
+            made.__dict__.update(module.__dict__)
+            made.process_group = process_group
+            return made
+        for name, child in list(module.named_children()):
+            new = cls.convert_sync_batchnorm(child, process_group)
+            if new is not child:
+                setattr(module, name, new)
+        return module
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Apply it to this process's part."""
+        from ..distributed.group import of
+        from ..distributed.parallel import sync_moments
+
+        self.dims = (max(input.ndim, 2),)  # any
+        group = of(self.process_group)
+        learning = self.training or self.running_mean is None
+        if group.size == 1 or not learning:
+            return super().forward(input)
+        if input.ndim < 2 or input.shape[1] != self.num_features:
+            raise ShapeError(
+                "SyncBatchNorm",
+                f"an input of shape {input.shape}",
+                fix=f"pass one with {self.num_features} channels in dimension 1",
+            )
+        shape = (1, -1, *(1,) * (input.ndim - 2))
+        dims = (0, *range(2, input.ndim))
+        mean, variance, count = sync_moments(input, dims, group)
+        if self.training and self.running_mean is not None and self.running_var is not None:
+            assert self.num_batches_tracked is not None
+            self.num_batches_tracked.assign(self.num_batches_tracked + 1)
+            share: Any = self.momentum
+            if share is None:
+                share = 1.0 / cast(self.num_batches_tracked, input.dtype)
+            unbiased = variance.detach() * (count / (count - 1.0))
+            for running, now in ((self.running_mean, mean.detach()), (self.running_var, unbiased)):
+                running.assign(running * (1.0 - share) + now * share)
+        y = (input - mean.reshape(shape)) * rsqrt(variance + self.eps).reshape(shape)
+        if self.weight is not None:
+            y = y * self.weight.reshape(shape)
+        return y if self.bias is None else y + self.bias.reshape(shape)
 
 
 class _InstanceNorm(_BatchNorm):

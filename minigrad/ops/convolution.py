@@ -49,11 +49,12 @@ from numpy.lib.stride_tricks import as_strided
 
 from ..bind import primitive
 from ..errors import ArgumentError, DTypeError, Refusal, ShapeError
-from ..ir import DType, Shape, Spec, int64
+from ..ir import DType, Shape, Spec, int64, is_float
 from ..tensor import Tensor, wrap
 from .contraction import matmul
 from .indexing import gather
 from .movement import _reshape, squeeze, transpose, unsqueeze
+from .reduction import mean
 
 Pair = tuple[int, int]
 #: Zeros added above, below, left and right of an image.
@@ -1052,6 +1053,8 @@ def adaptive_avg_pool2d(input: Tensor, output_size: Any) -> Tensor:
     oh, ow = _pair(op, "output_size", sizes, 1)
     if min(x.shape[2:]) < 1:
         raise ShapeError(op, f"an image of shape {x.shape}", fix="it must not be empty")
+    if (oh, ow) == (1, 1) and is_float(x.dtype):
+        return _unbatched(mean(x, (2, 3), True), batched)
     y = matmul(x, _averages(x.shape[3], ow, x))
     y = transpose(matmul(transpose(y, 2, 3), _averages(x.shape[2], oh, x)), 2, 3)
     return _unbatched(y, batched)

@@ -77,6 +77,7 @@ import numpy as np
 from ..bind import primitive
 from ..errors import ArgumentError, DTypeError, OutOfRangeError, Refusal
 from ..ir import Shape, Spec, float32, int8, int32, is_float, uint8
+from ..memory import room
 from ..tensor import Tensor
 from .convolution import Borders, Pair, _places, _pool_places, _starts, _windows
 from .creation import ones, zeros
@@ -163,10 +164,7 @@ def pack_panels(weight: Any, groups: int = 1) -> Any:
         groups = 1
     wide = np.zeros((groups, shape[0] // groups * PANEL, (shape[1] - 1) * QUAD), np.int8)
     wide[:, : out // groups, :k] = weight.reshape(groups, out // groups, k)
-    size = math.prod(shape)
-    room = np.empty(size + 64, np.int8)
-    start = -room.__array_interface__["data"][0] % 64
-    panels = room[start : start + size].reshape(shape)
+    panels = room(math.prod(shape)).view(np.int8).reshape(shape)
     panels[:, 0] = wide.sum(axis=2, dtype="<i4").view(np.int8).reshape(shape[0], PANEL, QUAD)
     panels[:, 1:] = wide.reshape(shape[0], PANEL, shape[1] - 1, QUAD).transpose(0, 2, 1, 3)
     return panels
@@ -174,7 +172,8 @@ def pack_panels(weight: Any, groups: int = 1) -> Any:
 
 def unpack_panels(panels: Any, out: int, k: int, groups: int = 1) -> Any:
     """The weights (out, k) that `pack_panels` was given; groups as there, 1 for a depthwise convolution."""
-    wide = panels[:, 1:].transpose(0, 2, 1, 3).reshape(groups, -1, (panels.shape[1] - 1) * QUAD)
+    count, steps = panels.shape[0] // groups * PANEL, (panels.shape[1] - 1) * QUAD
+    wide = panels[:, 1:].transpose(0, 2, 1, 3).reshape(groups, count, steps)
     return wide[:, : out // groups, :k].reshape(out, k)
 
 

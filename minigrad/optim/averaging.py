@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 from ..autograd import no_grad
@@ -46,30 +47,34 @@ def get_ema_avg_fn(decay: float = 0.999) -> Average:
     """decay * average + (1 - decay) * parameter."""
     if not 0.0 <= decay <= 1.0:
         raise ArgumentError("get_ema_avg_fn", f"decay is {decay!r}", fix="choose it between 0 and 1")
+    return partial(_ema, decay)
 
-    def ema(average: Tensor, parameter: Tensor, count: Any) -> Tensor:
-        return average * decay + parameter * (1.0 - decay)
 
-    return ema
+# Functions of the module, and not of functions, can be sent to other processes with what has them.
+
+
+def _ema(decay: float, average: Tensor, parameter: Tensor, count: Any) -> Tensor:
+    return average * decay + parameter * (1.0 - decay)
 
 
 def get_swa_avg_fn() -> Average:
     """average + (parameter - average) / (count + 1)."""
+    return _swa
 
-    def swa(average: Tensor, parameter: Tensor, count: Any) -> Tensor:
-        more = (count + 1).to(average.dtype) if isinstance(count, Tensor) else count + 1
-        return average + (parameter - average) / more
 
-    return swa
+def _swa(average: Tensor, parameter: Tensor, count: Any) -> Tensor:
+    more = (count + 1).to(average.dtype) if isinstance(count, Tensor) else count + 1
+    return average + (parameter - average) / more
 
 
 def _for_lists(average: Average) -> Averages:
-    def update(averages: list[Tensor], parameters: list[Tensor], count: Any) -> None:
-        with no_grad():
-            for a, p in zip(averages, parameters, strict=True):
-                a.assign(average(a.detach(), p.detach(), count))
+    return partial(_update_lists, average)
 
-    return update
+
+def _update_lists(average: Average, averages: list[Tensor], parameters: list[Tensor], count: Any) -> None:
+    with no_grad():
+        for a, p in zip(averages, parameters, strict=True):
+            a.assign(average(a.detach(), p.detach(), count))
 
 
 def get_ema_multi_avg_fn(decay: float = 0.999) -> Averages:

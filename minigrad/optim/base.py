@@ -31,6 +31,7 @@ follows the former, and is traced anew when one of the latter is another.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 import warnings
@@ -45,11 +46,33 @@ import numpy as np
 from ..autograd import enable_grad, no_grad
 from ..errors import ArgumentError, DTypeError, GradientError, here
 from ..mode import current
-from ..tensor import Symbol, Tensor, as_array, wrap
+from ..tensor import WORLD, Symbol, Tensor, as_array, wrap
 from .registers import Register, RegisterState
 
 Array = np.ndarray[Any, Any]
-Group = dict[str, Any]
+
+
+class Group(dict[str, Any]):
+    """The settings of some parameters, and how often they were changed (see `tensor.Counted`)."""
+
+    version = 0
+
+
+def _counting(name: str) -> Any:
+    method = getattr(dict, name)
+
+    def change(self: Group, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(self, *args, **kwargs)
+        finally:
+            self.version += 1
+
+    return functools.wraps(method)(change)
+
+
+for _name in ("__setitem__", "__delitem__", "__ior__", "clear", "pop", "popitem", "setdefault", "update"):
+    setattr(Group, _name, _counting(_name))
+
 #: A parameter and its gradient.
 Pair = tuple[Tensor, Array]
 
@@ -177,7 +200,7 @@ class Optimizer:
                 f"a group of parameters is a {type(param_group).__name__}",
                 fix="do not mix groups (dictionaries) and tensors",
             )
-        group = dict(param_group)
+        group = Group(param_group)
         if "params" not in group:
             raise ArgumentError(self._name, "a group has no 'params'", fix='write {"params": tensors, ...}')
         unknown = [key for key in group if key not in ("params", *NOTES, *self.defaults)]
@@ -218,7 +241,7 @@ class Optimizer:
             group.setdefault(key, value)
         self.check(group)
         self.param_groups.append(group)
-        self._generation += 1
+        self.renew()
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Forget the gradients of all parameters (or fill them with zeros)."""
@@ -408,9 +431,9 @@ class Optimizer:
 
     def _trace_step(self, trace: Any) -> None:
         """`step`, recorded: each update is given registers for its arrays."""
-        me = ref(self)
+        me = ref(self, WORLD.changed)
         trace.guard(
-            ("optimizer", id(self)), lambda: _generation(me), self._generation, "an optimizer's state"
+            ("optimizer", id(self)), lambda: _generation(me), self._generation, "an optimizer's state", WORLD
         )
         with no_grad():
             for group in self.param_groups:
@@ -438,7 +461,8 @@ class Optimizer:
         if isinstance(value, Tensor):
             return Register(value.detach(), weak=True)
         self.choice(group, name, _kind)
-        return Register(trace.live(read, (id(group), name, index), name), weak=True)
+        source = group if _settled(group[name]) else None
+        return Register(trace.live(read, (id(group), name, index), name, source), weak=True)
 
     def choice(self, group: Group, name: str, of: Callable[[Any], Any] = bool) -> Any:
         """A setting by which `update` decides what to compute: `of` it, by default whether it is nonzero."""
@@ -446,12 +470,14 @@ class Optimizer:
         trace = current().trace
         if trace is not None:
             key = ("choice", id(group), name, of)
-            trace.guard(key, lambda: of(group[name]), value, f"the optimizer's {name}")
+            source = group if _settled(group[name]) else None
+            trace.guard(key, lambda: of(group[name]), value, f"the optimizer's {name}", source)
         return value
 
     def renew(self) -> None:
         """Have captured steps traced anew: `update` will do something else from now on."""
         self._generation += 1
+        WORLD.changed()
 
     def scratch(self, like: Array, number: int = 0) -> Array:
         """An array of the shape and dtype of `like` to compute in, shared by all updates."""
@@ -528,13 +554,13 @@ class Optimizer:
             for theirs in groups
         ]
         for group, settings in zip(self.param_groups, loaded, strict=True):
-            self.check({**settings, "params": group["params"]})
+            self.check(Group({**settings, "params": group["params"]}))
         for group, settings in zip(self.param_groups, loaded, strict=True):
             group.update(settings)
         for p, values in new.items():
             self._keep_tensors(self.state.get(p, {}), values)
         self.state = new
-        self._generation += 1
+        self.renew()
 
     def _keep_tensors(self, old: dict[str, Any], new: dict[str, Any]) -> None:
         """Load into the tensors that are there already, so that a captured step goes on with them."""
@@ -638,6 +664,13 @@ def _kind(value: Any) -> str:
     return "tensor" if isinstance(value, Tensor) else "number"
 
 
+def _settled(value: Any) -> bool:
+    """Whether a setting is a value that cannot change but by setting another."""
+    if type(value) is tuple:
+        return all(map(_settled, value))
+    return value is None or type(value) in (bool, int, float, str)
+
+
 def _generation(optimizer: ref[Optimizer]) -> int | None:
     """The generation of an optimizer that may be gone."""
     alive = optimizer()
@@ -648,7 +681,9 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, Tensor) else value
 
 
-def number(op: str, group: Group, name: str, *, above: float = -0.0, below: float = float("inf")) -> None:
+def number(
+    op: str, group: Mapping[str, Any], name: str, *, above: float = -0.0, below: float = float("inf")
+) -> None:
     """Raise ArgumentError unless above <= group[name] < below."""
     value = _plain(group[name])
     if (

@@ -36,6 +36,7 @@ import math
 import warnings
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from ..errors import ArgumentError, DTypeError
@@ -475,6 +476,10 @@ class _WithMomentum(LRScheduler):
             group["momentum"] = value
 
 
+def _power(base: float, start: float, at: float) -> float:
+    return float(base ** (at - start))
+
+
 class CyclicLR(_WithMomentum):
     """From base_lr up to max_lr in step_size_up steps, down again in step_size_down, and so on.
 
@@ -520,9 +525,9 @@ class CyclicLR(_WithMomentum):
         self.scale_mode = scale_mode
         if scale_fn is None:
             named: dict[str, tuple[Callable[[float], float], str]] = {
-                "triangular": (lambda cycle: 1.0, "cycle"),
-                "triangular2": (lambda cycle: 0.5 ** (cycle - 1), "cycle"),
-                "exp_range": (lambda step: float(gamma**step), "iterations"),
+                "triangular": (partial(_power, 1.0, 0.0), "cycle"),
+                "triangular2": (partial(_power, 0.5, 1.0), "cycle"),
+                "exp_range": (partial(_power, gamma, 0.0), "iterations"),
             }
             self._need(
                 mode in named,

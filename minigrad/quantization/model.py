@@ -23,7 +23,6 @@ import os
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
-from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -31,20 +30,29 @@ import numpy as np
 from .. import checkpoint
 from ..autograd import no_grad
 from ..compiled import compile as compile_
-from ..errors import ArgumentError, notice
-from ..ir import is_float
-from ..mode import Switch, current
+from ..errors import ArgumentError
+from ..mode import current
 from ..nn import Module
 from ..nn.module import IncompatibleKeys, StateDictError
-from ..quantizing import Network, Plan, Weights, arguments, constant, demands, read, same_structure
+from ..quantizing import Network, Plan, Weights, arguments, demands, read, same_structure
 from ..tensor import Tensor, as_array, wrap
 from ..tree import flatten
+from .deciding import Settings, check_names, decide, quantized, sensitivities, timed, whole
 from .observers import Observer, make_observer
-from .report import Report, Row, interleaved
-from .scheme import quantize_weights, scale_and_zero_point, sqnr
+from .report import Report, Row
+from .scheme import scale_and_zero_point
 from .training import QATModel
 
 FORMAT, VERSION = "minigrad.quantization", 1
+#: Arguments that are no tensors.
+PLAIN = (bool, int, float, complex, str, bytes, np.generic, np.dtype)
+#: For how many kinds of arguments a model remembers its layers.
+KINDS = 16
+
+
+def _batches(batches: Any) -> Iterable[Any]:
+    """Batches; a single tensor or array is one batch."""
+    return [batches] if isinstance(batches, (Tensor, np.ndarray)) else batches
 
 
 def _batch(batch: Any, count: int) -> tuple[Any, ...]:
@@ -63,6 +71,21 @@ def _stand_ins(args: Any) -> Any:
     return structure.build([known[id(t)] if isinstance(t, Tensor) else t for t in leaves])
 
 
+def _values(network: Network) -> list[int]:
+    """The values that codes can stand for, in an order that does not depend on how they were traced."""
+    return [*range(network.arguments), *(layer.output for layer in network.layers)]
+
+
+def _signature(network: Network) -> int:
+    """A number that networks of the same layers and connections share."""
+    values = _values(network)
+    parts = [
+        (layer.kind, layer.name, [values.index(x) if x in values else -1 for x in layer.inputs])
+        for layer in network.layers
+    ]
+    return zlib.crc32(repr(parts).encode())
+
+
 class _Networks:
     """A model's networks, one for each kind of arguments."""
 
@@ -75,12 +98,18 @@ class _Networks:
         """The network for these arguments."""
         leaves, structure = flatten((args, dict(kwargs)))
         order: dict[int, int] = {}
-        parts = []
+        parts: list[Any] = []
         for x in leaves:
             if isinstance(x, Tensor):
                 parts.append((x.shape, x.dtype, order.setdefault(id(x), len(order))))
+            elif x is None or isinstance(x, PLAIN):
+                parts.append((type(x), x))
             else:
-                parts.append(x)
+                raise ArgumentError(
+                    "quantization",
+                    f"an argument holds a {type(x).__name__}, whose contents would be taken for constants",
+                    fix="pass dense tensors, numbers and strings; the model may hold the rest",
+                )
         key = (structure, tuple(parts))
         found = self._known.get(key)
         if found is None:
@@ -89,6 +118,8 @@ class _Networks:
             if self.first is None:
                 self.first = found
             same_structure(self.first, found)
+            if len(self._known) == KINDS:
+                del self._known[next(iter(self._known))]
             self._known[key] = found
         return found
 
@@ -96,8 +127,9 @@ class _Networks:
 class PreparedModel(Module):
     """A model in floats, batch norms folded, whose activations are observed; see `prepare`."""
 
-    def __init__(self, model: Module, observer: Any, keep: Iterable[str]) -> None:
+    def __init__(self, model: Module, observer: Any, keep: Iterable[str], symmetric: bool = False) -> None:
         super().__init__()
+        self._symmetric = symmetric
         make_observer(observer)
         self._model = [copy.deepcopy(model).eval()]  # in a list: it is no part of this one
         self._networks = _Networks(self._model[0])
@@ -111,7 +143,7 @@ class PreparedModel(Module):
         """What the model returns, in evaluation mode; the activations are observed."""
         network = self._networks(args, {})
         if self._plan is None:
-            _check_names(network, self._keep)
+            check_names(network, self._keep)
             self._plan = network.in_float()
         names = {layer.output: layer.name or layer.kind for layer in network.layers}
 
@@ -142,7 +174,11 @@ class PreparedModel(Module):
 
     def scales(self) -> dict[int, tuple[float, int]]:
         """Group -> scale and zero point, as observed."""
-        scales = {g: scale_and_zero_point(*o.range()) for g, o in self._observers.items() if o.batches}
+        scales = {
+            g: scale_and_zero_point(*o.range(), self._symmetric)
+            for g, o in self._observers.items()
+            if o.batches
+        }
         return _pooled(self.network, scales)
 
 
@@ -152,21 +188,6 @@ def _pooled(network: Network, scales: dict[int, tuple[float, int]]) -> dict[int,
         if layer.kind == "avg_pool" and network.group[layer.inputs[0]] in scales:
             scales[network.group[layer.output]] = scales[network.group[layer.inputs[0]]]
     return scales
-
-
-def _check_names(network: Network, keep: Iterable[str]) -> None:
-    known = [layer.name for layer in network.weighted]
-    for name in keep:
-        if name not in known and not any(n.startswith(name + ".") for n in known):
-            raise ArgumentError(
-                "quantization",
-                f"keep names {name!r}, which is no layer",
-                fix=f"the layers are {', '.join(known) or 'none'}",
-            )
-
-
-def _kept(name: str, keep: Iterable[str]) -> bool:
-    return any(name == k or name.startswith(k + ".") for k in keep)
 
 
 class QuantizedModel(Module):
@@ -192,9 +213,15 @@ class QuantizedModel(Module):
         self._pending: Callable[[tuple[Any, ...], Mapping[str, Any]], None] | None = None
         self._version_number = 0
         self._run = compile_(self._replay)
+        self._quick: Any = None  # what a call is when there is nothing to decide and nobody to tell
         self.training = False
 
     # -- calling ----------------------------------------------------------------------------------
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._quick is not None and self._hooks is None:
+            return self._quick(*args, **kwargs)
+        return super().__call__(*args, **kwargs)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """What the model returns.  Results have no history."""
@@ -211,26 +238,40 @@ class QuantizedModel(Module):
             except BaseException:
                 self._pending = pending
                 raise
-        trace = current().trace
-        with no_grad():
-            if trace is not None:
-                expected = self._version_number
-                trace.guard(
-                    ("quantized", id(self)), lambda: self._version_number, expected, "weights were loaded"
-                )
-                return self._replay(*args, **kwargs)
-            return self._run(*args, **kwargs)
+        self._quick = self._run
+        return self._run(*args, **kwargs)
 
     def _replay(self, *args: Any, **kwargs: Any) -> Any:
         network = self._networks(args, kwargs)
-        return network.run(arguments((args, kwargs)), self._plan())
+        trace, expected = current().trace, self._version_number
+        if trace is not None:
+            trace.guard(
+                ("quantized", id(self)), lambda: self._version_number, expected, "weights were loaded"
+            )
+        with no_grad():
+            return network.run(arguments((args, kwargs)), self._plan())
 
     def _plan(self) -> Plan:
         return Plan(self._modes, self._weights, self._scales)
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> QuantizedModel:
+        if self._pending is not None:
+            raise ArgumentError(
+                "copy.deepcopy", "a quantized model that was not called yet", fix="call it once before"
+            )
+        twin = QuantizedModel(copy.deepcopy(self._model[0], memo), self._mode)
+        twin._modes, twin._scales = dict(self._modes), dict(self._scales)
+        twin._weights = {
+            n: Weights(codes=w.codes, scale=w.scale, bias=w.bias, floats=w.floats)
+            for n, w in self._weights.items()
+        }
+        twin._float, twin._signature, twin._places = self._float, self._signature, list(self._places)
+        twin._rows, twin._notes = list(self._rows), list(self._notes)
+        return twin
+
     def _changed(self) -> None:
         self._version_number += 1
-        self._run = compile_(self._replay)
+        self._run, self._quick = compile_(self._replay), None
 
     def train(self, mode: bool = True) -> QuantizedModel:
         """Evaluation mode is the only one."""
@@ -265,6 +306,31 @@ class QuantizedModel(Module):
     def _named_state(self) -> dict[str, Tensor]:
         model = self._model[0]
         return {**dict(model.named_parameters()), **dict(model.named_buffers())}
+
+    def _settle(
+        self,
+        network: Network,
+        args: tuple[Any, ...],
+        scales: dict[int, tuple[float, int]],
+        settings: Settings,
+    ) -> None:
+        """Decide about all layers, and become the result."""
+
+        def trial(plan: Plan) -> QuantizedModel:
+            self._modes, self._weights = dict(plan.modes), dict(plan.weights)
+            self._scales = dict(plan.scales)
+            self._changed()
+            return self
+
+        decision = decide(network, self._model[0], self._mode, args, scales, settings, trial)
+        self._rows, self._notes = list(decision.rows), list(decision.notes)
+        self._modes = dict(decision.plan.modes)
+        used = {network.group[x] for x in demands(network, decision.plan)[0]}
+        self._scales = {g: s for g, s in scales.items() if g in used}
+        values = _values(network)
+        self._signature, self._places = _signature(network), [values.index(g) for g in self._scales]
+        self._take(network, decision.plan.weights)
+        self._changed()
 
     # -- state ------------------------------------------------------------------------------------
 
@@ -385,10 +451,10 @@ class QuantizedModel(Module):
         for these (otherwise those of the conversion)."""
         self._settled("report")
         if args:
+            self(*args)  # a model that was loaded does not know its layers before
             network = self._networks(args, {})
-            rows = _timed(network, self._plan(), self._rows, args, {})
-            return Report(rows, self._notes, _whole(network, self._plan(), args))
-        network = cast(Network, self._networks.first)
+            rows = timed(network, self._plan(), self._rows, args)
+            return Report(rows, self._notes, whole(network, self._plan(), args))
         return Report(self._rows, self._notes, None)
 
     def extra_repr(self) -> str:
@@ -402,273 +468,19 @@ def size(model: Module) -> int:
     return sum(t._array.dtype.itemsize * math.prod(t.shape) for t in model.state_dict().values())
 
 
-def _values(network: Network) -> list[int]:
-    """The values that codes can stand for, in an order that does not depend on how they were traced."""
-    return [*range(network.arguments), *(layer.output for layer in network.layers)]
-
-
-def _signature(network: Network) -> int:
-    """A number that networks of the same layers and connections share."""
-    values = _values(network)
-    parts = [
-        (layer.kind, layer.name, [values.index(x) if x in values else -1 for x in layer.inputs])
-        for layer in network.layers
-    ]
-    return zlib.crc32(repr(parts).encode())
-
-
-# -- deciding ----------------------------------------------------------------------------------------
-
-
-def _quantized(
-    network: Network, names: Iterable[str], per_channel: bool, search: bool, trained: Mapping[str, Any]
-) -> dict[str, Weights]:
-    """int8 weights of layers."""
-    found = {}
-    chosen = set(names)
-    for layer in network.weighted:
-        if layer.name not in chosen:
-            continue
-        w, bias = network.folded(layer)
-        scale = trained.get(layer.name)
-        if scale is not None:
-            scale = scale * np.abs(network.factor(layer))
-        codes, scale = quantize_weights(w, per_channel, scale, search)
-        found[layer.name] = Weights(codes=codes, scale=scale, bias=bias)
-    return found
-
-
-def _results(y: Any) -> Any:
-    """All floating point results in one row of float64."""
-    parts = [t.numpy().reshape(-1) for t in flatten(y)[0] if isinstance(t, Tensor) and is_float(t.dtype)]
-    return np.concatenate(parts).astype(np.float64) if parts else np.zeros(0)
-
-
-def _sensitivities(
-    network: Network, real: Plan, codes: Mapping[str, Weights], scales: Any, mode: str, args: tuple[Any, ...]
-) -> dict[str, tuple[float, float]]:
-    """For each layer, when it alone is quantized: SQNR at the results in dB, and the largest difference."""
-    found = {}
-    given = arguments(args)
-    with no_grad():
-        wanted = _results(network.run(given, real))
-        for name, w in codes.items():
-            plan = Plan({name: mode}, {**real.weights, name: w}, scales)
-            got = _results(network.run(given, plan))
-            found[name] = (sqnr(wanted, got), float(np.abs(wanted - got).max(initial=0.0)))
-    return found
-
-
-def _layer_inputs(network: Network, plan: Plan, args: tuple[Any, ...]) -> dict[int, Tensor]:
-    """The float inputs of layers with weights."""
-    wanted = {layer.inputs[0] for layer in network.weighted}
-    found: dict[int, Tensor] = {}
-
-    def watch(v: int, t: Tensor) -> None:
-        if v in wanted:
-            found[v] = t
-
-    with no_grad():
-        network.run(arguments(args), plan, watch)
-    return found
-
-
-def _alone(network: Network, name: str, plan: Plan) -> Callable[[Tensor], Tensor] | None:
-    """A compiled function: one layer by a plan, codes in and out where the plan has it so."""
-    layer = next(layer for layer in network.weighted if layer.name == name)
-    if layer.kind == "embedding":
-        return None
-    step = network.alone(layer, plan)
-    return cast(Callable[[Tensor], Tensor], compile_(step))
-
-
-def _timed(
-    network: Network, plan: Plan, rows: list[Row], args: tuple[Any, ...], modes: Mapping[str, str]
-) -> list[Row]:
-    """The rows with the times of this moment: each layer in floats and as `modes` or the plan has it."""
-    real = Plan({}, {n: Weights(floats=w.real(), bias=w.bias) for n, w in plan.weights.items()}, {})
-    inputs = _layer_inputs(network, real, args)
-    wanted = {row.name: modes.get(row.name, plan.modes.get(row.name, "float")) for row in rows}
-    quick = Plan(wanted, plan.weights, plan.scales)
-    _, coded = demands(network, quick)
-    found = []
-    for row in rows:
-        layer = next(layer for layer in network.weighted if layer.name == row.name)
-        mode = wanted[row.name]
-        x = inputs.get(layer.inputs[0])
-        if x is None or mode == "float" or layer.kind == "embedding" or not x._array.size:
-            found.append(row)
-            continue
-        with no_grad():
-            f, g = _alone(network, row.name, real), _alone(network, row.name, quick)
-            if f is None or g is None:
-                found.append(row)
-                continue
-            form = network.form(layer, quick, x, layer.inputs[0] in coded)
-            first, second = interleaved(partial(f, x), partial(g, form))
-        found.append(row._replace(float_us=first, int8_us=second))
-    return found
-
-
-def _whole(network: Network, plan: Plan, args: tuple[Any, ...]) -> tuple[float, float]:
-    """Microseconds of the compiled network in floats and by the plan."""
-    real = Plan({}, {n: Weights(floats=w.real(), bias=w.bias) for n, w in plan.weights.items()}, {})
-    f = compile_(lambda *ts: network.run(ts, real))
-    g = compile_(lambda *ts: network.run(ts, plan))
-    given = arguments(args)
-    with no_grad():
-        return interleaved(lambda: f(*given), lambda: g(*given))
-
-
-def _decide(
-    made: QuantizedModel,
-    network: Network,
-    args: tuple[Any, ...],
-    scales: dict[int, tuple[float, int]],
-    *,
-    keep: tuple[str, ...],
-    measure: bool,
-    min_sqnr: float,
-    per_channel: bool,
-    search: bool,
-    trained: Mapping[str, Any] | None = None,
-    evaluate: Callable[[Module], float] | None = None,
-    budget: float = 0.0,
-) -> None:
-    """Fill a quantized model: which layers run how, with their weights, and the report."""
-    mode = made._mode
-    _check_names(network, keep)
-    real = network.in_float()
-    able: dict[str, str] = {}  # layer -> why it cannot
-    for layer in network.weighted:
-        if _kept(layer.name, keep):
-            able[layer.name] = "kept by the user"
-        elif mode == "dynamic" and layer.kind == "conv":
-            able[layer.name] = "dynamic quantization is for linear layers"
-        elif mode == "static" and layer.kind != "embedding":
-            group = network.group[layer.inputs[0]]
-            if group not in scales:
-                able[layer.name] = "the range of its input was not observed"
-    names = [layer.name for layer in network.weighted if layer.name not in able]
-    codes = _quantized(network, names, per_channel, search, trained or {})
-    kinds = {layer.name: layer.kind for layer in network.weighted}
-    modes = {n: ("weights" if kinds[n] == "embedding" else mode) for n in names}
-    errors = {}
-    for name in names:
-        errors.update(_sensitivities(network, real, {name: codes[name]}, scales, modes[name], args))
-    rows = []
-    layers = {layer.name: layer for layer in network.weighted}
-    for name, layer in layers.items():
-        shape = real.weights[name].floats.shape
-        row = Row(
-            name,
-            layer.kind,
-            tuple(shape),
-            None,
-            None,
-            *errors.get(name, (math.nan, math.nan)),
-            "float",
-            able.get(name, ""),
-        )
-        if name in modes:
-            row = row._replace(decision=modes[name], reason="in eight bits")
-            if row.sqnr < min_sqnr:
-                row = row._replace(
-                    decision="float", reason=f"its error is too large: {row.sqnr:.1f} dB < {min_sqnr:g} dB"
-                )
-        rows.append(row)
-    plan = Plan({r.name: r.decision for r in rows}, {**real.weights, **codes}, scales)
-    if measure:
-        rows = _timed(network, plan, rows, args, {})
-        judged = []
-        for row in rows:
-            judged.append(_judged(row))
-        rows = judged
-    made._modes = {r.name: r.decision for r in rows}
-    made._scales = dict(scales)
-    made._weights = {r.name: (real.weights if r.decision == "float" else codes)[r.name] for r in rows}
-    if evaluate is not None:
-        rows = _within(made, rows, real, evaluate, budget)
-    for layer in network.layers:
-        if layer.kind == "float":
-            made._notes.append(f"{layer.name or 'the model'}: {layer.node.op.name} stays in floats")
-    made._notes = list(dict.fromkeys(made._notes))
-    if measure and any(r.decision in ("static", "dynamic") for r in rows):
-        before, after = _whole(network, made._plan(), args)
-        if after > before:
-            text = f"the whole model takes {after:.0f} us in eight bits and {before:.0f} us in floats"
-            notice("quantization", f"{text}, so it stays in floats", "measure=False quantizes all the same")
-            made._notes.append(f"{text}: it stays in floats")
-            rows = [
-                r
-                if r.decision in ("float", "weights")
-                else r._replace(decision="float", reason="the whole model would be slower")
-                for r in rows
-            ]
-    made._modes = {r.name: r.decision for r in rows}
-    made._weights = {r.name: (real.weights if r.decision == "float" else codes)[r.name] for r in rows}
-    used = {network.group[x] for x in demands(network, made._plan())[0]}
-    made._scales = {g: s for g, s in scales.items() if g in used}
-    values = _values(network)
-    made._signature, made._places = _signature(network), [values.index(g) for g in made._scales]
-    made._rows = rows
-    made._take(network, made._weights)
-    made._changed()
-
-
-def _judged(row: Row) -> Row:
-    """The row with what its times say."""
-    before, after = row.float_us, row.int8_us
-    if row.decision in ("float", "weights") or before is None or after is None:
-        return row
-    if after > before:
-        return row._replace(decision="float", reason="slower in eight bits")
-    return row._replace(reason=f"{before / after:.1f} times as fast")
-
-
-def _within(
-    made: QuantizedModel,
-    rows: list[Row],
-    real: Plan,
-    evaluate: Callable[[Module], float],
-    budget: float,
-) -> list[Row]:
-    """Give layers back to floats, the most sensitive first, until the loss of accuracy fits the budget."""
-    codes = dict(made._weights)
-    modes = dict(made._modes)
-    made._modes = {}
-    made._weights = dict(real.weights)
-    made._changed()
-    wanted = float(evaluate(made))
-    order = sorted((r for r in rows if r.decision != "float"), key=lambda r: r.sqnr)
-    rows = list(rows)
-    while True:
-        made._modes = {r.name: r.decision for r in rows}
-        made._weights = {n: (real.weights[n] if made._modes[n] == "float" else codes[n]) for n in modes}
-        made._changed()
-        lost = wanted - float(evaluate(made))
-        if lost <= budget or not order:
-            made._notes.append(
-                f"accuracy {wanted:.4f} in floats, {wanted - lost:.4f} now (budget {budget:g})"
-            )
-            return rows
-        worst = order.pop(0)
-        at = next(i for i, r in enumerate(rows) if r.name == worst.name)
-        rows[at] = rows[at]._replace(
-            decision="float", reason=f"over the budget: {lost:.4f} of accuracy were lost"
-        )
-
-
 # -- the public functions ------------------------------------------------------------------------------
 
 
-def prepare(model: Module, *, observer: Any = "minmax", keep: Iterable[str] = ()) -> PreparedModel:
+def prepare(
+    model: Module, *, observer: Any = "minmax", keep: Iterable[str] = (), symmetric: bool = False
+) -> PreparedModel:
     """A copy of the model, in evaluation mode, that observes its activations when it is called.
 
     observer: "minmax", "moving_average", "percentile", "entropy", "mse", or a function that makes an
-    `Observer`.  keep: layers that stay in floats.  Batch norms are folded already.
+    `Observer`.  keep: layers that stay in floats.  symmetric: the code of 0 is 128 for every activation,
+    which wastes half of the codes after a relu.  Batch norms are folded already.
     """
-    return PreparedModel(model, observer, keep)
+    return PreparedModel(model, observer, keep, symmetric)
 
 
 def convert(
@@ -698,7 +510,7 @@ def convert(
     if isinstance(prepared, QATModel):
         trained, ranges = prepared.weight_scales(), prepared.ranges()
         qat, prepared = prepared, PreparedModel(prepared.model, "minmax", prepared.keep)
-        for batch in batches:
+        for batch in _batches(batches):
             prepared(*_batch(batch, inputs))
         if prepared.example is None:
             raise ArgumentError(
@@ -708,7 +520,7 @@ def convert(
             )
         del qat
     else:
-        for batch in batches:
+        for batch in _batches(batches):
             prepared(*_batch(batch, inputs))
     network = prepared.network
     scales = prepared.scales()
@@ -718,20 +530,8 @@ def convert(
     made = QuantizedModel(copy.deepcopy(prepared._model[0]), "static")
     args = cast(tuple[Any, ...], prepared.example)
     network = made._networks(args, {})
-    _decide(
-        made,
-        network,
-        args,
-        scales,
-        keep=prepared._keep,
-        measure=measure,
-        min_sqnr=min_sqnr,
-        per_channel=per_channel,
-        search=search,
-        trained=trained,
-        evaluate=evaluate,
-        budget=budget,
-    )
+    settings = Settings(prepared._keep, measure, min_sqnr, per_channel, search, trained, evaluate, budget)
+    made._settle(network, args, scales, settings)
     return made
 
 
@@ -741,6 +541,7 @@ def quantize_static(
     *,
     observer: Any = "minmax",
     keep: Iterable[str] = (),
+    symmetric: bool = False,
     measure: bool = True,
     min_sqnr: float = 10.0,
     per_channel: bool = True,
@@ -755,7 +556,7 @@ def quantize_static(
     the model's arguments.  The other arguments are those of `prepare` and `convert`.
     Raises ArgumentError if there are no batches, or NaN or Inf in them or in what the model makes of them.
     """
-    prepared = prepare(model, observer=observer, keep=keep)
+    prepared = prepare(model, observer=observer, keep=keep, symmetric=symmetric)
     return convert(
         prepared,
         batches,
@@ -769,21 +570,15 @@ def quantize_static(
     )
 
 
-def _without_data(
-    model: Module, mode: str, keep: Iterable[str], example: Any, settings: dict[str, Any]
-) -> QuantizedModel:
+def _without_data(model: Module, mode: str, example: Any, settings: Settings) -> QuantizedModel:
     made = QuantizedModel(copy.deepcopy(model), mode)
-    names = tuple(keep)
 
     def settle(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         if kwargs:
             raise ArgumentError(
                 "quantization", "the first call has keyword arguments", fix="pass them in order"
             )
-        with Switch(trace=None, grad=False):
-            concrete = tuple(a for a in args)
-            network = made._networks(concrete, {})
-            _decide(made, network, concrete, {}, keep=names, **settings)
+        made._settle(made._networks(args, {}), args, {}, settings)
 
     if example is None:
         made._pending = settle
@@ -807,8 +602,8 @@ def quantize_dynamic(
     No calibration: each row of an activation has a scale of its own, so the result for an example does not
     depend on its batch.  example: arguments to decide on; without, the first call decides.
     """
-    settings = {"measure": measure, "min_sqnr": min_sqnr, "per_channel": per_channel, "search": search}
-    return _without_data(model, "dynamic", keep, example, settings)
+    settings = Settings(tuple(keep), measure, min_sqnr, per_channel, search)
+    return _without_data(model, "dynamic", example, settings)
 
 
 def quantize_weights_only(
@@ -816,16 +611,18 @@ def quantize_weights_only(
     *,
     keep: Iterable[str] = (),
     example: Any = None,
+    measure: bool = True,
     min_sqnr: float = 10.0,
     per_channel: bool = True,
     search: bool = False,
 ) -> QuantizedModel:
-    """The model with int8 weights and arithmetic in floats: a quarter of the memory, hardly any error.
+    """The model with int8 weights and arithmetic in floats: a quarter of the size, hardly any error.
 
-    The weights of convolutions are turned into floats once, when the model is compiled.
+    Where that is slower than floats (measure=False: nowhere), and for convolutions, the weights become floats
+    when the model is compiled; what is stored stays int8.
     """
-    settings = {"measure": False, "min_sqnr": min_sqnr, "per_channel": per_channel, "search": search}
-    return _without_data(model, "weights", keep, example, settings)
+    settings = Settings(tuple(keep), measure, min_sqnr, per_channel, search)
+    return _without_data(model, "weights", example, settings)
 
 
 def sensitivity(
@@ -838,19 +635,11 @@ def sensitivity(
     prepared = prepare(model, observer=observer)
     args = _batch(batch, inputs)
     prepared(*args)
-    network = prepared.network
-    codes = _quantized(network, [layer.name for layer in network.weighted], True, False, {})
-    found = []
-    for layer in network.weighted:
-        mode = "weights" if layer.kind == "embedding" else "static"
-        one = {layer.name: codes[layer.name]}
-        found.append(
-            (
-                layer.name,
-                *_sensitivities(network, network.in_float(), one, prepared.scales(), mode, args)[layer.name],
-            )
-        )
-    return sorted(found, key=lambda row: row[1])
+    network, scales = prepared.network, prepared.scales()
+    codes = quantized(network, [layer.name for layer in network.weighted], Settings())
+    modes = {layer.name: "weights" if layer.kind == "embedding" else "static" for layer in network.weighted}
+    found = sensitivities(network, network.in_float(), codes, scales, modes, args)
+    return sorted(((name, *errors) for name, errors in found.items()), key=lambda row: row[1])
 
 
 def load(path: str | os.PathLike[str], model: Module) -> QuantizedModel:
@@ -874,7 +663,7 @@ def load(path: str | os.PathLike[str], model: Module) -> QuantizedModel:
     made = QuantizedModel(copy.deepcopy(model), held["mode"])
     arrays = {k: np.asarray(v) for k, v in held["state"].items()}
     names = held["layers"].split()
-    words = {"f": "float", "s": "static", "d": "dynamic", "w": "weights"}
+    words = {"f": "float", "s": "static", "d": "dynamic", "w": "weights", "e": "expanded"}
     made._modes = {n: words[m] for n, m in zip(names, held["modes"].split(), strict=True)}
     weights = {}
     for name in names:
@@ -940,7 +729,6 @@ def load(path: str | os.PathLike[str], model: Module) -> QuantizedModel:
 __all__ = [
     "PreparedModel",
     "QuantizedModel",
-    "constant",
     "convert",
     "load",
     "prepare",

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-#: Seconds that timing a pair of functions may take, and how often they take turns at most.
-PATIENCE, ROUNDS = 0.03, 200
+#: Seconds that timing may take for each function, and how many turns there are at most.
+PATIENCE, ROUNDS = 0.015, 300
 
 
 class Row(NamedTuple):
@@ -16,7 +16,7 @@ class Row(NamedTuple):
 
     float_us, int8_us   microseconds of the layer on its own, compiled; None where not measured
     sqnr, difference    of the model's results when this layer alone is in eight bits: decibels, largest
-    decision            "static", "dynamic", "weights" or "float"
+    decision            "static", "dynamic", "weights", "expanded" or "float", see `quantizing.Plan`
     """
 
     name: str
@@ -30,26 +30,30 @@ class Row(NamedTuple):
     reason: str
 
 
-def interleaved(f: Callable[[], Any], g: Callable[[], Any]) -> tuple[float, float]:
-    """Microseconds of two functions, medians of turns taken one after the other, after a warm-up."""
+def turns(*functions: Callable[[], Any]) -> list[list[float]]:
+    """Microseconds of functions at each of many turns, taken one after the other, after a warm-up."""
     for _ in range(3):
-        f()
-        g()
+        for function in functions:
+            function()
     begin = time.perf_counter()
-    f()
-    g()
+    for function in functions:
+        function()
     each = max(time.perf_counter() - begin, 1e-7)
-    repeats = max(1, int(20e-6 / each))  # several calls a turn where the clock is too coarse
-    turns = min(ROUNDS, max(5, int(PATIENCE / (each * repeats))))
-    first: list[float] = []
-    second: list[float] = []
-    for _ in range(turns):
-        for function, taken in ((f, first), (g, second)):
+    repeats = max(1, int(10e-6 * len(functions) / each))  # several calls a turn where the clock is too coarse
+    count = min(ROUNDS, max(5, int(PATIENCE * len(functions) / (each * repeats))))
+    taken: list[list[float]] = [[] for _ in functions]
+    for _ in range(count):
+        for function, times in zip(functions, taken, strict=True):
             begin = time.perf_counter()
             for _ in range(repeats):
                 function()
-            taken.append((time.perf_counter() - begin) / repeats)
-    return 1e6 * sorted(first)[turns // 2], 1e6 * sorted(second)[turns // 2]
+            times.append(1e6 * (time.perf_counter() - begin) / repeats)
+    return taken
+
+
+def interleaved(*functions: Callable[[], Any]) -> list[float]:
+    """The best turn of each function, in microseconds."""
+    return [min(times) for times in turns(*functions)]
 
 
 def _number(value: float | None, form: str) -> str:
@@ -94,4 +98,4 @@ class Report:
     __repr__ = __str__
 
 
-__all__ = ["Report", "Row", "interleaved"]
+__all__ = ["Report", "Row", "interleaved", "turns"]

@@ -40,7 +40,7 @@ import copy
 import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 from .. import nn
 from ..autograd import no_grad
@@ -122,9 +122,11 @@ class ActivationQuantizer(nn.Module):
                 target.assign(value)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The same shape."""
+        """The same shape; the input itself as long as no batch was seen in training."""
         if self.training:
             self._follow(x)
+        elif not float(self.seen.item()):
+            return x
         scale: Tensor = self.scale
         if self.learned:
             scale = grad_scaled(_positive(scale), 1.0 / math.sqrt(max(math.prod(x.shape), 1) * 255))
@@ -187,7 +189,6 @@ class QATModel(nn.Module):
     def __init__(self, model: nn.Module, keep: Iterable[str], momentum: float, learned: bool) -> None:
         super().__init__()
         self.model = copy.deepcopy(model)
-        self.train(model.training)
         self.keep = tuple(keep)
         found = _quantizable(self.model, self.keep)
         if not found:
@@ -200,6 +201,7 @@ class QATModel(nn.Module):
         self.weights = nn.ModuleList([WeightQuantizer(self._holder(m).weight, learned) for _, m in found])
         self.inputs = nn.ModuleList([ActivationQuantizer(momentum, learned) for _ in found])
         self._frozen: set[str] = set()
+        self.train(model.training)
 
     @staticmethod
     def _holder(module: Any) -> Any:
@@ -242,7 +244,11 @@ class QATModel(nn.Module):
         return self
 
     def freeze_observers(self) -> None:
-        """From now on ranges of activations stay as they are."""
+        """From now on ranges of activations stay as they are.  Raises ArgumentError if there are none yet."""
+        if not any(float(part.seen.item()) for part in cast(Any, self.inputs)):
+            raise ArgumentError(
+                "freeze_observers", "no batch was seen in training", fix="train for some steps before"
+            )
         self._freeze("observers")
 
     def freeze_norms(self) -> None:

@@ -45,7 +45,10 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
             y = _reshape(y, weight.shape[:1])
     else:  # one large product instead of many small ones, also for the gradient of the weight
         flat = _reshape(input, (math.prod(input.shape[:-1]), input.shape[-1]))
-        y = _reshape(matmul_transposed(flat, weight), (*input.shape[:-1], weight.shape[0]))
+        y = matmul_transposed(flat, weight)
+        if bias is not None:  # before the reshape: then it is part of the product in a captured program
+            y = y + bias
+        return _reshape(y, (*input.shape[:-1], weight.shape[0]))
     if bias is not None:
         y = y + bias
     return y

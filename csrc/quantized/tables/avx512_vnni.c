@@ -13,7 +13,7 @@
 #define MG_AVX512 1
 #define MG_VNNI 1
 #define VBYTES 64
-#include "../quantized/table.h"
+#include "../table.h"
 
 #if defined(__clang__)
 #pragma clang attribute pop
