@@ -37,7 +37,7 @@ def _demo(args: argparse.Namespace) -> int:
     for result, sentence in zip(run.results, run.sentences(), strict=True):
         say()
         say(textwrap.fill(f"{overview.TITLES[result.name]}: {sentence}", 100, subsequent_indent="  "))
-    say(f"\n{run.confusion()}\n\n{_used()}")
+    say(f"\n{run.confusion}\n\n{_used()}")
     say(f"{'report':14} {path} ({run.taken:.0f} s in all)")
     done = [r for r in run.results if r.accuracy is not None]
     print(f"test accuracy  {done[-1].accuracy:.4f} ({done[-1].hits} of {len(run.test[1])} images)")
