@@ -209,7 +209,7 @@ def parser() -> argparse.ArgumentParser:
         "--epochs",
         type=_count,
         metavar="N",
-        help="passes over the images in each training (default: 20, or 8 without the C kernels)",
+        help="passes over the images in each training (default: 20, or 6 without the C kernels)",
     )
     demo.add_argument(
         "--seed",

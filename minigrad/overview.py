@@ -35,8 +35,8 @@ while they train, as they are gone afterwards.
 The memory of an eager step is the peak that `tracemalloc` sees, as numpy tells it of every array; that of
 a compiled one is the arena of its plan, if it runs in C.  With two processes it is that of each.
 
-Each gain is against the stage before and may be a loss: augmentation costs time, a graph changes nothing but rounding,
-two processes pay for talking to each other, which a network this small hardly repays.  Without the C
+Each gain is against the stage before and may be a loss: augmentation costs time, a graph changes nothing but
+rounding, two processes pay for talking to each other, which a network this small hardly repays.  Without the C
 kernels (no compiler at install) the program is interpreted by numpy: then `graph` gains next to nothing,
 int8 is small but slow, and fewer epochs are trained by default.
 
@@ -93,7 +93,7 @@ from .tensor import Tensor
 LARGE, SMALL = (32, 32, 64), (8, 8, 18)
 BATCH = 64
 #: Epochs of each stage, with the C kernels and without.
-EPOCHS, EPOCHS_NUMPY = 20, 8
+EPOCHS, EPOCHS_NUMPY = 20, 6
 #: Distillation: temperature, and the share of the teacher's say.
 TEMPERATURE, ALPHA = 4.0, 0.9
 
@@ -131,7 +131,7 @@ WHAT: dict[str, str] = {
     "baseline": "A CNN of three convolutions, trained by plain gradient descent, operation by operation.",
     "data": "Every epoch sees other variants of each image: turned, sheared, scaled and shifted a little.",
     "optimizer": "AdamW with one cycle of the learning rate; an average of the weights does the reading.",
-    "graph": "The same step, recorded once and replayed as one program: fewer passes over memory, one arena.",
+    "graph": "The same step, recorded once and rewritten, and replayed as one program.",
     "processes": "Two processes, half of each batch on either; gradients are averaged as they appear.",
     "distilled": "A network with a tenth of the parameters learns what the large one thinks of each image.",
     "int8": "Weights and activations of the small network in eight bits, ranges from 1,024 training images.",
@@ -447,7 +447,8 @@ class Overview:
         first, last = made.stages[0], made.stages[-1]
         self.passes = made.HEAD, made.rows()
         result.remark = (
-            f"The passes turn {len(first.graph.nodes)} operations into {last.steps} loops and calls, which "
+            f"{'The passes turn' if self.kernels else 'In C the passes would turn'} "
+            f"{len(first.graph.nodes)} operations into {last.steps} loops and calls, which "
             f"move {size_text(last.bytes)} of memory rather than {size_text(first.bytes)}."
         )
         eager = next((r for r in self.results if r.name == "optimizer"), None)
@@ -461,7 +462,7 @@ class Overview:
                     "larger, so that the accuracy is another draw."
                 )
         if not self.kernels:
-            result.remark += " Without the C kernels numpy runs it, one operation after the other: 1x."
+            result.remark += " Without the C kernels numpy runs it, one operation after the other: no gain."
         images = self.test[0][:BATCH]
         block = found.model[:3]
         with no_grad():
