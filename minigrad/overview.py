@@ -36,8 +36,8 @@ The memory of an eager step is the peak that `tracemalloc` sees, as numpy tells 
 a compiled one is the arena of its plan, if it runs in C.  With two processes it is that of each.
 
 Each gain is against the stage before and may be a loss: augmentation costs time, a graph changes nothing but
-rounding, two processes pay for talking to each other, which a network this small hardly repays.  Without the C
-kernels (no compiler at install) the program is interpreted by numpy: then `graph` gains next to nothing,
+rounding, two processes pay for talking to each other, which a network this small hardly repays.  Without
+the C kernels (no compiler at install) the program is interpreted by numpy: then `graph` gains next to nothing,
 int8 is small but slow, and fewer epochs are trained by default.
 
     >>> STAGES
@@ -131,7 +131,7 @@ WHAT: dict[str, str] = {
     "baseline": "A CNN of three convolutions, trained by plain gradient descent, operation by operation.",
     "data": "Every epoch sees other variants of each image: turned, sheared, scaled and shifted a little.",
     "optimizer": "AdamW with one cycle of the learning rate; an average of the weights does the reading.",
-    "graph": "The same step, recorded once and rewritten, and replayed as one program.",
+    "graph": "The same step, recorded once, rewritten and replayed as one program.",
     "processes": "Two processes, half of each batch on either; gradients are averaged as they appear.",
     "distilled": "A network with a tenth of the parameters learns what the large one thinks of each image.",
     "int8": "Weights and activations of the small network in eight bits, ranges from 1,024 training images.",
