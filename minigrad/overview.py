@@ -35,10 +35,10 @@ while they train, as they are gone afterwards.
 The memory of an eager step is the peak that `tracemalloc` sees, as numpy tells it of every array; that of
 a compiled one is the arena of its plan, if it runs in C.  With two processes it is that of each.
 
-Each gain is against the stage before and may be a loss: augmentation costs time, a graph changes nothing but
-rounding, two processes pay for talking to each other, which a network this small hardly repays.  Without
-the C kernels (no compiler at install) the program is interpreted by numpy: then `graph` gains next to nothing,
-int8 is small but slow, and fewer epochs are trained by default.
+Each gain is against the stage before and may be a loss: augmentation costs time, a graph changes nothing
+but rounding, two processes pay for talking to each other, which a network this small hardly repays.
+Without the C kernels (no compiler at install) the program is interpreted by numpy: then `graph` gains next
+to nothing, int8 is small but slow, and fewer epochs are trained by default.
 
     >>> STAGES
     ('baseline', 'data', 'optimizer', 'graph', 'processes', 'distilled', 'int8')
