@@ -71,7 +71,7 @@ LAYERS: list[tuple[str, list[str]]] = [
         ],
     ),
     ("package", ["__init__"]),  # gathers the public names; loads the faces only when they are used
-    ("faces", ["keras", "recipe", "cli", "__main__"]),
+    ("faces", ["keras", "recipe", "overview", "cli", "__main__"]),
 ]
 RANK = {name: rank for rank, (_, names) in enumerate(LAYERS) for name in names}
 LAYER = {name: layer for layer, names in LAYERS for name in names}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import re
 import subprocess
@@ -12,43 +14,116 @@ import numpy as np
 import pytest
 
 import minigrad as mg
-from minigrad import cli
+from minigrad import cli, overview
 
 
-def test_demo_reads_handwriting(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["demo"]) == 0
-    text = capsys.readouterr().out
+@pytest.fixture(scope="module")
+def shown(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """What a whole demo prints, and its report."""
+    report = tmp_path_factory.mktemp("demo") / "report.html"
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text):
+        assert cli.main(["demo", "--epochs", "7", "--report", str(report)]) == 0
+    return text.getvalue(), report.read_text()
+
+
+def test_demo_shows_what_each_stage_gains(shown: tuple[str, str]) -> None:
+    text, page = shown
     found = re.search(r"test accuracy  (0\.\d+) \((\d+) of 359 images\)\n$", text)
     assert found
-    assert float(found[1]) >= 0.95
-    assert text.count("val_accuracy") == 10  # a line an epoch, as this is no terminal
-    assert "\r" not in text
-    assert "ms a step" in text
-    assert "backend" in text
+    assert float(found[1]) == round(int(found[2]) / 359, 4)
+    for title in overview.TITLES.values():
+        said, line = re.findall(rf"^{title}  .*", text, re.M)  # when it was done, and the table's
+        accuracy, step, _, image, _, weights, _ = re.split(r"  +", line[17:].strip())
+        assert f" {accuracy} of the test images after" in said
+        assert f"<td>{accuracy}</td><td>{step}</td>" in page
+        assert f"\n{title}: {overview.WHAT[{t: n for n, t in overview.TITLES.items()}[title]][:40]}" in text
+        if title == "Two processes" and accuracy == "-":  # one processor, or no kernels
+            continue
+        assert 95.0 <= float(accuracy.split()[0]) <= 100.0
+        assert (step == "-") == (title == "Eight bits")
+        assert re.fullmatch(r"[\d.]+ (ms|us)", image)
+        assert weights == {"Distilled": "11.1 KB", "Eight bits": "3.0 KB"}.get(title, "121.7 KB")
+    assert "Trained on the labels alone" in " ".join(text.split())
     rows = [line.split() for line in text.splitlines() if re.match(r"\d     ", line)]
     assert len(rows) == 10
-    right = sum(int(row[-1].split("/")[0]) for row in rows)
-    assert right == int(found[2])
+    assert sum(int(row[-1].split("/")[0]) for row in rows) == int(found[2])
     assert sum(int(row[-1].split("/")[1]) for row in rows) == 359
 
 
-@pytest.mark.parametrize("seed", range(1, 6))
-def test_demo_does_so_from_other_seeds(seed: int, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["demo", "--quiet", "--seed", str(seed)]) == 0
-    assert re.fullmatch(r"test accuracy  0\.\d{4} \(\d+ of 359 images\)\n", capsys.readouterr().out)
+def test_the_report_needs_nothing_else(shown: tuple[str, str]) -> None:
+    _, page = shown
+    for title in overview.TITLES.values():
+        assert f"</span>{title}</td>" in page
+        assert f"<dt>{title}</dt>" in page
+        assert f"<title>{title}</title>" in page or title == "Two processes"  # a line in the chart
+    assert page.count("<svg") == 5  # the curves; a block and a step, before and after
+    inside = page.replace('xmlns="http://www.w3.org/2000/svg"', "")
+    for outside in ("http:", "https:", "src=", "href=", "url(h", "@import", "<link", "<script"):
+        assert outside not in inside
+    assert "prefers-color-scheme: dark" in page
 
 
-def test_demo_is_reproducible(capsys: pytest.CaptureFixture[str]) -> None:
-    outputs = set()
-    for _ in range(2):
-        cli.main(["demo", "--quiet", "--epochs", "1", "--seed", "7"])
-        outputs.add(capsys.readouterr().out)
-    assert len(outputs) == 1
+def test_demo_runs_some_stages_and_repeats_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    outputs = []
+    for seed in ("7", "7", "8"):
+        argv = ["demo", "--quiet", "--epochs", "2", "--stages", "int8,optimizer", "--seed", seed]
+        cli.main([*argv, "--report", str(tmp_path / "report.html")])
+        page = (tmp_path / "report.html").read_text()
+        outputs.append((capsys.readouterr().out, page[page.index("<svg") : page.index("</svg>")]))
+        assert re.findall(r"<dt>(.*?)</dt>", page) == ["Better optimizer", "Eight bits"]
+    assert outputs[0] == outputs[1] != outputs[2]
+    assert re.fullmatch(r"test accuracy  0\.\d{4} \(\d+ of 359 images\)\n", outputs[0][0])
+    assert [p.name for p in tmp_path.iterdir()] == ["report.html"]
 
 
-def test_demo_fails_if_it_has_not_learned(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["demo", "--quiet", "--epochs", "0"]) == 1
-    assert "below 0.95" in capsys.readouterr().err
+def test_demo_fails_if_it_has_not_learned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    argv = ["demo", "--quiet", "--epochs", "0", "--stages", "baseline,optimizer"]
+    assert cli.main([*argv, "--report", str(tmp_path / "report.html")]) == 1
+    assert "below 0.95 in: baseline, optimizer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("argv", "text"),
+    [
+        (["--stages", "baseline,pruned"], "there is no stage 'pruned'; use baseline, data,"),
+        (["--stages", ""], "there is no stage ''"),
+        (["--stages", "int8"], "stage 'int8' has no network to start from; add one of baseline"),
+        (["--report", "nowhere/at/all.html"], "nowhere/at is no directory that can be written to"),
+        (["--report", "."], "it is a directory"),
+    ],
+)
+def test_mistakes_in_a_demo(
+    argv: list[str],
+    text: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["demo", "--quiet", *argv]) == 2
+    out, error = capsys.readouterr()
+    assert text in error
+    assert error.count("\n") == 1
+    assert out == ""
+    assert not list(tmp_path.iterdir())
+
+
+def test_demo_says_why_processes_are_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(overview.os, "sched_getaffinity", lambda _: {0}, raising=False)
+    run = overview.Overview(stages=["baseline", "processes", "int8"], epochs=1, say=lambda line: None).run()
+    assert [r.accuracy is None for r in run.results] == [False, True, False]
+    assert "only one processor" in run.sentences()[1]
+    assert run.gains()[1] == ""
+    assert "Against the stage before" in run.sentences()[2]  # the one that ran
+    assert "Two processes" in overview.page(run)
+
+
+def test_gains_are_said_as_they_are() -> None:
+    a = overview.Result("data", accuracy=0.98, step=4e-3, step_memory=1000, weights=400)
+    b = overview.Result("optimizer", accuracy=0.97, step=6e-3, step_memory=500, weights=400)
+    assert overview.gain(a, b) == "accuracy -1.00 points, a step 1.5x slower, its memory 2.0x less"
+    assert overview.gain(a, a) == "the same accuracy"
 
 
 def test_info(capsys: pytest.CaptureFixture[str]) -> None:
@@ -87,7 +162,7 @@ def test_it_is_a_program() -> None:
 
 
 def test_confusion() -> None:
-    table = cli.confusion(np.array([3, 3, 4]), np.array([3, 5, 4])).splitlines()
+    table = overview.confusion(np.array([3, 3, 4]), np.array([3, 5, 4])).splitlines()
     assert table[5].split() == ["3", ".", ".", ".", "1", ".", "1", ".", ".", ".", ".", "1/2"]
 
 
