@@ -8,6 +8,7 @@ images right the command fails, so that it can serve as a smoke test.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import textwrap
 import time
@@ -301,6 +302,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     try:
         code: int = args.run(args)
+        sys.stdout.flush()
+    except BrokenPipeError:  # `minigrad demo | head`: nobody reads on
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except Error as error:  # of what the user wrote: a sentence, not a traceback
         print(
             f"minigrad: {error.op}: {error.problem}" + (f"; {error.fix}" if error.fix else ""),

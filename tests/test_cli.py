@@ -268,3 +268,11 @@ def test_more_mistakes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
 def test_bench(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["bench", "--rounds", "1"]) == 0
     assert "Gflop/s" in capsys.readouterr().out
+
+
+def test_nobody_reads_on() -> None:
+    """`minigrad info | true` ends without a traceback."""
+    line = f"{sys.executable} -u -c \"from minigrad import cli; cli.main(['info'])\" | true"
+    env = {**os.environ, "PYTHONPATH": os.path.dirname(os.path.dirname(mg.__file__))}
+    done = subprocess.run(line, shell=True, capture_output=True, text=True, env=env, timeout=60, check=False)
+    assert done.stderr == ""
