@@ -217,17 +217,42 @@ _GELU_LINE = 2.0 * math.sqrt(2.0 / math.pi)
 _GELU_CUBE = 0.044715 * _GELU_LINE
 
 
-def _gelu_tanh_rule(g: Tensor, input: Tensor) -> Tensor:
-    s = sigmoid(input * (square(input) * _GELU_CUBE + _GELU_LINE))
-    # x dz/dx; where it is large s (1 - s) is 0, and the limit avoids 0 * Inf
-    slope = clamp(input * (square(input) * (3.0 * _GELU_CUBE) + _GELU_LINE), -(2.0**20), 2.0**20)
-    return g * (s + s * (1.0 - s) * slope)
+_GELU_GATE = f"(1.0 / (1.0 + exp(-(input * (square(input) * {_GELU_CUBE!r} + {_GELU_LINE!r})))))"
+
+
+def _gelu_tanh_curve(input: Tensor) -> Tensor:
+    """The second derivative: with s = sigmoid(z), s (1 - s) (2 z' + x ((1 - 2 s) z'^2 + z''))."""
+    # beyond 50 it is 0: limiting x there avoids 0 * Inf, in derivatives of any order
+    x = clamp(input, -50.0, 50.0)
+    s = sigmoid(x * (square(x) * _GELU_CUBE + _GELU_LINE))
+    inner = square(x) * (3.0 * _GELU_CUBE) + _GELU_LINE
+    bend = (1.0 - 2.0 * s) * square(inner) + x * (6.0 * _GELU_CUBE)
+    return s * (1.0 - s) * (2.0 * inner + x * bend)
+
+
+# x dz/dx; where it is large s (1 - s) is 0, and the limits avoid 0 * Inf
+_GELU_SLOPE = f"input * (square(input) * {3.0 * _GELU_CUBE!r} + {_GELU_LINE!r})"
+_GELU_SLOPE = f"where({_GELU_SLOPE} < -1048576.0, -1048576.0, {_GELU_SLOPE})"
+_GELU_SLOPE = f"where({_GELU_SLOPE} > 1048576.0, 1048576.0, {_GELU_SLOPE})"
+
+
+@elementwise(
+    f"cotangent * ({_GELU_GATE} + {_GELU_GATE} * (1.0 - {_GELU_GATE}) * {_GELU_SLOPE})",
+    vjp=(
+        lambda g, input: _gelu_tanh_grad(g, input),
+        lambda g, cotangent, input: g * cotangent * _gelu_tanh_curve(input),
+    ),
+    dtype="float",
+    error=64.0,
+)
+def _gelu_tanh_grad(cotangent: Tensor, input: Tensor) -> Tensor:
+    """The gradient of gelu's tanh approximation."""
 
 
 _gelu_tanh = _activation(
     "gelu_tanh",
-    f"input * (1.0 / (1.0 + exp(-(input * (square(input) * {_GELU_CUBE!r} + {_GELU_LINE!r})))))",
-    vjp=_gelu_tanh_rule,
+    f"input * {_GELU_GATE}",
+    vjp=lambda g, input: _gelu_tanh_grad(g, input),
     error=64.0,
     doc="gelu with its tanh approximation",
 )
