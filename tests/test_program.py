@@ -549,6 +549,31 @@ def test_what_a_program_changes_is_not_differentiated_through():
                 late.backward()
 
 
+@pytest.mark.parametrize("before", [0, 1, 2, 5])
+def test_changes_are_counted_together_and_none_is_missed(before):
+    """However often a tensor was changed before a program took over its count, what was recorded is stale."""
+    w, v = (mg.ones(3, requires_grad=True) for _ in range(2))
+    optimizer = optim.SGD([w, v], lr=0.5)
+
+    @mg.compile
+    def step(x):
+        optimizer.zero_grad()
+        (w * v * x).sum().backward()
+        optimizer.step()
+
+    with mg.no_grad():
+        for _ in range(before):
+            w.mul_(1.0)
+    x = mg.ones(3)
+    for _ in range(4):
+        losses = (w * w).sum(), (v * v).sum()
+        step(x)
+        for loss in losses:
+            with pytest.raises(GradientError, match="changed"):
+                loss.backward()
+    assert w._version is v._version
+
+
 def test_small_results_belong_to_the_caller():
     f = mg.compile(lambda x: (x + 1.0, x.sum()))
     results = [f(mg.full((4,), float(k))) for k in range(5)]
