@@ -149,6 +149,12 @@ class Reducer:
         for hook in self._hooks:
             hook.remove()
 
+    def reduce_all(self) -> None:
+        """Average gradients that no hook has seen come, as those of a captured backward pass."""
+        self._missing = [{id(q) for q in bucket if q.grad is None} for bucket in self._buckets]
+        self._next = 0
+        self._finish()
+
     def average_buffers(self, module: Module) -> None:
         """Buffers of floating point become their means over ranks."""
         if self.group.size == 1:
@@ -189,7 +195,7 @@ class Reducer:
             for q in self._buckets[k]
             if id(q) in self._missing[k]
         ]
-        if not self.find_unused:
+        if unused and not self.find_unused:
             names = ", ".join(self._names[id(q)] for q in unused)
             raise GradientError(
                 "DistributedDataParallel",
