@@ -148,7 +148,7 @@ class Whole:
             targets: dict[Node, Any] = {t._node: None for t in (*points, *known) if t._node is not None}
             roots = [(root, g.to(outputs[0].dtype).reshape(outputs[0].shape))]
             found = tape.sweep(roots, targets, retain_graph=False, create_graph=False)
-        own = [found.get(p._node) for p in known]  # type: ignore[call-overload]
+        own = [found.get(p._node) for p in known]  # type: ignore[arg-type]
         return value, _found([t._node for t in points], found), own
 
     def _run_and_add(self, g: Tensor, *flat: Tensor) -> Any:
@@ -263,9 +263,9 @@ class _Recorded:
         grads = iter(flat[self.count :])
         roots = [(copies[node], next(grads)) for node in self.roots if node is not None]
         ends = [node for node in self.points if node is not None]
-        targets: dict[Node, Any] = dict.fromkeys([*ends, *(p._node for p in self.known)])  # type: ignore[arg-type]
+        targets: dict[Node, Any] = dict.fromkeys([*ends, *(p._node for p in self.known)])  # type: ignore[list-item]
         found = tape.sweep(roots, targets, retain_graph=False, create_graph=False) if roots else {}
-        return _found(self.points, found), [found.get(p._node) for p in self.known]  # type: ignore[call-overload]
+        return _found(self.points, found), [found.get(p._node) for p in self.known]  # type: ignore[arg-type]
 
     def run_and_add(self, *flat: Tensor) -> Any:
         """The same, and gradients are added to those in the last arguments."""

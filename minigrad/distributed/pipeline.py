@@ -187,9 +187,9 @@ class PipelineStage:
     """What one rank has of a pipeline, and its neighbours.
 
     submodule: the layers, from what the stage before gives to what the next one takes (tensors, or tuples of
-    them).  group: the ranks of this pipeline, in the order of stages.  compiled: False runs its operations one
-    by one, for layers that print, count or stop in a debugger.  Raises ArgumentError if the number of ranks
-    is not num_stages, or stage_index is not this process's number among them.
+    them).  group: the ranks of this pipeline, in the order of stages.  compiled: False runs the operations
+    one by one, for layers that print, count or stop in a debugger.  Raises ArgumentError if the number of
+    ranks is not num_stages, or stage_index is not this process's number among them.
     """
 
     def __init__(
@@ -533,7 +533,7 @@ class _Schedule:
 
     def _backward(self, k: int, received: list[Tensor]) -> list[Tensor]:
         """The gradients of what micro-batch k came in as; those of parameters are added up."""
-        module = self.stage.submodule
+        module: Any = self.stage.submodule
         copies = isinstance(module, DistributedDataParallel) and k == self.n_microbatches - 1
         if k not in self._kept:
             if k in self._backs:
