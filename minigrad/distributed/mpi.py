@@ -176,8 +176,8 @@ class _Heart(threading.Thread):
             last = now
             if now - heard > SILENT:
                 _say(
-                    f"rank {self._before} of {self._comm.size} has stopped answering for {now - heard:.0f} s; "
-                    f"rank {self._comm.rank} was last in {self._about()}, and ends the job"
+                    f"rank {self._before} of {self._comm.size} has stopped answering for {now - heard:.0f} s, "
+                    f"says rank {self._comm.rank}, which was last in {self._about()} and ends the job"
                 )
                 time.sleep(0.1)  # mpirun reads what was printed
                 self._comm.Abort(1)
