@@ -79,6 +79,7 @@ KEYS: dict[str, dict[str, Any]] = {
         "metrics": ["accuracy"],
         "patience": 0,
         "class_weight": {},
+        "workers": 1,
     },
     "output": {"directory": "run"},
 }
@@ -293,6 +294,7 @@ def train(recipe: dict[str, dict[str, Any]], verbose: int | str = "auto") -> tup
         class_weight={int(k): v for k, v in options["class_weight"].items()} or None,
         callbacks=listeners,
         verbose=verbose,
+        workers=options["workers"],
     )
     model.save(os.path.join(folder, "model.safetensors"))
     state = None if scaler is None else scaler.state_dict()

@@ -197,6 +197,42 @@ def return_a_function():
     return lambda: 0
 
 
+def trainer(directory, epochs, workers_seed=3, batch=6, **options):
+    """A Trainer on each rank, its model wrapped, its loader's sampler that of the ranks."""
+    from minigrad import data, optim
+    from minigrad.keras.callbacks import CSVLogger
+    from minigrad.training import Trainer
+
+    rank, size = dist.get_rank(), dist.get_world_size()
+    mg.manual_seed(workers_seed)
+    inner = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Dropout(0.2), nn.Linear(8, 3)).double()
+    model = dist.DistributedDataParallel(inner)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(72, 5)), rng.integers(0, 3, 72)
+    dataset = data.TensorDataset(mg.tensor(x), mg.tensor(y))
+    sampler = dist.DistributedSampler(dataset, seed=1)
+
+    def hits(output, target):
+        if fail and rank and trainer.step == 11:
+            os._exit(9)
+        return (output.argmax(1) == target).double().mean()
+
+    loader = data.DataLoader(dataset, batch_size=batch * 2 // size, sampler=sampler)
+    trainer = Trainer(
+        model,
+        optim.SGD(model.parameters(), lr=0.1, momentum=0.9),
+        nn.functional.cross_entropy,
+        metrics={"hits": hits},
+        callbacks=[CSVLogger(os.path.join(directory, "log.csv"), append=True)],
+        directory=os.path.join(directory, "kept") if rank == 0 else os.path.join(directory, f"own-{rank}"),
+        save_every=4,
+    )
+    fail = options.pop("fail", False)
+    history = trainer.fit(loader, epochs, loader, verbose=1, **options)
+    written = sorted(os.listdir(trainer.checkpoints.directory))
+    return history, {n: p.detach().numpy() for n, p in inner.named_parameters()}, written, mg.rand(2).tolist()
+
+
 def perform_all():
     """Whether each algorithm of `schedules` gives the sum."""
     from minigrad.distributed.group import group

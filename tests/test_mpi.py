@@ -76,7 +76,7 @@ def test_the_same_bits_as_on_shared_memory(tmp_path):
     [
         ("raise", [r"(?s)rank 1 of 2 raised:.*KeyError: 'planted'"]),
         ("kill", [r"(?s)rank 1\b.*(signal\s9|KILLED)"]),
-        ("stop", [r"rank 1 of 2 has stopped answering for 3 s; rank 0 was last in all_reduce"]),
+        ("stop", [r"rank 1 of 2 has stopped answering for 3 s, says rank 0, which was last in all_reduce"]),
         (
             "hang",
             [

@@ -175,9 +175,10 @@ class _Heart(threading.Thread):
             heard += max(0.0, now - last - 4 * BEAT)  # this process itself was held up: others may be fine
             last = now
             if now - heard > SILENT:
+                who, me = f"rank {self._before} of {self._comm.size}", f"rank {self._comm.rank}"
                 _say(
-                    f"rank {self._before} of {self._comm.size} has stopped answering for {now - heard:.0f} s, "
-                    f"says rank {self._comm.rank}, which was last in {self._about()} and ends the job"
+                    f"{who} has stopped answering for {now - heard:.0f} s, says {me}, which was last in "
+                    f"{self._about()} and ends the job"
                 )
                 time.sleep(0.1)  # mpirun reads what was printed
                 self._comm.Abort(1)
