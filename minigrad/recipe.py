@@ -115,6 +115,12 @@ def check(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             raise _unknown(key, recipe[section][key], known, f" in [{section}]")
     if not recipe["model"]["layers"]:
         raise RecipeError("recipe", "[model] has no layers", fix='layers = [{ type = "Dense", units = 10 }]')
+    if recipe["train"]["workers"] != 1 and _augmented(recipe) is not None:
+        raise RecipeError(
+            "recipe",
+            "[augment] with several workers, of which only the first would see the varied images",
+            fix="use workers = 1, or no augmentation",
+        )
     return recipe
 
 
