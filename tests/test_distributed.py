@@ -358,6 +358,27 @@ def test_the_guard_may_be_missing(tmp_path):
     assert "NameError: name 'g' is not defined" in done.stderr
 
 
+@pytest.mark.parametrize("how", ["-c", "-", "-i"])
+def test_an_interactive_session_is_told_what_to_do(how):
+    """Functions of modules run from there; those of the session cannot be imported by others."""
+    text = (
+        "from minigrad import distributed as d\ndef f(): return 1\n\nprint(d.run(len, 2, ([1],)))\n"
+        "d.run(f, 2)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, how, *([text] if how == "-c" else [])],
+        input=None if how == "-c" else text,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "[1, 1]" in done.stdout
+    assert done.stderr.count("was defined in an interactive session or by python -c") == 1
+    assert "%%writefile work.py" in done.stderr
+
+
 def test_ctrl_c_ends_everything(tmp_path):
     path, environment = script(
         tmp_path,
@@ -404,6 +425,28 @@ def test_a_script_is_launched(tmp_path):
 
 
 # -- going on after a fault ---------------------------------------------------------------------------------
+
+
+def test_errors_of_a_launched_script_name_its_line(tmp_path):
+    """And nothing of what starts it."""
+    path, environment = script(
+        tmp_path, "import minigrad as mg\nmg.distributed.init_process_group()\nmg.zeros(2) @ mg.zeros(3)\n"
+    )
+    for given, expected in (
+        (path, "of 2 raised at train.py:3; the traceback of that rank is below\n"),
+        (tmp_path / "none.py", "none.py'; pass the path of a script, or -m\n"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "minigrad.distributed.launch", "--nproc", "2", given],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 1
+        assert expected in done.stderr
+        assert "runpy" not in done.stderr
 
 
 def test_training_goes_on_with_fewer_ranks(tmp_path, capfd):
