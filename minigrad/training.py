@@ -39,7 +39,6 @@ import itertools
 import math
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -47,7 +46,7 @@ from typing import Any
 import numpy as np
 
 from .autograd import no_grad
-from .checkpoint import CheckpointError, Checkpoints
+from .checkpoint import CheckpointError, Checkpoints, loads
 from .checkpoint import load as load_checkpoint
 from .compiled import compile
 from .errors import AnomalyError, ArgumentError, DTypeError
@@ -557,12 +556,7 @@ def _of_first(checkpoints: Checkpoints, copies: Any) -> Any:
 
     state = checkpoints.latest(read) if copies.rank == 0 else None
     data = data_of_first(copies, found[0] if found else b"")
-    if not data or copies.rank == 0:
-        return state
-    with tempfile.NamedTemporaryFile(suffix=f".{checkpoints.format}") as file:
-        file.write(data)
-        file.flush()
-        return load_checkpoint(file.name)
+    return state if not data or copies.rank == 0 else loads(data)
 
 
 def _redistributed(state: Mapping[str, Any], loader: Any, before: int, now: int) -> Mapping[str, Any]:
