@@ -233,6 +233,80 @@ def trainer(directory, epochs, workers_seed=3, batch=6, **options):
     return history, {n: p.detach().numpy() for n, p in inner.named_parameters()}, written, mg.rand(2).tolist()
 
 
+def more_collectives():
+    """What is wrong of gather, scatter, all-to-all, long tensors and objects."""
+    size, rank = dist.get_world_size(), dist.get_rank()
+    wrong = []
+
+    def check(name, right):
+        if not right:
+            wrong.append(name)
+
+    def row(r, n=3):
+        return mg.tensor(np.arange(n) + 10.0 * r)
+
+    every = np.stack([row(r).numpy() for r in range(size)])
+    for shape in ((size, 3), (3 * size,)):
+        y = mg.zeros(*shape, dtype="float64")
+        work = dist.all_gather_into_tensor(y, row(rank), async_op=True)
+        check("all_gather_into_tensor", work.wait() and work.is_completed())
+        check("all_gather_into_tensor", (y.numpy() == every.reshape(shape)).all())
+        y = mg.zeros(3, dtype="float64")
+        dist.reduce_scatter_tensor(y, mg.tensor(every.reshape(shape) + rank))
+        check("reduce_scatter_tensor", (y.numpy() == size * every[rank] + sum(range(size))).all())
+    places = [mg.zeros(3, dtype="float64") for _ in range(size)] if rank == size - 1 else None
+    dist.gather(row(rank), places, dst=size - 1)
+    check("gather", places is None or (np.stack([p.numpy() for p in places]) == every).all())
+    y = mg.zeros(3, dtype="float64")
+    dist.scatter(y, [row(r + 5) for r in range(size)] if rank == 0 else None)
+    check("scatter", (y.numpy() == every[0] + 10 * (rank + 5)).all())
+    got = [mg.zeros(rank + 1, dtype="float64") for _ in range(size)]  # part for rank r has r + 1 numbers
+    dist.all_to_all(got, [row(10 * rank + r, r + 1) for r in range(size)])
+    check("all_to_all", all(g.tolist() == row(10 * r + rank, rank + 1).tolist() for r, g in enumerate(got)))
+    y = mg.zeros(size * 70000)  # longer than a mailbox
+    dist.all_to_all_single(y, mg.arange(size * 70000.0) + rank)
+    expected = [70000 * rank + r for r in range(size)]
+    check("all_to_all_single", (y.numpy().reshape(size, -1)[:, 0] == expected).all())
+    splits = [r + 1 for r in range(size)]
+    y = mg.zeros(size * (rank + 1))
+    dist.all_to_all_single(y, mg.full((sum(splits),), float(rank)), [rank + 1] * size, splits)
+    check("splits", y.tolist() == [float(r) for r in range(size) for _ in range(rank + 1)])
+    objects = [None] * size
+    dist.all_gather_object(objects, {"rank": rank, "text": "x" * 1000 * rank, "t": row(rank)})
+    check("all_gather_object", [o["rank"] for o in objects] == list(range(size)))
+    check("all_gather_object", (objects[-1]["t"].numpy() == every[-1]).all())
+    listed = [rank, ("a", None)] if rank == 1 else [0, 0]
+    dist.broadcast_object_list(listed, src=1)
+    check("broadcast_object_list", listed == [1, ("a", None)])
+    objects = [None] * size if rank == 0 else None
+    dist.gather_object(rank * 2, objects)
+    check("gather_object", rank or objects == [2 * r for r in range(size)])
+    one = [None]
+    dist.scatter_object_list(one, [str(r) for r in range(size)] if rank == 0 else None)
+    check("scatter_object_list", one == [str(rank)])
+    for op, value in (("sum", 1.0 * sum(range(1, size + 1))), ("prod", float(np.prod(range(1, size + 1))))):
+        work = dist.all_reduce(x := mg.tensor([rank + 1.0]), op, async_op=True)
+        check(op, work.wait() and x.item() == value)
+    dist.monitored_barrier(timeout=20)
+    if rank == 0:
+        try:
+            dist.all_gather_object([None] * size, dist.run)
+            check("refused", False)
+        except mg.errors.DTypeError as error:
+            check("refused", "without pickling" in str(error))
+    return wrong
+
+
+def differing_gathers():
+    """Ranks that name another root."""
+    rank = dist.get_rank()
+    try:
+        dist.gather(mg.zeros(2), [mg.zeros(2), mg.zeros(2)], dst=rank)
+    except mg.Error as error:
+        return str(error)
+    return ""
+
+
 def perform_all():
     """Whether each algorithm of `schedules` gives the sum."""
     from minigrad.distributed.group import group

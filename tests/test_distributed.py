@@ -53,6 +53,22 @@ def test_collectives(size):
     assert dist.run(work.collectives, size) == [[]] * size
 
 
+@pytest.mark.parametrize("size", [2, 3])
+def test_further_collectives(size):
+    assert dist.run(work.more_collectives, size) == [[]] * size
+
+
+def test_ranks_that_gather_differently_are_told():
+    for message in dist.run(work.differing_gathers, 2):
+        assert "calls gather (root, bytes: [0, 8]) while rank" in message or "[1, 8]) while rank" in message
+
+
+def test_what_torch_has_and_this_has_not_says_why():
+    with pytest.raises(AttributeError, match=r"has no isend: .* use send and recv"):
+        dist.isend  # noqa: B018
+    assert not hasattr(dist, "nothing_of_the_kind")
+
+
 def test_nan_is_kept_in_max():
     assert np.isnan(dist.run(work.nan_is_kept, 2)).all()
 
@@ -447,6 +463,52 @@ def test_errors_of_a_launched_script_name_its_line(tmp_path):
         assert done.returncode == 1
         assert expected in done.stderr
         assert "runpy" not in done.stderr
+
+
+def environment_ranks(tmp_path, text, size, ranks=None, **more):
+    """Processes as torchrun would start them; what they wrote."""
+    path, environment = script(tmp_path, text)
+    environment |= {"WORLD_SIZE": str(size), "MASTER_PORT": str(20000 + os.getpid() % 10000), **more}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, path],
+            env=environment | {"RANK": str(r)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for r in (range(size) if ranks is None else ranks)
+    ]
+    return [(p.wait(30), p.stdout.read(), p.stderr.read()) for p in processes]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sockets without a file")
+def test_ranks_meet_by_environment_variables(tmp_path):
+    """As torchrun starts them: they compute together; one that is killed ends the others' waits."""
+    text = (
+        "import os, signal, minigrad as mg\nfrom minigrad import distributed as dist\n"
+        "dist.init_process_group('gloo')\nx = mg.tensor([dist.get_rank() + 1.0])\ndist.all_reduce(x)\n"
+        "print(x.item(), dist.get_backend())\n"
+        "if 'FAULT' in os.environ and dist.get_rank() == 1: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "dist.barrier()\ndist.destroy_process_group()\n"
+    )
+    for code, out, err in environment_ranks(tmp_path, text, 3):
+        assert (code, out) == (0, "6.0 shm\n"), err
+    began = time.monotonic()
+    (code, _, err), (killed, _, _) = environment_ranks(tmp_path, text, 2, FAULT="1")
+    assert code == 1
+    assert "rank 1 has failed" in err
+    assert killed == -signal.SIGKILL
+    assert time.monotonic() - began < 8
+    late = text.replace("'gloo'", "timeout=1.0")
+    ((code, _, err),) = environment_ranks(tmp_path, late, 2, ranks=[0])
+    assert code == 1
+    assert "rank 1 of 2 did not come (MASTER_ADDR=127.0.0.1" in err
+    ((code, _, err),) = environment_ranks(tmp_path, late, 2, ranks=[1])
+    assert "rank 0 did not come for rank 1 of 2" in err
+    ((code, _, err),) = environment_ranks(tmp_path, late, 4, ranks=[1], LOCAL_WORLD_SIZE="2")
+    assert "4 ranks of which 2 are on this host" in err
+    assert "mpirun" in err
 
 
 def test_training_goes_on_with_fewer_ranks(tmp_path, capfd):

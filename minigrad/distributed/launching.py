@@ -46,11 +46,10 @@ from typing import Any
 from ..errors import ArgumentError, raised_at, short_line
 from ..random import manual_seed
 from . import group, mpi
-from .engine import DistributedError, Engine, Segment, Shared, processors
+from .engine import SILENT, DistributedError, Engine, Segment, Shared, processors
 
-#: Seconds without a heartbeat after which a rank counts as hung, and seconds of waiting that are worth a
-#: word.
-SILENT, SLOW = 3.0, 4.0
+#: Seconds of waiting that are worth a word.
+SLOW = 4.0
 #: Seconds between being asked to end and being killed.
 GRACE = 1.0
 

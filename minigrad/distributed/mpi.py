@@ -54,20 +54,20 @@ from .engine import (
     DTYPES,
     KINDS,
     REDUCTIONS,
+    SILENT,
     Array,
     DistributedError,
     Engine,
     Outside,
     agree,
     describe_call,
-    processors,
+    share_processors,
 )
 
 #: Bytes of all ranks' x together up to which everybody adds up everything.
 SMALL = 1 << 16
-#: Seconds of waiting that are worth a word; between two heartbeats; and without one, after which a rank
-#: counts as hung.
-SLOW, BEAT, SILENT = 4.0, 0.25, 3.0
+#: Seconds of waiting that are worth a word, and between two heartbeats.
+SLOW, BEAT = 4.0, 0.25
 #: Tags of meetings and of messages.
 _MEET, _MESSAGE = 1, 2
 #: What a rank calls that leaves, beside the `KINDS` of the C side.
@@ -513,14 +513,7 @@ def join(timeout: float) -> MPI:
         engine.watch()
         _abort_on_errors(engine)
         atexit.register(engine.close)
-    if "MINIGRAD_NUM_THREADS" not in os.environ:
-        allowed = processors()
-        if allowed == (os.cpu_count() or 1):  # not bound to some of the processors by mpirun
-            try:
-                kernels = importlib.import_module("minigrad._kernels")
-            except ImportError:
-                return engine
-            kernels.lib.mg_set_num_threads(max(1, allowed // engine.neighbours))
+    share_processors(engine.neighbours)
     return engine
 
 
