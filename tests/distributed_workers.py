@@ -132,6 +132,45 @@ def accumulate():
     return alone, model.module.weight.grad.numpy()
 
 
+UNEVEN = ([4, 3, 2], [5, 1, 3, 2, 4])  # examples in the batches of each rank
+
+
+def uneven_batches():
+    """Three batches on rank 0, five on rank 1; with buffers, accumulation, and what is refused."""
+    rank, size = dist.get_rank(), dist.get_world_size()
+    mg.manual_seed(rank)
+    inner = nn.Sequential(nn.Linear(70, 256), nn.BatchNorm1d(256), nn.Tanh(), nn.Linear(256, 2)).double()
+    model = dist.DistributedDataParallel(inner)
+    inner[1].eval()  # uses its statistics, which are averaged all the same
+    start = {n: p.detach().numpy().copy() for n, p in inner.state_dict().items()}
+    sgd = mg.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    with model.join():
+        for k, count in enumerate(UNEVEN[rank] if size > 1 else ()):
+            x, y = uneven_batch(rank, k, count)
+            sgd.zero_grad()
+            nn.functional.mse_loss(model(x), y).backward()
+            sgd.step()
+    found = {n: p.detach().numpy().copy() for n, p in inner.state_dict().items()}
+    errors = []
+    try:
+        with model.join(throw_on_early_termination=True):
+            for k in range(rank + 1):
+                model(uneven_batch(rank, k, 2)[0]).sum().backward()
+    except mg.Error as error:
+        errors.append(str(error))
+    try:
+        with model.join():
+            mg.compile(model)(uneven_batch(rank, 0, 2)[0])
+    except mg.Error as error:
+        errors.append(str(error))
+    return start, found, errors
+
+
+def uneven_batch(rank, k, count):
+    rng = np.random.default_rng([rank, k])
+    return mg.tensor(rng.normal(size=(count, 70))), mg.tensor(rng.normal(size=(count, 2)))
+
+
 def captured_all_reduce():
     @mg.compile
     def f(x):

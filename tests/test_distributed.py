@@ -250,6 +250,33 @@ def test_gradients_accumulate_without_averaging():
     np.testing.assert_allclose(both0, model.weight.grad.numpy(), rtol=1e-6)
 
 
+def test_ranks_may_have_different_numbers_of_batches():
+    """join(): each step is that of the examples that there are; in the end all have the last ones' model."""
+    ranks = dist.run(work.uneven_batches, 2)
+    start, found, errors = ranks[1]
+    inner = nn.Sequential(nn.Linear(70, 256), nn.BatchNorm1d(256), nn.Tanh(), nn.Linear(256, 2)).double()
+    inner.load_state_dict({n: mg.tensor(v) for n, v in start.items()})
+    inner[1].eval()
+    sgd = mg.optim.SGD(inner.parameters(), lr=0.1, momentum=0.9)
+    for k in range(5):
+        parts = [work.uneven_batch(r, k, c[k]) for r, c in enumerate(work.UNEVEN) if k < len(c)]
+        x, y = (mg.tensor(np.concatenate([p[i].numpy() for p in parts])) for i in range(2))
+        sgd.zero_grad()
+        nn.functional.mse_loss(inner(x), y).backward()
+        sgd.step()
+    for name, expected in inner.state_dict().items():
+        np.testing.assert_allclose(found[name], expected.detach().numpy(), rtol=1e-11, atol=1e-14)
+        assert (ranks[0][1][name] == found[name]).all()
+    assert "some ranks have no more batches" in errors[0]
+    assert "some ranks have no more batches" in ranks[0][2][0]
+    assert "a captured step does the same reductions each time" in errors[1]
+    model = dist.DistributedDataParallel(nn.Linear(2, 2))
+    with model.join():
+        model(mg.ones(1, 2))
+    with pytest.raises(mg.Error, match="there are processors only"):
+        dist.DistributedDataParallel(nn.Linear(2, 2), device_ids=[0])
+
+
 def test_models_that_differ_are_refused():
     with pytest.raises(
         dist.DistributedError, match=r"rank [01] has weight float32.* where rank [01] has weight"
