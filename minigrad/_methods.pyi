@@ -413,7 +413,7 @@ class TensorMethods:
     def nonzero(self) -> Tensor: ...
     def norm(
         self,
-        p: builtins.float | str | None = 'fro',
+        p: builtins.float | str | None = "fro",
         dim: builtins.int | Sequence[builtins.int] | None = None,
         keepdim: builtins.bool = False,
     ) -> Tensor: ...
@@ -451,7 +451,7 @@ class TensorMethods:
         dim: builtins.int | None = None,
         keepdim: builtins.bool = False,
         *,
-        interpolation: str = 'linear',
+        interpolation: str = "linear",
     ) -> Tensor: ...
     def ravel(self) -> Tensor: ...
     def reciprocal(self) -> Tensor: ...

@@ -25,7 +25,7 @@ import numpy as np
 
 from . import tape
 from .errors import ArgumentError, DTypeError, Error, GradientError, OutOfRangeError, TraceError, Where, here
-from .ir import DEFAULT_FLOAT, DTYPES, DType, Shape, Spec, int64, is_float
+from .ir import DTYPES, DType, Shape, Spec, default_float, int64, is_float
 from .mode import current, using
 from .record import Op
 
@@ -315,7 +315,7 @@ class Tensor(TensorMethods):
             return f"tensor(%{number}: {Spec(array.shape, array.dtype)}, traced)"
         body = np.array2string(array, separator=", ", prefix="tensor(", precision=4, threshold=1000)
         notes = []
-        usual = array.dtype in (DEFAULT_FLOAT, int64) or array.dtype.kind == "b"
+        usual = array.dtype in (default_float(), int64) or array.dtype.kind == "b"
         if not usual or array.size == 0:
             notes.append(f"dtype={array.dtype}")
         if array.size == 0 and array.shape != (0,):
@@ -642,10 +642,6 @@ def wrap_view(parent: Tensor, op: Op, attrs: tuple[Any, ...], array: Any, node: 
 
 def as_dtype(dtype: Any, op: str = "dtype") -> DType:
     """A supported dtype from a name, a numpy dtype or a Python type; DTypeError otherwise."""
-    if dtype is float:
-        return DEFAULT_FLOAT
-    if dtype is int:
-        return int64
     try:
         found = DTYPES.get(np.dtype(dtype).name)
     except TypeError:
@@ -676,9 +672,9 @@ def as_array(data: Any, dtype: Any = None, *, copy: bool | None = None) -> Any:
                 "tensor", f"the data is ragged: {error}", fix="make all rows equally long, or pad them"
             ) from None
         if wanted is None and array.dtype == np.float64 and not _has_float64(data):
-            wanted = DEFAULT_FLOAT
+            wanted = default_float()
         if array.size == 0 and array.dtype == np.float64 and wanted is None:
-            wanted = DEFAULT_FLOAT
+            wanted = default_float()
     if wanted is None:
         wanted = DTYPES.get(array.dtype.name)
         if wanted is None:

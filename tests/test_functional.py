@@ -310,6 +310,21 @@ def test_inplace_activations() -> None:
         assert x.tolist() == expected
 
 
+@pytest.mark.parametrize(
+    "function", [F.relu, F.leaky_relu, F.elu, F.celu, F.silu, F.relu6, F.hardswish, F.selu, F.mish]
+)
+@pytest.mark.parametrize("compiled", [False, True])
+def test_inplace_activations_differentiate(function, compiled) -> None:
+    def gradient(x, inplace):
+        y = x * 1.0
+        function(y, inplace=inplace).sum().backward()
+        return x.grad
+
+    run = mg.compile(gradient) if compiled else gradient
+    points = [mg.tensor([-1.0, 0.5, 7.0], requires_grad=True) for _ in range(2)]
+    assert run(points[0], True).tolist() == pytest.approx(gradient(points[1], False).tolist(), rel=1e-6)
+
+
 # -- losses ----------------------------------------------------------------------------------------
 
 

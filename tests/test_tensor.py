@@ -541,3 +541,21 @@ def test_methods_that_come_later_come_once_for_all_threads():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_default_dtype() -> None:
+    integers, step = mg.arange(3), mg.compile(lambda x: x.sqrt() * 0.5 + mg.arange(0.0, 3.0))
+    assert step(integers).dtype == mg.get_default_dtype() == mg.float32
+    mg.set_default_dtype(mg.float64)
+    try:
+        made = [mg.tensor(1.5), mg.zeros(2), mg.rand(2), integers / 2, integers * 1.5, integers.exp()]
+        made += [mg.nn.Linear(2, 2).weight, mg.nn.BatchNorm1d(2).running_var, step(integers)]
+        assert {t.dtype for t in made} == {mg.get_default_dtype()} == {mg.float64}
+        assert (mg.zeros(2, dtype=mg.float32) * 1.5).dtype == mg.float32
+        assert repr(mg.tensor(1.5)) == "tensor(1.5)"
+    finally:
+        mg.set_default_dtype(mg.float32)
+    assert step(integers).dtype == mg.float32
+    with pytest.raises(DTypeError, match="float32 or float64"):
+        mg.set_default_dtype(mg.int64)
+    assert mg.zeros(1, dtype=float).dtype == mg.float64  # Python's float, as in numpy and PyTorch

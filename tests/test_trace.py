@@ -277,3 +277,18 @@ def test_trees():
     assert tree_map(str, Point(1, 2)) == Point("1", "2")
     assert tree_leaves([[], 3]) == [3]
     assert tree_map(lambda x: x, defaultdict(int, a=1)) == {"a": 1}
+
+
+def test_a_tensor_filled_twice_in_a_trace() -> None:
+    """What `fill_` writes is broadcast, a view of one number; the tensor is none."""
+
+    def targets(x):
+        label = mg.full((3,), 1.0)
+        y = (x - label).sum()
+        label.fill_(0.5)
+        y = y * (x - label).sum()
+        label.fill_(2.0)
+        return y + label.sum()
+
+    x = mg.arange(3.0)
+    assert mg.compile(targets)(x).item() == targets(x).item() == 6.0
