@@ -44,6 +44,7 @@ from . import tape
 from .errors import ArgumentError, DTypeError, GradientError, ShapeError, Where
 from .ir import Spec, float64, is_float
 from .mode import (
+    Setter,
     Switch,
     current,
     enable_grad,
@@ -70,6 +71,7 @@ __all__ = [
     "is_grad_enabled",
     "is_inference_mode_enabled",
     "no_grad",
+    "set_detect_anomaly",
     "set_grad_enabled",
 ]
 
@@ -262,6 +264,13 @@ class detect_anomaly(Switch):
     """
 
     def __init__(self, mode: bool = True) -> None:
+        super().__init__(anomaly=bool(mode))
+
+
+class set_detect_anomaly(Setter):
+    """`detect_anomaly` as a statement: from here on, or in a `with` block."""
+
+    def __init__(self, mode: bool) -> None:
         super().__init__(anomaly=bool(mode))
 
 

@@ -87,6 +87,11 @@ class IncompatibleKeys(NamedTuple):
     missing_keys: list[str]
     unexpected_keys: list[str]
 
+    def __repr__(self) -> str:
+        if not self.missing_keys and not self.unexpected_keys:
+            return "<All keys matched successfully>"
+        return f"IncompatibleKeys(missing_keys={self.missing_keys}, unexpected_keys={self.unexpected_keys})"
+
 
 class StateDictError(ArgumentError, RuntimeError, KeyError):
     """A state that does not fit a module; the message lists every key at fault."""
@@ -554,10 +559,10 @@ class Module:
             fn(self)
         return self
 
-    def to(self: M, *args: Any, dtype: Any = None, device: Any = None) -> M:
+    def to(self: M, *args: Any, dtype: Any = None, device: Any = None, non_blocking: bool = False) -> M:
         """Convert floating-point parameters and buffers to another dtype, in place.
 
-        Accepts a dtype, a tensor (for its dtype) or the device "cpu".
+        Accepts a dtype, a tensor (for its dtype) or the device "cpu", to which nothing need be transferred.
         """
         for arg in args:
             if isinstance(arg, Tensor):
@@ -576,6 +581,15 @@ class Module:
             for tensor in tensors:
                 if is_float(tensor.dtype) and tensor.dtype != wanted:
                     _convert(tensor, wanted)
+        return self
+
+    def cpu(self: M) -> M:
+        """The module itself: there is no other device."""
+        return self
+
+    def cuda(self: M, device: Any = None) -> M:
+        """Raises ArgumentError: there is no such device."""
+        check_device("cuda", "cuda")
         return self
 
     def float(self: M) -> M:

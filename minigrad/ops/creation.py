@@ -19,7 +19,20 @@ import numpy as np
 from ..backends import forget_programs
 from ..bind import method, primitive, promoted
 from ..errors import ArgumentError, DTypeError
-from ..ir import DType, Shape, Spec, default_float, float32, float64, int64, is_float, set_default_float
+from ..ir import (
+    DType,
+    Shape,
+    Spec,
+    bool_,
+    default_float,
+    float32,
+    float64,
+    int32,
+    int64,
+    is_float,
+    set_default_float,
+    uint8,
+)
 from ..mode import current
 from ..random import Generator, default_generator
 from ..tape import hooks
@@ -173,6 +186,45 @@ def linspace(
         raise ArgumentError("linspace", f"{steps} steps", fix="use at least 0 steps")
     kind = as_dtype(dtype or default_float())
     return _made("linspace", wrap(np.linspace(start, end, steps).astype(kind)), requires_grad, device)
+
+
+def _legacy(name: str, dtype: DType) -> Any:
+    def make(*data: Any) -> Tensor:
+        if len(data) == 1 and not isinstance(data[0], int):
+            return tensor(data[0], dtype=dtype)
+        return zeros(*data, dtype=dtype) if data else zeros(0, dtype=dtype)
+
+    make.__name__ = make.__qualname__ = name
+    make.__doc__ = (
+        f"A tensor of {dtype} from data, or (zeros) of given sizes: `tensor(data, dtype)` of old scripts."
+    )
+    return make
+
+
+FloatTensor = _legacy("FloatTensor", float32)
+DoubleTensor = _legacy("DoubleTensor", float64)
+ByteTensor = _legacy("ByteTensor", uint8)
+IntTensor = _legacy("IntTensor", int32)
+LongTensor = _legacy("LongTensor", int64)
+BoolTensor = _legacy("BoolTensor", bool_)
+
+
+def logspace(
+    start: float,
+    end: float,
+    steps: int,
+    base: float = 10.0,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """`steps` numbers from base**start to base**end, both included, evenly spaced in their logarithms."""
+    if steps < 0:
+        raise ArgumentError("logspace", f"{steps} steps", fix="use at least 0 steps")
+    values = base ** np.linspace(start, end, steps)
+    made = wrap(values.astype(as_dtype(dtype or default_float())))
+    return _made("logspace", made, requires_grad, device)
 
 
 @method("zeros_like")

@@ -767,9 +767,15 @@ def one_hot(input: Tensor, num_classes: int = -1) -> Tensor:
 
 
 @method("nonzero")
-def nonzero(input: Tensor) -> Tensor:
-    """The positions of nonzero elements, one row each.  Not inside a trace: its shape depends on values."""
-    return wrap(np.argwhere(input._concrete("nonzero")).astype(np.int64))
+def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
+    """The positions of nonzero elements, one row each; as_tuple: one tensor a dimension, to index with.
+
+    Not inside a trace: the shape depends on values.
+    """
+    array = input._concrete("nonzero")
+    if as_tuple:
+        return tuple(wrap(i.astype(np.int64)) for i in np.nonzero(np.atleast_1d(array)))
+    return wrap(np.argwhere(array).astype(np.int64))
 
 
 @method("masked_select")
