@@ -547,3 +547,17 @@ def test_labels_that_are_no_class_are_refused_at_any_size(backend: str, bad: int
                 F.cross_entropy(mg.zeros(100, 64, dtype=dtype), mg.tensor(labels))
         small = mg.tensor((np.arange(100) % 64).astype(np.uint8))
         assert F.cross_entropy(mg.zeros(100, 64), small).item() == pytest.approx(np.log(64.0))
+
+
+def test_functional_call_refuses() -> None:
+    net = mg.nn.Linear(2, 2)
+    held = dict(vars(net))
+    for arguments, settings, message in (
+        (({"w": net.weight}, mg.zeros(1, 2)), {}, "has no w"),
+        (({"weight": net.weight}, mg.zeros(1, 2)), {"strict": True}, "bias not given"),
+        ((({"bias": net.bias}, {"bias": net.bias}), mg.zeros(1, 2)), {}, "two of the dicts"),
+        (({"weight": mg.zeros(3, 3)}, mg.zeros(1, 2)), {}, "linear"),
+    ):
+        with pytest.raises(mg.Error, match=message):
+            mg.func.functional_call(net, *arguments, **settings)
+        assert all(vars(net)[k] is v for k, v in held.items())
