@@ -164,7 +164,7 @@ def test_figures_name_their_machine_and_are_shown_again(tmp_path: Any) -> None:
     script, report, drawing = BENCHMARKS / "bench_spmm.py", tmp_path / "report.json", tmp_path / "ratios.svg"
     first = [
         "--only",
-        "cora 16",
+        "cora 16 t",
         "--engine",
         "minigrad",
         "--threads",
