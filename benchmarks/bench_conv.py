@@ -285,7 +285,7 @@ def crossover() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, add_help=False
     )
     parser.add_argument("--direct", action="store_true")
     parser.add_argument("--all", action="store_true")
@@ -295,7 +295,7 @@ def main() -> None:
     parser.add_argument("--crossover", action="store_true")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     parser.add_argument("--case", help=argparse.SUPPRESS)
-    options, _ = parser.parse_known_args()
+    options = harness.early(parser)
     engines: list[harness.Engine] = [
         MinigradDirect() if options.direct else Minigrad(),
         Torch(),
@@ -303,10 +303,10 @@ def main() -> None:
     ]
     if options.memory_of:
         return memory_of(next(e for e in engines if e.name == options.memory_of), options.case)
-    if options.memory:
-        return memory(engines)
-    if options.crossover:
-        return crossover()
+    if options.memory or options.crossover:
+        harness.alone(parser)
+        print(harness.header())
+        return memory(engines) if options.memory else crossover()
     with tempfile.TemporaryDirectory() as folder:
         if "--json" not in sys.argv:
             sys.argv += ["--json", str(Path(folder) / "report.json")]
