@@ -196,19 +196,21 @@ class Entry:
         for k, index in captured.argument_grads:
             arguments[k].grad = None if index is None else wrap(outputs[index])
         leaves = []
-        parents: tuple[Any, ...] = ()
-        if self.history:
-            nodes = [t._node for t in arguments] + [s.leaf for s in captured.state]
-            parents = tuple([node for node in nodes if node is not None])
+        parents = self.parents(arguments) if self.history else ()
         for kind, value, history in captured.result:
             if kind == "value":
                 leaves.append(value)
             else:
                 y = wrap(outputs[value])
                 if history:
-                    y._node = _no_history(y, parents)
+                    y._node = _no_history(y, parents, here())
                 leaves.append(y)
         return leaves[0] if captured.structure is LEAF else captured.structure.build(leaves)
+
+    def parents(self, arguments: Sequence[Tensor]) -> tuple[Any, ...]:
+        """The nodes of what goes into the program and may have a gradient."""
+        nodes = [t._node for t in arguments] + [s.leaf for s in self.captured.state]
+        return tuple([node for node in nodes if node is not None])
 
     def _check_aliases(self, arguments: list[Tensor], arrays: list[Any]) -> None:
         """Raise if an argument shares memory with another input, one of them being changed."""
@@ -257,6 +259,7 @@ class Replay:
         "_live",
         "_mode",
         "_outputs",
+        "_parents",
         "_program",
         "_result",
         "_sources",
@@ -310,9 +313,10 @@ class Replay:
         ]
         self._copied = [k for k, (*_, box) in enumerate(self._outputs) if box is not None]
         self._structure = None if captured.structure is LEAF else captured.structure
-        self._result = [(kind == "value", value) for kind, value, _ in captured.result]
+        self._result = captured.result
+        self._parents = entry.parents(arguments) if entry.history else ()
         # a loss, as most training steps return it: one small output, and nothing else
-        alone = self._structure is None and not self._result[0][0] and len(self._outputs) == 1
+        alone = self._structure is None and self._result[0][0] != "value" and len(self._outputs) == 1
         self._box = self._outputs[0][3] if alone else None
         program.point([*([None] * len(arguments)), *entry._arrays, *entry._numbers])
         for at, _, _, box in self._outputs:
@@ -327,7 +331,7 @@ class Replay:
         plain = len(args) == len(arguments) and all(
             type(x) is Tensor and x is y and x._node is None for x, y in zip(args, arguments, strict=True)
         )
-        simple = not (entry.history or entry.updated_arguments or entry.captured.argument_grads)
+        simple = not (entry.updated_arguments or entry.captured.argument_grads)
         no_grads = all(index is None for _, index in entry.captured.grads)
         dense = all(a.flags.c_contiguous and a.flags.aligned for a in entry._arrays)
         writable = all(
@@ -386,7 +390,8 @@ class Replay:
         status = _call(self._code)
         if status:
             program.fail(status, outputs if box is None else [box])
-        if self._cells:
+        where = None
+        if self._cells or self._parents:
             frame = _getframe(2)
             if OURS[frame.f_globals.get("__package__")]:
                 frame = user_frame(frame)  # type: ignore[assignment]
@@ -400,13 +405,21 @@ class Replay:
         if box is not None:
             y = _new(Tensor)  # `wrap`, without a call
             y._array, y._node, y._version = box.copy(), None, None
+            if self._parents:
+                y._node = _no_history(y, self._parents, where)
             return y
         for k in self._copied:
             outputs[k] = outputs[k].copy()
-        if self._structure is None:
-            is_value, value = self._result[0]
-            return value if is_value else wrap(outputs[value])
-        return self._structure.build([v if is_value else wrap(outputs[v]) for is_value, v in self._result])
+        leaves = []
+        for kind, value, history in self._result:
+            if kind == "value":
+                leaves.append(value)
+            else:
+                y = wrap(outputs[value])
+                if history:
+                    y._node = _no_history(y, self._parents, where)
+                leaves.append(y)
+        return leaves[0] if self._structure is None else self._structure.build(leaves)
 
     def _as_before(self, source: list[Any]) -> bool:
         """Whether all that depends on a source of changes is as it was; then it is not looked at again."""
@@ -460,17 +473,17 @@ def _base(array: Any) -> int:
     return id(array)
 
 
-def _no_history(y: Tensor, parents: tuple[Any, ...]) -> Any:
+def _refuse(*_: Any) -> Any:
+    raise GradientError(
+        "compile",
+        "backward through a result of a compiled function, which keeps no history",
+        fix="call backward (or autograd.grad) inside of the compiled function, or .detach() the result",
+    )
+
+
+def _no_history(y: Tensor, parents: tuple[Any, ...], where: Any) -> Any:
     """A node for a result that would have had a history: differentiating through it is refused."""
-
-    def pull(*_: Any) -> Any:
-        raise GradientError(
-            "compile",
-            "backward through a result of a compiled function, which keeps no history",
-            fix="call backward (or autograd.grad) inside of the compiled function, or .detach() the result",
-        )
-
-    return _function_node("compiled", parents, Spec(y.shape, y.dtype), here(), pull)
+    return _function_node("compiled", parents, Spec(y.shape, y.dtype), where, _refuse)
 
 
 class Compiled:
