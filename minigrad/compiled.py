@@ -21,15 +21,16 @@ Every later call only looks up the program, reads the state, runs, and writes th
 
 **What makes a program another one**: shapes, dtypes and `requires_grad` of tensor arguments; the
 values of all other arguments; whether gradients are on; and the guards, that is what Python saw while
-tracing.  `step.reasons` counts why a function was traced again.  Programs are kept in a cache of
-`cache_size` entries, the least recently used go first.
+tracing: the modes and plain attributes (numbers, strings, flags) of modules, and plain variables around
+the function and the functions that it names.  `step.reasons` counts why a function was traced again.
+Programs are kept in a cache of `cache_size` entries, the least recently used go first.
 
 **What is the same as without `compile`**: every number, every change to state, the random numbers,
 the `.grad` that `backward` leaves.  An exception leaves all state as it was.  Two threads may call;
 they take turns.
 
-**What is not**: Python's own side effects (print, list.append) happen while tracing only, and what a
-Python number or variable is made to hold later is not seen (an attribute of a module is).  Results
+**What is not**: Python's own side effects (print, list.append) happen while tracing only, and what is in
+other objects of Python (a list, a dict, an attribute of one's own class) is as it was then.  Results
 have no history, so `backward` belongs inside; it is refused outside, not silently wrong.  Gradients
 that an optimizer inside has used, after the function itself had cleared them, are not kept.
 
@@ -59,6 +60,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from operator import getitem, is_
 from sys import _getframe
+from types import CodeType, FunctionType
 from typing import Any
 
 import numpy as np
@@ -571,6 +573,10 @@ class Compiled:
 
     def _capture(self, args: Any, kwargs: Any) -> Captured:
         captured = capture(self.function, args, kwargs)
+        seen = _variables(self.function)
+        if seen:
+            guard = Guard(functools.partial(_unchanged, seen), True, "a variable of the program")
+            captured = captured._replace(guards=(*captured.guards, guard))
         return frozen(captured) if self.freeze else captured
 
     def graph(self, *args: Any, **kwargs: Any) -> Graph:
@@ -615,6 +621,73 @@ class Compiled:
             f"{self.traces} trace{'s' if self.traces != 1 else ''}, "
             f"{again} retrace{'s' if again != 1 else ''}, {self.cached} in the cache>"
         )
+
+
+#: Types of variables that are compared at every call.
+_PLAIN = frozenset([bool, int, float, str, bytes, type(None)])
+_MISSING = object()
+
+
+def _variables(function: Any) -> list[tuple[Callable[[], Any], Any]]:
+    """How to read the plain variables that a function reads, and what they are now.
+
+    Globals and variables of enclosing functions, of the function and of all functions that it finds in these;
+    but what one of them writes is its own affair.
+    """
+    import dis
+
+    places: dict[Any, tuple[Callable[[], Any], Any]] = {}
+    written: set[Any] = set()
+    functions: list[Any] = [function]
+    codes: set[CodeType] = set()
+    while functions:
+        found = functions.pop()
+        found = getattr(found, "__wrapped__", found)  # of a decorator such as no_grad
+        if not isinstance(found, FunctionType):  # a bound method, a module
+            found = getattr(getattr(found, "forward", found), "__func__", None)
+        if found is None or (found.__module__ or "").startswith("minigrad."):
+            continue
+        cells = dict(zip(found.__code__.co_freevars, found.__closure__ or (), strict=True))
+        pending = [found.__code__]
+        while pending:
+            code = pending.pop()
+            if code in codes:
+                continue
+            codes.add(code)
+            pending += [c for c in code.co_consts if isinstance(c, CodeType)]
+            for instruction in dis.get_instructions(code):
+                name, kind = instruction.argval, instruction.opname
+                if kind.endswith("_GLOBAL") and name in found.__globals__:
+                    key: Any = (id(found.__globals__), name)
+                    read = functools.partial(found.__globals__.get, name, _MISSING)
+                elif kind.endswith("_DEREF") and name in cells:
+                    key = id(cells[name])
+                    read = functools.partial(_content, cells[name])
+                else:
+                    continue
+                if not kind.startswith("LOAD"):
+                    written.add(key)
+                value = read()
+                if type(value) in _PLAIN:
+                    places[key] = (read, value)
+                elif isinstance(value, FunctionType):
+                    functions.append(value)
+    return [place for key, place in places.items() if key not in written]
+
+
+def _content(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # it is not set yet, or no more
+        return _MISSING
+
+
+def _unchanged(variables: list[tuple[Callable[[], Any], Any]]) -> bool:
+    for read, before in variables:
+        now = read()
+        if now is not before and (type(now) is not type(before) or now != before):
+            return False
+    return True
 
 
 def frozen(captured: Captured) -> Captured:
