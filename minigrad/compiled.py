@@ -59,7 +59,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from operator import getitem, is_
-from sys import _getframe
+from sys import _getframe, getrefcount
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -68,7 +68,7 @@ from numpy import empty
 
 from .autograd import _function_node
 from .backends.c import from_buffer, lib
-from .errors import ArgumentError, DTypeError, GradientError, TraceError, here, user_frame
+from .errors import OURS, ArgumentError, DTypeError, GradientError, TraceError, here, user_frame
 from .execute import Run, get_executor
 from .ir import Graph, Spec, check
 from .mode import Mode, current
@@ -155,13 +155,17 @@ class Entry:
     def cells(self, tensors: Sequence[Tensor | None]) -> list[list[Any]]:
         """The version cells of the state that is updated.
 
-        Tensors that have none yet get one together: the program changes them together, so counting for one is
-        counting for all.
+        Tensors that have none yet, or one that nobody else knows, get one together: the program changes them
+        together, so counting for one is counting for all. It goes on above what any of them has counted.
         """
         changed = [t for k in self.updated_state if (t := tensors[k]) is not None]
+        together = self._together
         for t in changed:
             if t._version is None:
-                t._version = self._together
+                t._version = together
+            elif t._version is not together and getrefcount(t._version) == 2:  # that of `t`, and the argument
+                together[0] = max(together[0], t._version[0] + 1)
+                t._version = together
         return list({id(t._version): t._cell() for t in changed}.values())
 
     def run(self, arguments: list[Tensor], tensors: list[Tensor | None]) -> Any:
@@ -238,6 +242,7 @@ class Replay:
 
     __slots__ = (
         "_arguments",
+        "_box",
         "_cells",
         "_changed",
         "_checks",
@@ -306,6 +311,9 @@ class Replay:
         self._copied = [k for k, (*_, box) in enumerate(self._outputs) if box is not None]
         self._structure = None if captured.structure is LEAF else captured.structure
         self._result = [(kind == "value", value) for kind, value, _ in captured.result]
+        # a loss, as most training steps return it: one small output, and nothing else
+        alone = self._structure is None and not self._result[0][0] and len(self._outputs) == 1
+        self._box = self._outputs[0][3] if alone else None
         program.point([*([None] * len(arguments)), *entry._arrays, *entry._numbers])
         for at, _, _, box in self._outputs:
             if box is not None:
@@ -327,7 +335,7 @@ class Replay:
         )
         return whole and plain and simple and no_grads and dense and writable
 
-    def __call__(self, args: tuple[Any, ...], mode: Mode) -> Any:
+    def again(self, args: tuple[Any, ...], mode: Mode) -> Any:
         """The result of the call, or `self` if it has to go the long way (then nothing has happened)."""
         program = self._program
         if mode is not self._mode:
@@ -367,17 +375,21 @@ class Replay:
             if not (_are(self._views) and _hold(self._guards)):
                 return self
             _renew(self._live)
+        box = self._box
         outputs = []
-        for at, shape, dtype, box in self._outputs:
-            if box is None:
-                box = empty(shape, dtype)
-                memory[at] = from_buffer(box)
-            outputs.append(box)
+        if box is None:
+            for at, shape, dtype, y in self._outputs:
+                if y is None:
+                    y = empty(shape, dtype)
+                    memory[at] = from_buffer(y)
+                outputs.append(y)
         status = _call(self._code)
         if status:
-            program.fail(status, outputs)
+            program.fail(status, outputs if box is None else [box])
         if self._cells:
-            frame = user_frame(_getframe(2))
+            frame = _getframe(2)
+            if OURS[frame.f_globals.get("__package__")]:
+                frame = user_frame(frame)  # type: ignore[assignment]
             where = None if frame is None else (frame.f_code, frame.f_lasti)
             for cell in self._cells:
                 cell[0] += 1
@@ -385,15 +397,15 @@ class Replay:
         for leaf in self._grads:
             if leaf.grad is not None:
                 leaf.grad = None
+        if box is not None:
+            y = _new(Tensor)  # `wrap`, without a call
+            y._array, y._node, y._version = box.copy(), None, None
+            return y
         for k in self._copied:
             outputs[k] = outputs[k].copy()
         if self._structure is None:
             is_value, value = self._result[0]
-            if is_value:
-                return value
-            y = _new(Tensor)  # `wrap`, without a call
-            y._array, y._node, y._version = outputs[value], None, None
-            return y
+            return value if is_value else wrap(outputs[value])
         return self._structure.build([v if is_value else wrap(outputs[v]) for is_value, v in self._result])
 
     def _as_before(self, source: list[Any]) -> bool:
@@ -500,7 +512,7 @@ class Compiled:
         replay = self._replay
         if replay is not None and not kwargs:
             with self._lock:
-                result = replay(args, mode)
+                result = replay.again(args, mode)
             if result is not replay:
                 return result
         if mode.trace is not None or mode.anomaly:

@@ -45,6 +45,7 @@ LAYERS: list[tuple[str, list[str]]] = [
             "batching",
             "func",
             "recompute",
+            "halves",
             "compiled",
             "profiling",
             "explaining",

@@ -527,7 +527,7 @@ _scatter_add = primitive(
     kernel=_scatter_add_kernel,
     shape=_scatter_shape,
     vjp=(lambda g: g, None, lambda g, index, x_shape, dim: _src_grad(g, index, x_shape, dim)),
-    traits={"batched": True},
+    traits={"batched": True, "spreads": "gather"},
     samples=lambda rng: [
         ((rng.normal(size=(3, 4)), rng.integers(0, 4, (3, 5)), rng.normal(size=(3, 5))), (1,)),
         ((rng.normal(size=(3, 4)), rng.integers(0, 3, (2, 3)), rng.normal(size=(2, 4))), (0,)),

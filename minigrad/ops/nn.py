@@ -126,6 +126,7 @@ def _relu_grad_rule(g: Tensor, output: Tensor) -> Tensor:
     "where(output <= 0.0, 0.0, input)",
     vjp=(_relu_grad_rule, None),
     dtype="float",
+    traits={"masks": True},
     away_from=(0.0,),
     error=0.0,
 )
