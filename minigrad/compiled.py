@@ -21,15 +21,16 @@ Every later call only looks up the program, reads the state, runs, and writes th
 
 **What makes a program another one**: shapes, dtypes and `requires_grad` of tensor arguments; the
 values of all other arguments; whether gradients are on; and the guards, that is what Python saw while
-tracing.  `step.reasons` counts why a function was traced again.  Programs are kept in a cache of
-`cache_size` entries, the least recently used go first.
+tracing: the modes and plain attributes (numbers, strings, flags) of modules, and plain variables around
+the function and the functions that it names.  `step.reasons` counts why a function was traced again.
+Programs are kept in a cache of `cache_size` entries, the least recently used go first.
 
 **What is the same as without `compile`**: every number, every change to state, the random numbers,
 the `.grad` that `backward` leaves.  An exception leaves all state as it was.  Two threads may call;
 they take turns.
 
-**What is not**: Python's own side effects (print, list.append) happen while tracing only, and what a
-Python number or variable is made to hold later is not seen (an attribute of a module is).  Results
+**What is not**: Python's own side effects (print, list.append) happen while tracing only, and what is in
+other objects of Python (a list, a dict, an attribute of one's own class) is as it was then.  Results
 have no history, so `backward` belongs inside; it is refused outside, not silently wrong.  Gradients
 that an optimizer inside has used, after the function itself had cleared them, are not kept.
 
@@ -59,6 +60,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from operator import getitem, is_
 from sys import _getframe, getrefcount
+from types import CodeType, FunctionType
 from typing import Any
 
 import numpy as np
@@ -194,19 +196,21 @@ class Entry:
         for k, index in captured.argument_grads:
             arguments[k].grad = None if index is None else wrap(outputs[index])
         leaves = []
-        parents: tuple[Any, ...] = ()
-        if self.history:
-            nodes = [t._node for t in arguments] + [s.leaf for s in captured.state]
-            parents = tuple([node for node in nodes if node is not None])
+        parents = self.parents(arguments) if self.history else ()
         for kind, value, history in captured.result:
             if kind == "value":
                 leaves.append(value)
             else:
                 y = wrap(outputs[value])
                 if history:
-                    y._node = _no_history(y, parents)
+                    y._node = _no_history(y, parents, here())
                 leaves.append(y)
         return leaves[0] if captured.structure is LEAF else captured.structure.build(leaves)
+
+    def parents(self, arguments: Sequence[Tensor]) -> tuple[Any, ...]:
+        """The nodes of what goes into the program and may have a gradient."""
+        nodes = [t._node for t in arguments] + [s.leaf for s in self.captured.state]
+        return tuple([node for node in nodes if node is not None])
 
     def _check_aliases(self, arguments: list[Tensor], arrays: list[Any]) -> None:
         """Raise if an argument shares memory with another input, one of them being changed."""
@@ -255,6 +259,7 @@ class Replay:
         "_live",
         "_mode",
         "_outputs",
+        "_parents",
         "_program",
         "_result",
         "_sources",
@@ -308,9 +313,10 @@ class Replay:
         ]
         self._copied = [k for k, (*_, box) in enumerate(self._outputs) if box is not None]
         self._structure = None if captured.structure is LEAF else captured.structure
-        self._result = [(kind == "value", value) for kind, value, _ in captured.result]
+        self._result = captured.result
+        self._parents = entry.parents(arguments) if entry.history else ()
         # a loss, as most training steps return it: one small output, and nothing else
-        alone = self._structure is None and not self._result[0][0] and len(self._outputs) == 1
+        alone = self._structure is None and self._result[0][0] != "value" and len(self._outputs) == 1
         self._box = self._outputs[0][3] if alone else None
         program.point([*([None] * len(arguments)), *entry._arrays, *entry._numbers])
         for at, _, _, box in self._outputs:
@@ -325,7 +331,7 @@ class Replay:
         plain = len(args) == len(arguments) and all(
             type(x) is Tensor and x is y and x._node is None for x, y in zip(args, arguments, strict=True)
         )
-        simple = not (entry.history or entry.updated_arguments or entry.captured.argument_grads)
+        simple = not (entry.updated_arguments or entry.captured.argument_grads)
         no_grads = all(index is None for _, index in entry.captured.grads)
         dense = all(a.flags.c_contiguous and a.flags.aligned for a in entry._arrays)
         writable = all(
@@ -384,7 +390,8 @@ class Replay:
         status = _call(self._code)
         if status:
             program.fail(status, outputs if box is None else [box])
-        if self._cells:
+        where = None
+        if self._cells or self._parents:
             frame = _getframe(2)
             if OURS[frame.f_globals.get("__package__")]:
                 frame = user_frame(frame)  # type: ignore[assignment]
@@ -398,13 +405,21 @@ class Replay:
         if box is not None:
             y = _new(Tensor)  # `wrap`, without a call
             y._array, y._node, y._version = box.copy(), None, None
+            if self._parents:
+                y._node = _no_history(y, self._parents, where)
             return y
         for k in self._copied:
             outputs[k] = outputs[k].copy()
-        if self._structure is None:
-            is_value, value = self._result[0]
-            return value if is_value else wrap(outputs[value])
-        return self._structure.build([v if is_value else wrap(outputs[v]) for is_value, v in self._result])
+        leaves = []
+        for kind, value, history in self._result:
+            if kind == "value":
+                leaves.append(value)
+            else:
+                y = wrap(outputs[value])
+                if history:
+                    y._node = _no_history(y, self._parents, where)
+                leaves.append(y)
+        return leaves[0] if self._structure is None else self._structure.build(leaves)
 
     def _as_before(self, source: list[Any]) -> bool:
         """Whether all that depends on a source of changes is as it was; then it is not looked at again."""
@@ -458,17 +473,17 @@ def _base(array: Any) -> int:
     return id(array)
 
 
-def _no_history(y: Tensor, parents: tuple[Any, ...]) -> Any:
+def _refuse(*_: Any) -> Any:
+    raise GradientError(
+        "compile",
+        "backward through a result of a compiled function, which keeps no history",
+        fix="call backward (or autograd.grad) inside of the compiled function, or .detach() the result",
+    )
+
+
+def _no_history(y: Tensor, parents: tuple[Any, ...], where: Any) -> Any:
     """A node for a result that would have had a history: differentiating through it is refused."""
-
-    def pull(*_: Any) -> Any:
-        raise GradientError(
-            "compile",
-            "backward through a result of a compiled function, which keeps no history",
-            fix="call backward (or autograd.grad) inside of the compiled function, or .detach() the result",
-        )
-
-    return _function_node("compiled", parents, Spec(y.shape, y.dtype), here(), pull)
+    return _function_node("compiled", parents, Spec(y.shape, y.dtype), where, _refuse)
 
 
 class Compiled:
@@ -583,6 +598,10 @@ class Compiled:
 
     def _capture(self, args: Any, kwargs: Any) -> Captured:
         captured = capture(self.function, args, kwargs)
+        seen = _variables(self.function)
+        if seen:
+            guard = Guard(functools.partial(_unchanged, seen), True, "a variable of the program")
+            captured = captured._replace(guards=(*captured.guards, guard))
         return frozen(captured) if self.freeze else captured
 
     def graph(self, *args: Any, **kwargs: Any) -> Graph:
@@ -627,6 +646,73 @@ class Compiled:
             f"{self.traces} trace{'s' if self.traces != 1 else ''}, "
             f"{again} retrace{'s' if again != 1 else ''}, {self.cached} in the cache>"
         )
+
+
+#: Types of variables that are compared at every call.
+_PLAIN = frozenset([bool, int, float, str, bytes, type(None)])
+_MISSING = object()
+
+
+def _variables(function: Any) -> list[tuple[Callable[[], Any], Any]]:
+    """How to read the plain variables that a function reads, and what they are now.
+
+    Globals and variables of enclosing functions, of the function and of all functions that it finds in these;
+    but what one of them writes is its own affair.
+    """
+    import dis
+
+    places: dict[Any, tuple[Callable[[], Any], Any]] = {}
+    written: set[Any] = set()
+    functions: list[Any] = [function]
+    codes: set[CodeType] = set()
+    while functions:
+        found = functions.pop()
+        found = getattr(found, "__wrapped__", found)  # of a decorator such as no_grad
+        if not isinstance(found, FunctionType):  # a bound method, a module
+            found = getattr(getattr(found, "forward", found), "__func__", None)
+        if found is None or (found.__module__ or "").startswith("minigrad."):
+            continue
+        cells = dict(zip(found.__code__.co_freevars, found.__closure__ or (), strict=True))
+        pending = [found.__code__]
+        while pending:
+            code = pending.pop()
+            if code in codes:
+                continue
+            codes.add(code)
+            pending += [c for c in code.co_consts if isinstance(c, CodeType)]
+            for instruction in dis.get_instructions(code):
+                name, kind = instruction.argval, instruction.opname
+                if kind.endswith("_GLOBAL") and name in found.__globals__:
+                    key: Any = (id(found.__globals__), name)
+                    read = functools.partial(found.__globals__.get, name, _MISSING)
+                elif kind.endswith("_DEREF") and name in cells:
+                    key = id(cells[name])
+                    read = functools.partial(_content, cells[name])
+                else:
+                    continue
+                if not kind.startswith("LOAD"):
+                    written.add(key)
+                value = read()
+                if type(value) in _PLAIN:
+                    places[key] = (read, value)
+                elif isinstance(value, FunctionType):
+                    functions.append(value)
+    return [place for key, place in places.items() if key not in written]
+
+
+def _content(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # it is not set yet, or no more
+        return _MISSING
+
+
+def _unchanged(variables: list[tuple[Callable[[], Any], Any]]) -> bool:
+    for read, before in variables:
+        now = read()
+        if now is not before and (type(now) is not type(before) or now != before):
+            return False
+    return True
 
 
 def frozen(captured: Captured) -> Captured:

@@ -670,3 +670,28 @@ def test_rows_by_number_are_instructions(dtype, rng):
         made(lambda t, i: t.index_select(0, i), Spec((11, 3), dtype), Spec((2,), i64))(
             table[:, :, 0].copy(), np.array([3, 11])
         )
+
+
+def test_results_with_a_history_take_the_quick_way_and_refuse_backward():
+    w = mg.tensor([1.0, 2.0], requires_grad=True)
+
+    @mg.compile
+    def step(x):
+        w.grad = None
+        loss = (w * x).sum()
+        loss.backward()
+        with mg.no_grad():
+            w.sub_(w.grad)
+        w.grad = None
+        return loss, loss * 2, loss.detach(), 3
+
+    x = mg.tensor([1.0, -1.0])
+    for k in range(4):
+        quick = step._replay
+        loss, double, plain, three = step(x)
+        assert k < 2 or step._replay is quick is not None
+        assert (loss.item(), double.item(), plain.item(), three) == (-1 - 2 * k, -2 - 4 * k, -1 - 2 * k, 3)
+        assert (loss.requires_grad, double.requires_grad, plain.requires_grad) == (True, True, False)
+        with pytest.raises(GradientError, match="keeps no history"):
+            (double + 1).backward()
+        assert "test_program.py" in str(loss._node.where)
