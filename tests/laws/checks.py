@@ -464,7 +464,7 @@ def traits_are_true(op: Op) -> None:
     """The algebra that passes rely on is the algebra of the kernel."""
     known = {"commutative", "unit", "involution", "idempotent"}
     known |= {"identity", "compose", "broadcast", "filled", "may_copy", "refuses"}
-    known |= {"transposition", "transposes", "transposed", "flops"}
+    known |= {"transposition", "transposes", "transposed", "flops", "flat"}
     known |= {"batched"}  # what vmap makes of it is tested in test_vmap
     assert set(op.traits) <= known, f"{op.name}: unknown traits {set(op.traits) - known}"
     if not op.traits:
@@ -484,6 +484,8 @@ def traits_are_true(op: Op) -> None:
         if "transposition" in op.traits and op.traits["transposition"](Spec(x.shape, x.dtype), *attrs):
             assert x.ndim > 1 and _same(y, np.swapaxes(x, -1, -2)), f"{op.name}: no transposition"  # noqa: PT018
         _transposes(op, inputs, attrs, y)
+        if op.traits.get("flat"):
+            assert np.array_equal(y.ravel(), x.ravel()), f"{op.name}: not the same row by row"
         if "compose" in op.traits:
             _composes(op, inputs, attrs, y)
         if op.traits.get("commutative"):
