@@ -92,17 +92,8 @@ QUICK(WHERE, FN(select)(A != 0, B, C))
 QUICK(SLOPE, A *(1 - A) * FN(at_least)(FN(at_most)(B *(B *B *K + K2), LIMIT), -LIMIT) + A)
 
 /* a / (sqrt(b) + k): a step of Adam. Intel's square root and division take 34 cycles a vector; estimates that are corrected by a
- * Newton step each (and the quotient by its remainder) take 10 and are as good as rounding twice. They need a k that is not tiny.
- * AMD's take 7, the estimates 9 to 11. */
-ALWAYS_INLINE int FN(estimates)(REAL k) {
-#if defined(MG_AVX512) && REAL_IS_FLOAT
-    return k >= 1e-11f && !__builtin_cpu_is("amd");
-#else
-    (void)k;
-    return 0;
-#endif
-}
-
+ * Newton step each (and the quotient by its remainder) take 10 and are as good as rounding twice. They need a k of at least
+ * MG_LEAST_EPS. AMD's take 7, the estimates 9 to 11. */
 ALWAYS_INLINE V FN(ratio)(const int estimate, V a, V b, REAL k) {
 #if defined(MG_AVX512) && REAL_IS_FLOAT
     if (estimate) {   /* a root below 1e-19 need not be exact */
@@ -123,7 +114,7 @@ ALWAYS_INLINE V FN(ratio)(const int estimate, V a, V b, REAL k) {
     return a / (FN(sqrt)(b) + k);
 }
 
-STEP(RATIO, FN(ratio)(FN(estimates)((REAL)k), A, B, K))
+STEP(RATIO, FN(ratio)(!mg_divides() && k >= MG_LEAST_EPS, A, B, K))
 
 static void FN(step_CONST)(int n, void *d, const void *a, const void *b, const void *c, double k, double k2) {
     (void)a, (void)b, (void)c, (void)k2;
@@ -162,14 +153,10 @@ ALWAYS_INLINE void FN(adam_chain)(const int decoupled, const int estimate, int64
         STORE(to_p, y);
     });
 }
-static void FN(chain_adam)(int64_t n, void *const *x, const double *k) {
-    if (FN(estimates)((REAL)k[4])) FN(adam_chain)(0, 1, n, x, k);
-    else FN(adam_chain)(0, 0, n, x, k);
-}
-static void FN(chain_adamw)(int64_t n, void *const *x, const double *k) {
-    if (FN(estimates)((REAL)k[4])) FN(adam_chain)(1, 1, n, x, k);
-    else FN(adam_chain)(1, 0, n, x, k);
-}
+#define ADAM(name, decoupled, estimate) \
+    static void FN(name)(int64_t n, void *const *x, const double *k) { FN(adam_chain)(decoupled, estimate, n, x, k); }
+ADAM(chain_adam, 0, 0) ADAM(chain_adamw, 1, 0) ADAM(chain_adam_estimated, 0, 1) ADAM(chain_adamw_estimated, 1, 1)
+#undef ADAM
 
 static void FN(chain_mask)(int64_t n, void *const *x, const double *k) {
     const REAL *g = x[0], *y = x[1];
@@ -198,7 +185,7 @@ MOMENTUM(0) MOMENTUM(1) MOMENTUM(2) MOMENTUM(3)
 #undef MOMENTUM
 
 static mg_chain_fn *const FN(chains)[MG_CHAINS] = {
-    [MG_CHAIN_ADAM] = FN(chain_adam), [MG_CHAIN_ADAMW] = FN(chain_adamw), [MG_CHAIN_MASK] = FN(chain_mask),
+    [MG_CHAIN_ADAM] = FN(chain_adam), FN(chain_adamw), FN(chain_adam_estimated), FN(chain_adamw_estimated), [MG_CHAIN_MASK] = FN(chain_mask),
     [MG_CHAIN_MOMENTUM] = FN(chain_momentum_0), FN(chain_momentum_1), FN(chain_momentum_2), FN(chain_momentum_3)};
 
 /* Bytes to numbers and back; any nonzero byte is true. */

@@ -128,6 +128,7 @@ int mg_lanes_chain(const struct mg_program *p, int32_t *array, int32_t *immediat
 struct lane {
     const struct mg_lanes *l;
     const struct mg_elementwise_kernels *kernels;
+    int chain;
     int size, constants;           /* the first steps, which make constants, are done once a run */
     char *array[MG_MAX_INPUTS + MG_MAX_OUTPUTS];
     struct mg_step code[MG_MAX_PATCHED];
@@ -152,6 +153,9 @@ static void prepare(struct lane *r, const struct mg_lanes *l, const struct mg_op
         } else if (q->second) r->code[q->step].k2 = k;
         else r->code[q->step].k = k;
     }
+    r->chain = l->chain;
+    if ((l->chain == MG_CHAIN_ADAM || l->chain == MG_CHAIN_ADAMW) && !mg_divides() && r->k[4] >= MG_LEAST_EPS)
+        r->chain += MG_CHAIN_ESTIMATED;
     if (l->chain) return;
     for (r->constants = 0; r->constants < p->steps && p->code[r->constants].op == MG_OP_CONST;) r->constants++;
 }
@@ -161,13 +165,13 @@ static void run_lane(const struct lane *r, int64_t begin, int64_t end, int given
     const struct mg_program *p = r->l->program;
     const struct mg_step *code = r->code;
     const int size = r->size, tile = MG_TILE_BYTES / size, numbers = p->inputs + p->outputs;
-    if (r->l->chain) {
+    if (r->chain) {
         void *x[8];
         for (int i = 0; i < numbers; i++) {
             const int v = r->l->array[i];
             x[i] = v == given ? (void *)(uintptr_t)there : r->array[v] + begin * size;
         }
-        r->kernels->chains[r->l->chain](end - begin, x, r->k);
+        r->kernels->chains[r->chain](end - begin, x, r->k);
         return;
     }
     _Alignas(64) char blocks[MG_MAX_VALUES][MG_TILE_BYTES];
