@@ -20,7 +20,7 @@ from minigrad.errors import ArgumentError, Error, OutOfRangeError, Refusal
 from minigrad.execute import interpret
 from minigrad.ir import DTYPES, Spec, float32, float64
 from minigrad.mode import Switch, current
-from minigrad.record import Op
+from minigrad.record import OPS, Op
 from minigrad.tensor import Tensor, wrap
 from minigrad.trace import trace
 
@@ -460,11 +460,24 @@ def special_values_agree(op: Op, backend: Any) -> None:
             assert_close(op, np.broadcast_to(given, wanted.shape), wanted, arrays, f"formula in {dtype}")
 
 
+def _spreads(op: Op, inputs: Any, attrs: Any) -> None:
+    """What is spread over zeros goes to the places that the other operation picks from."""
+    base, places, g = inputs
+    if g.shape != places.shape:
+        return
+    numbers = np.arange(base.size).reshape(base.shape)
+    picked = OPS[op.traits["spreads"]].kernel(numbers, places, *attrs)
+    wanted = np.zeros(base.size, base.dtype)
+    np.add.at(wanted, picked.ravel(), g.ravel())
+    y = compute(op, (np.zeros_like(base), places, g), attrs)
+    assert_close(op, y, wanted.reshape(base.shape), (base, g), "spread over zeros")
+
+
 def traits_are_true(op: Op) -> None:
     """The algebra that passes rely on is the algebra of the kernel."""
     known = {"commutative", "unit", "involution", "idempotent"}
     known |= {"identity", "compose", "broadcast", "filled", "may_copy", "refuses"}
-    known |= {"transposition", "transposes", "transposed", "flops", "flat"}
+    known |= {"transposition", "transposes", "transposed", "flops", "flat", "masks", "spreads"}
     known |= {"batched"}  # what vmap makes of it is tested in test_vmap
     assert set(op.traits) <= known, f"{op.name}: unknown traits {set(op.traits) - known}"
     if not op.traits:
@@ -486,6 +499,10 @@ def traits_are_true(op: Op) -> None:
         _transposes(op, inputs, attrs, y)
         if op.traits.get("flat"):
             assert np.array_equal(y.ravel(), x.ravel()), f"{op.name}: not the same row by row"
+        if op.traits.get("masks"):
+            assert np.all((y == x) | (y == 0)), f"{op.name}: neither its first operand nor zero"
+        if "spreads" in op.traits:
+            _spreads(op, inputs, attrs)
         if "compose" in op.traits:
             _composes(op, inputs, attrs, y)
         if op.traits.get("commutative"):
