@@ -59,7 +59,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from operator import getitem, is_
-from sys import _getframe, getrefcount
+from sys import _getframe
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -155,17 +155,14 @@ class Entry:
     def cells(self, tensors: Sequence[Tensor | None]) -> list[list[Any]]:
         """The version cells of the state that is updated.
 
-        Tensors that have none yet, or one that nobody else knows, get one together: the program changes them
-        together, so counting for one is counting for all. It goes on above what any of them has counted.
+        Tensors that have none yet get one together: the program changes them together, so counting for one is
+        counting for all. (Those that have one keep it: a trace that changes one of them must not count for
+        another, which it may have saved for a gradient.)
         """
         changed = [t for k in self.updated_state if (t := tensors[k]) is not None]
-        together = self._together
         for t in changed:
             if t._version is None:
-                t._version = together
-            elif t._version is not together and getrefcount(t._version) == 2:  # that of `t`, and the argument
-                together[0] = max(together[0], t._version[0] + 1)
-                t._version = together
+                t._version = self._together
         return list({id(t._version): t._cell() for t in changed}.values())
 
     def run(self, arguments: list[Tensor], tensors: list[Tensor | None]) -> Any:

@@ -550,7 +550,7 @@ def test_what_a_program_changes_is_not_differentiated_through():
 
 
 @pytest.mark.parametrize("before", [0, 1, 2, 5])
-def test_changes_are_counted_together_and_none_is_missed(before):
+def test_changes_are_counted_and_none_is_missed(before):
     """However often a tensor was changed before a program took over its count, what was recorded is stale."""
     w, v = (mg.ones(3, requires_grad=True) for _ in range(2))
     optimizer = optim.SGD([w, v], lr=0.5)
@@ -571,7 +571,6 @@ def test_changes_are_counted_together_and_none_is_missed(before):
         for loss in losses:
             with pytest.raises(GradientError, match="changed"):
                 loss.backward()
-    assert w._version is v._version
 
 
 def test_small_results_belong_to_the_caller():
