@@ -8,7 +8,7 @@
     >>> state["epoch"], state["seen"], state["model"]["weight"].shape
     (3, [0.5, None, (1, 2)], (1, 2))
     >>> model.load_state_dict(state["model"])
-    IncompatibleKeys(missing_keys=[], unexpected_keys=[])
+    <All keys matched successfully>
 
 **Format.**  safetensors: eight bytes with the length of a header, the header in JSON (name -> dtype,
 shape, place), then the arrays one after the other in little-endian order.  There is nothing in it that

@@ -61,6 +61,7 @@ LAYERS: list[tuple[str, list[str]]] = [
             "nn",
             "optim",
             "checkpoint",
+            "cuda",
             "data",
             "training",
             "quantization",
