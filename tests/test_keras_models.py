@@ -235,3 +235,23 @@ def test_summary_of_a_graph() -> None:
     text = "\n".join(lines)
     for part in ("Connected to", "kind (Dense)", "(None, 3)", "Total params: 80"):
         assert part in text, text
+
+
+def test_functions_in_graphs_losses_and_layers(tmp_path: Any) -> None:
+    ops = keras.ops
+    i = keras.Input((3, 4))
+    h = ops.concatenate([ops.mean(i, axis=1), ops.max(i, axis=1)], axis=-1)
+    model = keras.Model(i, layers.Dense(1)(ops.clip(h, 0.0, 1.0)))
+
+    def distance(y: Any, p: Any) -> Any:
+        return ops.mean(ops.abs(y - p), axis=-1)
+
+    x = RNG.random((8, 3, 4)).astype("f4")
+    model.compile("adam", distance)
+    loss = model.evaluate(x, SIZE[:8], verbose=0)
+    np.testing.assert_allclose(loss, np.abs(SIZE[:8] - model.predict(x, verbose=0)).mean(), rtol=1e-5)
+    model.fit(x, SIZE[:8], epochs=4, verbose=0)
+    model.compile("adam", "mae")
+    model.save(tmp_path / "model.safetensors")
+    again = keras.models.load_model(tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
