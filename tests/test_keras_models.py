@@ -255,3 +255,50 @@ def test_functions_in_graphs_losses_and_layers(tmp_path: Any) -> None:
     model.save(tmp_path / "model.safetensors")
     again = keras.models.load_model(tmp_path / "model.safetensors")
     np.testing.assert_array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
+
+
+def test_losses_and_metrics_of_ones_own() -> None:
+    class Distance(keras.losses.Loss):
+        def call(self, y: Any, p: Any) -> Any:
+            return keras.ops.mean(keras.ops.square(y - p), axis=-1)
+
+    class Largest(keras.metrics.Metric):
+        def __init__(self, name: str = "largest") -> None:
+            super().__init__(name=name)
+            self.total, self.count = self.add_weight(name="total"), self.add_weight(name="count")
+
+        def update_state(self, y: Any, p: Any, sample_weight: Any = None) -> None:
+            self.total.assign_add(keras.ops.sum(p))
+            self.count.assign_add(len(p))
+
+        def result(self) -> Any:
+            return self.total / self.count
+
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(1)])
+    model.compile("sgd", Distance(), metrics=[Largest(), "mse"])
+    history = model.fit(A, SIZE, epochs=2, batch_size=10, verbose=0).history
+    np.testing.assert_allclose(history["loss"], history["mse"], rtol=1e-5)
+    found = model.evaluate(A, SIZE, verbose=0, return_dict=True)
+    assert found["largest"] == pytest.approx(model.predict(A, verbose=0).mean(), rel=1e-5)
+
+
+def test_a_layer_again_from_its_configuration() -> None:
+    class Times(layers.Layer):
+        def __init__(self, factor: float = 2.0, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.factor = factor
+
+        def call(self, x: Any) -> Any:
+            return x * self.factor
+
+        def get_config(self) -> dict[str, Any]:
+            return {**super().get_config(), "factor": self.factor}
+
+    for layer in (
+        layers.Dense(3, "relu", name="d", trainable=False),
+        layers.Dropout(0.3),
+        Times(3.0, name="t"),
+    ):
+        again = type(layer).from_config(layer.get_config())
+        assert again.get_config() == layer.get_config()
+        assert again.name == layer.name

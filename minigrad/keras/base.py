@@ -356,6 +356,39 @@ class Layer(Module, Checked):
         """The weights that `fit` does not change, and state."""
         return [w for w in self.weights if not any(w is t for t in self.trainable_weights)]
 
+    @property
+    def variables(self) -> list[Tensor]:
+        """`weights`."""
+        return self.weights
+
+    @property
+    def trainable_variables(self) -> list[Tensor]:
+        """`trainable_weights`."""
+        return self.trainable_weights
+
+    @property
+    def non_trainable_variables(self) -> list[Tensor]:
+        """`non_trainable_weights`."""
+        return self.non_trainable_weights
+
+    def get_config(self) -> dict[str, Any]:
+        """What it was made of, for `from_config`."""
+        return {**self.__dict__.get("_given", {}), "name": self.name, "trainable": self.trainable}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        """A layer like the one of this `get_config`, with weights of its own."""
+        known = inspect.signature(cls.__init__).parameters
+        open_ended = any(p.kind == p.VAR_KEYWORD for p in known.values())
+        taken = {
+            k: v for k, v in config.items() if open_ended or k in known or k not in ("name", "trainable")
+        }
+        layer: Layer = cls(**taken)
+        layer.name = config.get("name", layer.name)
+        if config.get("trainable", True) != layer.trainable:
+            layer.trainable = config["trainable"]
+        return layer
+
     def get_weights(self) -> list[Any]:
         """Copies of the weights as arrays, in Keras's order and shapes."""
         return [w.detach().numpy().copy() for w in self.weights]

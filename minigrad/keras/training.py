@@ -1147,7 +1147,12 @@ class _Seen:
         """The means, and what metrics say."""
         count = max(self.count, 1)
         means = {name: total / count for name, total in zip(self.names, self.totals, strict=True)}
-        return means | {meter.name: meter.metric.result() for meter in meters}
+        return means | {meter.name: _plain(meter.metric.result()) for meter in meters}
+
+
+def _plain(value: Any) -> Any:
+    """A number of a metric's tensor."""
+    return float(value._array) if isinstance(value, Tensor) and not value.ndim else value
 
 
 class _Plan:
