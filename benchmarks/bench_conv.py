@@ -3,6 +3,7 @@
     python benchmarks/bench_conv.py                 float32, at 1 and 2 threads
     python benchmarks/bench_conv.py --only 3x3      cases whose label contains this
     python benchmarks/bench_conv.py --all           other geometries: 1-d, groups, dilation, strides
+    python benchmarks/bench_conv.py --depthwise     one filter for each channel
     python benchmarks/bench_conv.py --pool          pooling, forward and backward
     python benchmarks/bench_conv.py --direct        without Winograd's path
     python benchmarks/bench_conv.py --memory        peak memory of forward + backward
@@ -60,6 +61,21 @@ MORE = {
     "3x3 64ch 32x32 one image": (1, 64, 32, 64, 3, 1, 1, 1),
 }
 
+#: With --depthwise: one filter for each channel, in the shapes of the nets that have them.
+DEPTHWISE = {
+    "3x3 128ch 28x28": (32, 128, 28, 128, 3, 1, 1, 128),
+    "3x3/2 128ch 28x28": (32, 128, 28, 128, 3, 2, 1, 128),
+    "3x3/2 64ch 112x112": (4, 64, 112, 64, 3, 2, 1, 64),
+    "3x3 512ch 7x7": (32, 512, 7, 512, 3, 1, 1, 512),
+    "5x5 240ch 14x14": (32, 240, 14, 240, 5, 1, 2, 240),
+    "5x5/2 72ch 56x56": (8, 72, 56, 72, 5, 2, 2, 72),
+    "7x7 96ch 56x56": (8, 96, 56, 96, 7, 1, 3, 96),
+    "7x7 384ch 14x14": (16, 384, 14, 384, 7, 1, 3, 384),
+    "3x3 dilation 2 128ch 28x28": (16, 128, 28, 128, 3, 1, 2, 128, 2),
+    "3x3 128ch 28x28 multiplier 2": (16, 128, 28, 256, 3, 1, 1, 128),
+    "1d 9 256ch 512": (16, 256, (1, 512), 256, (1, 9), (1, 1), (0, 4), 256),
+}
+
 #: label: kind, batch, channels, size, kernel, stride, padding
 POOLS = {
     "max 2x2 32ch 28x28": ("max", 64, 32, 28, 2, 2, 0),
@@ -78,9 +94,10 @@ def all_cases() -> list[harness.Case]:
             for label, pool in POOLS.items()
             for direction in ("forward", "backward")
         ]
+    shapes = DEPTHWISE if "--depthwise" in sys.argv else MORE if "--all" in sys.argv else SHAPES
     return [
         {"label": f"{label} {direction}", "shape": shape, "direction": direction}
-        for label, shape in (MORE if "--all" in sys.argv else SHAPES).items()
+        for label, shape in shapes.items()
         for direction in DIRECTIONS
     ]
 
@@ -272,6 +289,7 @@ def main() -> None:
     )
     parser.add_argument("--direct", action="store_true")
     parser.add_argument("--all", action="store_true")
+    parser.add_argument("--depthwise", action="store_true")
     parser.add_argument("--pool", action="store_true")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--crossover", action="store_true")

@@ -160,6 +160,7 @@ class Minigrad(Trainer):
         sys.path.insert(0, str(Path(__file__).parent.parent))
         self.mg = importlib.import_module("minigrad")
         self.c = importlib.import_module("minigrad.backends.c")
+        importlib.import_module("minigrad.execute.program")  # imported when it is first wanted, else
         self.mg.set_num_threads(threads)
 
     def wrap(self, step: Any) -> Any:

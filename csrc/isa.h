@@ -108,6 +108,23 @@ struct mg_plane {                         /* see conv/plane.h */
     void *sums;                           /* plane_dots: [9][vl], added to */
 };
 
+enum { MG_COLUMN_TAPS = 7 };
+struct mg_column { int32_t off, weight; };   /* where its view of the copy begins, its first weight; in elements */
+struct mg_columns {                       /* see conv/columns.h */
+    const void *x;                        /* the copy of the image, for the first output */
+    int64_t rsx;                          /* elements from the view of one row of outputs to the next, and from tap to tap */
+    const struct mg_column *column;
+    int tall, low;                        /* columns of as many taps as the kernel is for, and of one less */
+    const void *w;
+    int64_t apart;                        /* elements between the weights of a column */
+    void *y;                              /* or, for the sums, the cotangent */
+    int64_t rsy, rows, columns;
+    const void *bias;                     /* one number, or NULL */
+    int act;
+    void *sums;                           /* columns_dots: [taps][vl], added to */
+};
+typedef void mg_columns_fn(const struct mg_columns *s);
+
 struct mg_conv_kernels {
     int registers;                         /* accumulators: rows * vectors of a stencil must not be more */
     int outer_rows;
@@ -118,8 +135,11 @@ struct mg_conv_kernels {
     void (*single)(const struct mg_single *s);
     void (*plane)(const struct mg_plane *p);
     void (*plane_dots)(const struct mg_plane *p);
+    mg_columns_fn *const *columns;         /* [(taps - 1) * 2], and one further `columns_dots` */
     void (*copy_rows)(int64_t rows, int64_t n, const void *src, int64_t rss, int64_t step, void *dst, int64_t rsd);
     void (*place_rows)(int64_t rows, int64_t n, const void *src, int64_t rss, void *dst, int64_t rsd, int64_t step);
+    void (*split_rows)(int64_t rows, int64_t n, const void *src, int64_t rss, void *even, void *odd, int64_t rsd);
+    void (*zip_rows)(int64_t rows, int64_t n, const void *even, const void *odd, int64_t rss, void *dst, int64_t rsd);
     /* see conv/transform.h */
     void (*winograd_in)(int64_t tiles, const void *src, int64_t width, void *dst, int64_t rsd, int64_t apart);
     int (*winograd_out)(int64_t tiles, const void *src, int64_t rss, int64_t apart, const void *bias, int act, void *dst,

@@ -19,6 +19,7 @@
 #include "gemm/pack.h"
 #include "conv/stencil.h"
 #include "conv/plane.h"
+#include "conv/columns.h"
 #include "conv/pool2d.h"
 #include "conv/transform.h"
 #undef REAL
@@ -37,6 +38,7 @@
 #include "gemm/pack.h"
 #include "conv/stencil.h"
 #include "conv/plane.h"
+#include "conv/columns.h"
 #include "conv/pool2d.h"
 #include "conv/transform.h"
 #undef REAL
@@ -105,7 +107,8 @@ static int supported(void) { return MG_TABLE_SUPPORTED; }
 #define CONV_KERNELS(T) {                                                                                          \
     .registers = MR * NV, .outer_rows = OUTER_ROWS, .stencil = stencils_##T, .outer = outers_##T,                    \
     .dots = dots_kernels_##T, .sum_partials = sum_partials_##T,                               \
-    .single = single_##T, .plane = plane_##T, .plane_dots = plane_dots_##T, .copy_rows = copy_rows_##T, .place_rows = place_rows_##T,                                     \
+    .single = single_##T, .plane = plane_##T, .plane_dots = plane_dots_##T, .columns = columns_kernels_##T,                    \
+    .copy_rows = copy_rows_##T, .place_rows = place_rows_##T, .split_rows = split_rows_##T, .zip_rows = zip_rows_##T,                               \
     .winograd_in = winograd_in_##T, .winograd_out = winograd_out_##T, .winograd_weights = winograd_weights_##T,      \
     .winograd_grad_in = winograd_grad_in_##T, .winograd_grad_out = winograd_grad_out_##T, .turn_in = turn_in_##T,        \
     .turn_out = turn_out_##T}

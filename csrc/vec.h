@@ -45,6 +45,15 @@ ALWAYS_INLINE void FN(store_first)(REAL *p, FN(vec) v, int n) {
 }
 #endif
 
+/* The same for any n: none, some or all. */
+ALWAYS_INLINE FN(vec) FN(load_most)(const REAL *p, int64_t n) {
+    return n >= VL ? FN(load)(p) : n > 0 ? FN(load_first)(p, (int)n) : (FN(vec)){0};
+}
+ALWAYS_INLINE void FN(store_most)(REAL *p, FN(vec) v, int64_t n) {
+    if (n >= VL) FN(store)(p, v);
+    else if (n > 0) FN(store_first)(p, v, (int)n);
+}
+
 /* Lane i of the result is lane i + half of v; what is above lane half - 1 does not matter. The indices are written as a
  * constant, without which gcc would put them together at every call, and that takes ten times as long as a sum. */
 ALWAYS_INLINE FN(vec) FN(upper)(FN(vec) v, const int half) {
@@ -65,6 +74,36 @@ ALWAYS_INLINE FN(vec) FN(upper)(FN(vec) v, const int half) {
     return __builtin_shuffle(v, (lane + half) & (VL - 1));
 #endif
 }
+
+/* Of two vectors that follow each other: every second lane, the others; and back, the lanes of two vectors in turn. */
+#if VL == 16
+#define LANES(f) f(0), f(1), f(2), f(3), f(4), f(5), f(6), f(7), f(8), f(9), f(10), f(11), f(12), f(13), f(14), f(15)
+#elif VL == 8
+#define LANES(f) f(0), f(1), f(2), f(3), f(4), f(5), f(6), f(7)
+#elif VL == 4
+#define LANES(f) f(0), f(1), f(2), f(3)
+#else
+#define LANES(f) f(0), f(1)
+#endif
+#define TWICE(i) (2 * (i))
+#define TWICE_AND_ONE(i) (2 * (i) + 1)
+#define IN_TURN(i) ((i) / 2 + (i) % 2 * VL)
+#define IN_TURN_HIGH(i) (((i) + VL) / 2 + (i) % 2 * VL)
+#if defined(__clang__)
+#define SHUFFLE(a, b, f) __builtin_shufflevector(a, b, LANES(f))
+#else
+#define SHUFFLE(a, b, f) __builtin_shuffle(a, b, (FN(bits)){LANES(f)})
+#endif
+ALWAYS_INLINE FN(vec) FN(evens)(FN(vec) a, FN(vec) b) { return SHUFFLE(a, b, TWICE); }
+ALWAYS_INLINE FN(vec) FN(odds)(FN(vec) a, FN(vec) b) { return SHUFFLE(a, b, TWICE_AND_ONE); }
+ALWAYS_INLINE FN(vec) FN(zip_low)(FN(vec) a, FN(vec) b) { return SHUFFLE(a, b, IN_TURN); }
+ALWAYS_INLINE FN(vec) FN(zip_high)(FN(vec) a, FN(vec) b) { return SHUFFLE(a, b, IN_TURN_HIGH); }
+#undef SHUFFLE
+#undef LANES
+#undef TWICE
+#undef TWICE_AND_ONE
+#undef IN_TURN
+#undef IN_TURN_HIGH
 
 /* Sum of the lanes, as a balanced tree: the same order at every call. */
 ALWAYS_INLINE REAL FN(sum_lanes)(FN(vec) v) {

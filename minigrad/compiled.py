@@ -21,15 +21,16 @@ Every later call only looks up the program, reads the state, runs, and writes th
 
 **What makes a program another one**: shapes, dtypes and `requires_grad` of tensor arguments; the
 values of all other arguments; whether gradients are on; and the guards, that is what Python saw while
-tracing.  `step.reasons` counts why a function was traced again.  Programs are kept in a cache of
-`cache_size` entries, the least recently used go first.
+tracing: the modes and plain attributes (numbers, strings, flags) of modules, and plain variables around
+the function and the functions that it names.  `step.reasons` counts why a function was traced again.
+Programs are kept in a cache of `cache_size` entries, the least recently used go first.
 
 **What is the same as without `compile`**: every number, every change to state, the random numbers,
 the `.grad` that `backward` leaves.  An exception leaves all state as it was.  Two threads may call;
 they take turns.
 
-**What is not**: Python's own side effects (print, list.append) happen while tracing only, and what a
-Python number or variable is made to hold later is not seen (an attribute of a module is).  Results
+**What is not**: Python's own side effects (print, list.append) happen while tracing only, and what is in
+other objects of Python (a list, a dict, an attribute of one's own class) is as it was then.  Results
 have no history, so `backward` belongs inside; it is refused outside, not silently wrong.  Gradients
 that an optimizer inside has used, after the function itself had cleared them, are not kept.
 
@@ -58,7 +59,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from operator import getitem, is_
-from sys import _getframe
+from sys import _getframe, getrefcount
+from types import CodeType, FunctionType
 from typing import Any
 
 import numpy as np
@@ -66,7 +68,7 @@ from numpy import empty
 
 from .autograd import _function_node
 from .backends.c import from_buffer, lib
-from .errors import ArgumentError, DTypeError, GradientError, TraceError, here, user_frame
+from .errors import OURS, ArgumentError, DTypeError, GradientError, TraceError, here, user_frame
 from .execute import Run, get_executor
 from .ir import Graph, Spec, check
 from .mode import Mode, current
@@ -153,13 +155,17 @@ class Entry:
     def cells(self, tensors: Sequence[Tensor | None]) -> list[list[Any]]:
         """The version cells of the state that is updated.
 
-        Tensors that have none yet get one together: the program changes them together, so counting for one is
-        counting for all.
+        Tensors that have none yet, or one that nobody else knows, get one together: the program changes them
+        together, so counting for one is counting for all. It goes on above what any of them has counted.
         """
         changed = [t for k in self.updated_state if (t := tensors[k]) is not None]
+        together = self._together
         for t in changed:
             if t._version is None:
-                t._version = self._together
+                t._version = together
+            elif t._version is not together and getrefcount(t._version) == 2:  # that of `t`, and the argument
+                together[0] = max(together[0], t._version[0] + 1)
+                t._version = together
         return list({id(t._version): t._cell() for t in changed}.values())
 
     def run(self, arguments: list[Tensor], tensors: list[Tensor | None]) -> Any:
@@ -236,6 +242,7 @@ class Replay:
 
     __slots__ = (
         "_arguments",
+        "_box",
         "_cells",
         "_changed",
         "_checks",
@@ -304,6 +311,9 @@ class Replay:
         self._copied = [k for k, (*_, box) in enumerate(self._outputs) if box is not None]
         self._structure = None if captured.structure is LEAF else captured.structure
         self._result = [(kind == "value", value) for kind, value, _ in captured.result]
+        # a loss, as most training steps return it: one small output, and nothing else
+        alone = self._structure is None and not self._result[0][0] and len(self._outputs) == 1
+        self._box = self._outputs[0][3] if alone else None
         program.point([*([None] * len(arguments)), *entry._arrays, *entry._numbers])
         for at, _, _, box in self._outputs:
             if box is not None:
@@ -325,7 +335,7 @@ class Replay:
         )
         return whole and plain and simple and no_grads and dense and writable
 
-    def __call__(self, args: tuple[Any, ...], mode: Mode) -> Any:
+    def again(self, args: tuple[Any, ...], mode: Mode) -> Any:
         """The result of the call, or `self` if it has to go the long way (then nothing has happened)."""
         program = self._program
         if mode is not self._mode:
@@ -365,17 +375,21 @@ class Replay:
             if not (_are(self._views) and _hold(self._guards)):
                 return self
             _renew(self._live)
+        box = self._box
         outputs = []
-        for at, shape, dtype, box in self._outputs:
-            if box is None:
-                box = empty(shape, dtype)
-                memory[at] = from_buffer(box)
-            outputs.append(box)
+        if box is None:
+            for at, shape, dtype, y in self._outputs:
+                if y is None:
+                    y = empty(shape, dtype)
+                    memory[at] = from_buffer(y)
+                outputs.append(y)
         status = _call(self._code)
         if status:
-            program.fail(status, outputs)
+            program.fail(status, outputs if box is None else [box])
         if self._cells:
-            frame = user_frame(_getframe(2))
+            frame = _getframe(2)
+            if OURS[frame.f_globals.get("__package__")]:
+                frame = user_frame(frame)  # type: ignore[assignment]
             where = None if frame is None else (frame.f_code, frame.f_lasti)
             for cell in self._cells:
                 cell[0] += 1
@@ -383,15 +397,15 @@ class Replay:
         for leaf in self._grads:
             if leaf.grad is not None:
                 leaf.grad = None
+        if box is not None:
+            y = _new(Tensor)  # `wrap`, without a call
+            y._array, y._node, y._version = box.copy(), None, None
+            return y
         for k in self._copied:
             outputs[k] = outputs[k].copy()
         if self._structure is None:
             is_value, value = self._result[0]
-            if is_value:
-                return value
-            y = _new(Tensor)  # `wrap`, without a call
-            y._array, y._node, y._version = outputs[value], None, None
-            return y
+            return value if is_value else wrap(outputs[value])
         return self._structure.build([v if is_value else wrap(outputs[v]) for is_value, v in self._result])
 
     def _as_before(self, source: list[Any]) -> bool:
@@ -498,7 +512,7 @@ class Compiled:
         replay = self._replay
         if replay is not None and not kwargs:
             with self._lock:
-                result = replay(args, mode)
+                result = replay.again(args, mode)
             if result is not replay:
                 return result
         if mode.trace is not None or mode.anomaly:
@@ -571,6 +585,10 @@ class Compiled:
 
     def _capture(self, args: Any, kwargs: Any) -> Captured:
         captured = capture(self.function, args, kwargs)
+        seen = _variables(self.function)
+        if seen:
+            guard = Guard(functools.partial(_unchanged, seen), True, "a variable of the program")
+            captured = captured._replace(guards=(*captured.guards, guard))
         return frozen(captured) if self.freeze else captured
 
     def graph(self, *args: Any, **kwargs: Any) -> Graph:
@@ -615,6 +633,73 @@ class Compiled:
             f"{self.traces} trace{'s' if self.traces != 1 else ''}, "
             f"{again} retrace{'s' if again != 1 else ''}, {self.cached} in the cache>"
         )
+
+
+#: Types of variables that are compared at every call.
+_PLAIN = frozenset([bool, int, float, str, bytes, type(None)])
+_MISSING = object()
+
+
+def _variables(function: Any) -> list[tuple[Callable[[], Any], Any]]:
+    """How to read the plain variables that a function reads, and what they are now.
+
+    Globals and variables of enclosing functions, of the function and of all functions that it finds in these;
+    but what one of them writes is its own affair.
+    """
+    import dis
+
+    places: dict[Any, tuple[Callable[[], Any], Any]] = {}
+    written: set[Any] = set()
+    functions: list[Any] = [function]
+    codes: set[CodeType] = set()
+    while functions:
+        found = functions.pop()
+        found = getattr(found, "__wrapped__", found)  # of a decorator such as no_grad
+        if not isinstance(found, FunctionType):  # a bound method, a module
+            found = getattr(getattr(found, "forward", found), "__func__", None)
+        if found is None or (found.__module__ or "").startswith("minigrad."):
+            continue
+        cells = dict(zip(found.__code__.co_freevars, found.__closure__ or (), strict=True))
+        pending = [found.__code__]
+        while pending:
+            code = pending.pop()
+            if code in codes:
+                continue
+            codes.add(code)
+            pending += [c for c in code.co_consts if isinstance(c, CodeType)]
+            for instruction in dis.get_instructions(code):
+                name, kind = instruction.argval, instruction.opname
+                if kind.endswith("_GLOBAL") and name in found.__globals__:
+                    key: Any = (id(found.__globals__), name)
+                    read = functools.partial(found.__globals__.get, name, _MISSING)
+                elif kind.endswith("_DEREF") and name in cells:
+                    key = id(cells[name])
+                    read = functools.partial(_content, cells[name])
+                else:
+                    continue
+                if not kind.startswith("LOAD"):
+                    written.add(key)
+                value = read()
+                if type(value) in _PLAIN:
+                    places[key] = (read, value)
+                elif isinstance(value, FunctionType):
+                    functions.append(value)
+    return [place for key, place in places.items() if key not in written]
+
+
+def _content(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # it is not set yet, or no more
+        return _MISSING
+
+
+def _unchanged(variables: list[tuple[Callable[[], Any], Any]]) -> bool:
+    for read, before in variables:
+        now = read()
+        if now is not before and (type(now) is not type(before) or now != before):
+            return False
+    return True
 
 
 def frozen(captured: Captured) -> Captured:

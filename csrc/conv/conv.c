@@ -21,6 +21,8 @@
  *             the square root of that.
  * Left out.   FFT convolution (kernels from about 11 x 11 on would gain). */
 #include "../isa.h"
+#include "band.h"
+#include "depthwise.h"
 #include "room.h"
 #include "winograd.h"
 
@@ -45,12 +47,6 @@ enum {
     PLANE_ROWS = 16                 /* but at least so many, as each band reads two more */
 };
 
-static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-static int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
-static int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-static int64_t floor_div(int64_t a, int64_t b) { return a >= 0 ? a / b : -((-a + b - 1) / b); }
-static int64_t share(int64_t n, int64_t i, int64_t parts) { return n / parts * i + n % parts * i / parts; }
-
 /* --- the copied band ---------------------------------------------------------------------------------------------- */
 
 /* One tap as a view: output pixel (i, j) of its phase meets pixel (i + y, j + x) of the source's phase `phase`. */
@@ -58,43 +54,6 @@ struct tap {
     int64_t y, x, weight;    /* weight: kh * KW + kw */
     int phase;
 };
-
-/* How a source image is copied: C channels, each as `phases` small images of `rows` x `width` pixels. */
-struct layout {
-    int64_t channels, height, width;         /* of the source */
-    int64_t stride[2];
-    int64_t low[2];                          /* coordinates of the first row and column of a copy, less the band's row */
-    int64_t rows, columns;                   /* of a copy */
-    int64_t image, plane;                    /* elements of one copy, of one channel */
-    int phases;
-    int64_t (*phase)[2];                     /* remainders */
-};
-
-/* Copy rows first + low .. of all channels; what lies outside the image is zero. A vector may be written past the end. */
-static void copy_band(const struct mg_conv_kernels *kn, const struct layout *l, int size, const char *src, int64_t first, char *dst) {
-    const int64_t sy = l->stride[0], sx = l->stride[1];
-    for (int f = 0; f < l->phases; f++) {
-        /* rows and columns k of the copy with 0 <= (low + k) * stride + remainder < size of the image */
-        const int64_t y0 = (first + l->low[0]) * sy + l->phase[f][0], x0 = l->low[1] * sx + l->phase[f][1];
-        const int64_t top = y0 < 0 ? least(l->rows, ceil_div(-y0, sy)) : 0, left = x0 < 0 ? least(l->columns, ceil_div(-x0, sx)) : 0;
-        const int64_t rows = most(0, least(l->rows, floor_div(l->height - 1 - y0, sy) + 1) - top);
-        const int64_t columns = most(0, least(l->columns, floor_div(l->width - 1 - x0, sx) + 1) - left);
-        const int bordered = rows < l->rows || columns < l->columns;
-        const char *s = src + ((y0 + top * sy) * l->width + x0 + left * sx) * size;
-        char *d = dst + f * l->image * size;
-        for (int64_t c = 0; c < l->channels; c++, s += l->height * l->width * size, d += l->plane * size) {
-            if (bordered) memset(d, 0, (size_t)(l->image * size));
-            if (rows && columns)
-                kn->copy_rows(rows, columns, s, sy * l->width, sx, d + (top * l->columns + left) * size, l->columns);
-        }
-    }
-}
-
-/* Channels lie an odd number of cache lines apart, so that the same pixel of different channels falls into different
- * sets of the cache. */
-static int64_t spread(int64_t elements, int size) {
-    return (int64_t)((mg_round_up((size_t)(elements * size), MG_LINE) / MG_LINE) | 1) * MG_LINE / size;
-}
 
 /* --- the plan of forward and input gradient ----------------------------------------------------------------------- */
 
@@ -374,15 +333,6 @@ static int execute(struct plan *p, const struct mg_conv *c, size_t *need) {
     return MG_OK;
 }
 
-/* The number of the phase (y, x) among those that are copied; a new one is added. */
-static int find_phase(struct layout *l, int64_t y, int64_t x) {
-    for (int f = 0; f < l->phases; f++)
-        if (l->phase[f][0] == y && l->phase[f][1] == x) return f;
-    l->phase[l->phases][0] = y;
-    l->phase[l->phases][1] = x;
-    return l->phases++;
-}
-
 /* --- checks ------------------------------------------------------------------------------------------------------- */
 
 static int64_t places(int64_t size, int64_t before, int64_t after, int64_t kernel, int64_t stride, int64_t dilation) {
@@ -557,6 +507,7 @@ static int forward(const struct mg_conv *c, const void *x, const void *w, const 
                            .w = w, .bias = bias, .dst = y, .in = 1, .out = co, .channels = c->co, .height = c->oh, .top = c->pad[0]};
         return planes(&k, c->type, c->n);
     }
+    if (!takes_winograd(c) && mg_takes_depthwise(c)) return mg_depthwise(c, x, w, bias, y, need);
     const int64_t taps = c->kh * c->kw;
     size_t winograd = 0;   /* what that path needs; the other one stands by for results that are not finite */
     if (takes_winograd(c)) {
@@ -612,6 +563,7 @@ static int input_grad(const struct mg_conv *c, const void *g, const void *w, voi
                            .w = w, .dst = x, .in = co, .out = 1, .channels = c->ci, .height = c->h, .top = 2 - c->pad[0]};
         return planes(&k, c->type, c->n);
     }
+    if (!takes_winograd(c) && mg_takes_depthwise(c)) return mg_depthwise_input_grad(c, g, w, x, need);
     size_t winograd = 0;
     if (takes_winograd(c)) {   /* likewise */
         const struct mg_winograd k = {
@@ -821,6 +773,7 @@ static int weight_grad(const struct mg_conv *c, const void *x, const void *g, vo
         if (need == NULL) memset(w, 0, (size_t)(c->co * pairs * size));
         return MG_OK;
     }
+    if (!takes_planes(c) && !takes_winograd(c) && mg_takes_depthwise(c)) return mg_depthwise_weight_grad(c, x, g, w, need);
     size_t winograd = 0;
     if (takes_winograd(c)) {
         const struct mg_winograd_weight k = {

@@ -220,18 +220,59 @@ static void FN(single)(const struct mg_single *s) {
 static void FN(copy_rows)(int64_t rows, int64_t n, const void *from, int64_t rss, int64_t step, void *to, int64_t rsd) {
     const REAL *src = from;
     REAL *dst = to;
-    const int64_t next = rows * rss;   /* likely the next thing to be copied */
+    const int64_t next = rows * rss, line = 64 / (int64_t)sizeof(REAL);   /* likely the next thing to be copied */
+    const int64_t whole = n / VL * VL, left = n - whole;
     for (; rows > 0; rows--, src += rss, dst += rsd) {
         int64_t j = 0;
-        for (int64_t q = 0; q < n * step; q += 64 / (int64_t)sizeof(REAL)) __builtin_prefetch(src + next + q);
+        _Pragma("GCC unroll 1") for (int64_t q = 0; q < n * step; q += line) __builtin_prefetch(src + next + q);
         if (step == 1) {
-            for (; j + VL <= n; j += VL) FN(store)(dst + j, FN(load)(src + j));
-            if (j < n) FN(store)(dst + j, FN(load_first)(src + j, (int)(n - j)));
-        } else if (step == 2)
-            for (; j < n; j++) dst[j] = src[2 * j];
-        else
-            for (; j < n; j++) dst[j] = src[j * step];
+            _Pragma("GCC unroll 1") for (; j < whole; j += VL) FN(store)(dst + j, FN(load)(src + j));
+            if (left) FN(store)(dst + whole, FN(load_first)(src + whole, (int)left));
+        } else
+            _Pragma("GCC unroll 4") for (; j < n; j++) dst[j] = src[j * step];
     }
+}
+
+/* Every second element of a row of n to `even`, the others to `odd`; whole vectors are stored, as above. */
+static void FN(split_rows)(int64_t rows, int64_t n, const void *from, int64_t rss, void *even, void *odd, int64_t rsd) {
+    const REAL *src = from;
+    REAL *u = even, *v = odd;
+    const int64_t next = rows * rss, line = 64 / (int64_t)sizeof(REAL), whole = n / (2 * VL) * (2 * VL), left = n - whole;
+    for (; rows > 0; rows--, src += rss, u += rsd, v += rsd) {
+        int64_t j = 0;
+        _Pragma("GCC unroll 1") for (; j < whole; j += 2 * VL) {
+            const FN(vec) a = FN(load)(src + j), b = FN(load)(src + j + VL);
+            for (int64_t q = 0; q < 2 * VL; q += line) __builtin_prefetch(src + next + j + q);
+            FN(store)(u + j / 2, FN(evens)(a, b));
+            FN(store)(v + j / 2, FN(odds)(a, b));
+        }
+        if (left) {
+            __builtin_prefetch(src + next + whole);
+            FN(vec) a, b = {0};
+            if (left < VL) a = FN(load_first)(src + whole, (int)left);
+            else {
+                a = FN(load)(src + whole);
+                if (left > VL) b = FN(load_first)(src + whole + VL, (int)(left - VL));
+            }
+            FN(store)(u + whole / 2, FN(evens)(a, b));
+            FN(store)(v + whole / 2, FN(odds)(a, b));
+        }
+    }
+}
+
+/* dst[i * rsd + 2 j] = even[i * rss + j], dst[i * rsd + 2 j + 1] = odd[i * rss + j], up to n elements in a row of dst. Reads whole
+ * vectors. */
+static void FN(zip_rows)(int64_t rows, int64_t n, const void *even, const void *odd, int64_t rss, void *to, int64_t rsd) {
+    const REAL *a = even, *b = odd;
+    REAL *dst = to;
+    const int64_t rows_apart = rows * rsd;
+    for (; rows > 0; rows--, a += rss, b += rss, dst += rsd)
+        for (int64_t j = 0; j < n; j += 2 * VL) {
+            const FN(vec) u = FN(load)(a + j / 2), v = FN(load)(b + j / 2);
+            for (int q = 0; q < 2 * VL; q += 64 / (int)sizeof(REAL)) __builtin_prefetch(dst + rows_apart + j + q, 1);   /* the next image */
+            FN(store_most)(dst + j, FN(zip_low)(u, v), n - j);
+            FN(store_most)(dst + j + VL, FN(zip_high)(u, v), n - j - VL);
+        }
 }
 
 /* dst[i * rsd + j * step] = src[i * rss + j], j < n. */

@@ -137,7 +137,47 @@ ALWAYS_INLINE void FN(adam_chain)(const int decoupled, int64_t n, void *const *x
 }
 static void FN(chain_adam)(int64_t n, void *const *x, const double *k) { FN(adam_chain)(0, n, x, k); }
 static void FN(chain_adamw)(int64_t n, void *const *x, const double *k) { FN(adam_chain)(1, n, x, k); }
-static mg_chain_fn *const FN(chains)[MG_CHAINS] = {[MG_CHAIN_ADAM] = FN(chain_adam), [MG_CHAIN_ADAMW] = FN(chain_adamw)};
+
+static void FN(chain_mask)(int64_t n, void *const *x, const double *k) {
+    const REAL *g = x[0], *y = x[1];
+    REAL *to = x[2];
+    (void)k;
+    int64_t at = 0;
+    for (; at + VL <= n; at += VL) {
+        const V v = FN(load)(y + at);
+        FN(store)(to + at, FN(select)(v <= (V){0}, (V){0}, FN(load)(g + at)));
+    }
+    if (at < n) {
+        const int left = (int)(n - at);
+        const V v = FN(load_first)(y + at, left);
+        FN(store_first)(to + at, FN(select)(v <= (V){0}, (V){0}, FN(load_first)(g + at, left)), left);
+    }
+}
+
+ALWAYS_INLINE void FN(momentum_chain)(const int what, int64_t n, void *const *x, const double *k) {
+    const REAL *pg = x[0], *pm = x[1], *pp = x[2];
+    REAL *to_m = x[3], *to_p = x[4];
+    const REAL keep = (REAL)k[0], rate = (REAL)k[1], decay = (REAL)k[2], ahead = (REAL)k[3];
+    for (int64_t at = 0; at < n; at += VL) {
+        const int left = n - at < VL ? (int)(n - at) : VL;
+#define LOAD(p) (left == VL ? FN(load)((p) + at) : FN(load_first)((p) + at, left))
+        V g = LOAD(pg);
+        const V p = LOAD(pp);
+        if (what & MG_CHAIN_DECAY) g = p * decay + g;
+        const V m = LOAD(pm) * keep + g, step = what & MG_CHAIN_NESTEROV ? m * ahead + g : m, y = step * rate + p;
+#undef LOAD
+        if (left == VL) FN(store)(to_m + at, m), FN(store)(to_p + at, y);
+        else FN(store_first)(to_m + at, m, left), FN(store_first)(to_p + at, y, left);
+    }
+}
+#define MOMENTUM(what) \
+    static void PASTE(chain_momentum_##what, TYPE)(int64_t n, void *const *x, const double *k) { FN(momentum_chain)(what, n, x, k); }
+MOMENTUM(0) MOMENTUM(1) MOMENTUM(2) MOMENTUM(3)
+#undef MOMENTUM
+
+static mg_chain_fn *const FN(chains)[MG_CHAINS] = {
+    [MG_CHAIN_ADAM] = FN(chain_adam), [MG_CHAIN_ADAMW] = FN(chain_adamw), [MG_CHAIN_MASK] = FN(chain_mask),
+    [MG_CHAIN_MOMENTUM] = FN(chain_momentum_0), FN(chain_momentum_1), FN(chain_momentum_2), FN(chain_momentum_3)};
 
 /* Bytes to numbers and back; any nonzero byte is true. */
 static void FN(from_bool)(int64_t n, const uint8_t *src, void *dst) {

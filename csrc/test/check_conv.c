@@ -139,6 +139,7 @@ static void at_random(int few) {
                             .pad = {pick(0, 3), pick(0, 3), pick(0, 3), pick(0, 3)}};
         c.ci = groups * (depthwise ? 1 : pick(1, 9));
         c.co = groups * (depthwise ? pick(1, 2) : pick(1, pick(0, 3) ? 9 : 20));
+        if (depthwise && pick(0, 1)) c.kh = pick(1, 9), c.kw = pick(1, 9), c.h = pick(1, 30);   /* columns of taps, cut and whole */
         if (pick(0, 2) == 0) c.kh = c.kw = 3, c.stride[0] = c.stride[1] = 1, c.dilation[0] = c.dilation[1] = 1;
         convolve(c, (int)pick(0, 1));
     }
@@ -175,6 +176,12 @@ void check_conv(void) {
     convolve(plain(2, 1, 40, 40, 13, 13, 1, 1, 0, 1), 1);
     convolve(plain(4, 40, 1, 1, 30, 33, 3, 1, 1, 1), 1);
     convolve(plain(1, 1, 1, 2, 450, 20, 3, 1, 1, 1), 1);        /* bands of one channel */
+    convolve(plain(2, 40, 1, 2, 33, 35, 3, 2, 1, 1), 1);        /* depthwise, with a stride */
+    convolve(plain(1, 3, 1, 1, 150, 61, 5, 2, 2, 1), 1);
+    convolve(plain(2, 20, 1, 1, 29, 30, 7, 1, 3, 2), 0);
+    struct mg_conv row = plain(2, 30, 1, 1, 1, 205, 9, 1, 4, 1);
+    row.kh = 1, row.pad[0] = row.pad[1] = 0;
+    convolve(row, 1);
     at_random(RACES ? 10 : 1000);
 
     struct mg_conv bad = plain(1, 1, 2, 2, 5, 5, 3, 1, 1, 1);   /* oh and ow are missing */
