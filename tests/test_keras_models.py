@@ -39,6 +39,7 @@ def test_several_inputs_and_outputs_learn() -> None:
     assert set(history) == {"loss", "size_loss", "kind_loss", "kind_accuracy"}
     assert history["size_loss"][-1] < 0.3 * history["size_loss"][0]
     found = model.evaluate([A, B], {"size": SIZE, "kind": KIND}, verbose=0, return_dict=True)
+    assert model.metrics_names == list(found)
     kernel = model.get_layer("size").get_weights()[0]
     parts = 0.5 * found["size_loss"] + found["kind_loss"] + 0.01 * float((kernel**2).sum())
     assert found["loss"] == pytest.approx(parts, rel=1e-5)
@@ -302,3 +303,18 @@ def test_a_layer_again_from_its_configuration() -> None:
         again = type(layer).from_config(layer.get_config())
         assert again.get_config() == layer.get_config()
         assert again.name == layer.name
+
+
+def test_shapes_with_and_without_the_batch() -> None:
+    for shape in ((None, 8, 8, 1), (8, 8, 1)):
+        conv = layers.Conv2D(2, 3)
+        conv.build(shape)
+        assert conv.kernel.shape == (3, 3, 1, 2)
+
+    class Mine(layers.Dense):
+        def build(self, input_shape: Any) -> None:
+            super().build(input_shape)
+
+    model = keras.Sequential([keras.Input((4,)), Mine(3)])
+    assert model.output_shape == (None, 3)
+    assert Mine(2)(keras.Input((4,))).shape == (None, 2)

@@ -311,6 +311,18 @@ class Model(Layer):
         self._forward_step = None
 
     @property
+    def metrics_names(self) -> list[str]:
+        """What the numbers of `evaluate` are.  Raises ArgumentError before the model has seen labels."""
+        compiled = self._need_compile("metrics_names")
+        if len(compiled.label_shapes) != len(compiled.losses):
+            raise ArgumentError(
+                "metrics_names",
+                "the model has seen no labels yet",
+                fix="ask after fit, evaluate or train_on_batch",
+            )
+        return ["loss", *self._part_names(), *(meter.name for meter in self._meters())]
+
+    @property
     def run_eagerly(self) -> bool:
         """Whether steps are never captured.  Raises ArgumentError before `compile`."""
         return self._need_compile("run_eagerly").mode is False
