@@ -271,7 +271,7 @@ def machine() -> dict[str, Any]:
         "minigrad": next(
             iter(re.findall(r'__version__ = "(.+)"', (ROOT / "minigrad" / "_version.py").read_text())), "?"
         ),
-        "isa": os.environ.get("MINIGRAD_ISA", "best"),
+        "isa": kernels.isa() if (kernels := c_backend()).available else "none",
         **versions,
     }
 
