@@ -259,6 +259,9 @@ def machine() -> dict[str, Any]:
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
+    isa = "none"
+    with contextlib.suppress(ImportError):
+        isa = c_backend().isa()
     versions = {}
     for package in PEERS:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -271,7 +274,7 @@ def machine() -> dict[str, Any]:
         "minigrad": next(
             iter(re.findall(r'__version__ = "(.+)"', (ROOT / "minigrad" / "_version.py").read_text())), "?"
         ),
-        "isa": kernels.isa() if (kernels := c_backend()).available else "none",
+        "isa": isa,
         **versions,
     }
 
