@@ -230,6 +230,32 @@ class Entry:
                 )
 
 
+class _Nest:
+    """Arguments that are more than tensors in a row: their structure, and what the others of them were."""
+
+    def __init__(self, structure: Any, leaves: Sequence[Any]) -> None:
+        self.structure = structure
+        self.leaves = [Tensor if isinstance(leaf, Tensor) else _constant(leaf) for leaf in leaves]
+
+    def tensors(self, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any] | None:
+        """The tensors among the arguments of a call; None if anything else in them is another."""
+        leaves, structure = flatten((args, kwargs) if kwargs else args)
+        if structure != self.structure:
+            return None
+        found = []
+        for leaf, before in zip(leaves, self.leaves, strict=True):
+            if before is Tensor:
+                found.append(leaf)
+            elif isinstance(leaf, Tensor) or _constant(leaf) != before:
+                return None
+        return found
+
+
+def _constant(leaf: Any) -> tuple[Any, Any]:
+    """What an argument that is no tensor is compared by: of floats, every bit."""
+    return type(leaf), leaf.hex() if type(leaf) is float else leaf
+
+
 class Replay:
     """The quick way through a call that is like the one before: same mode, kinds of arguments, and state.
 
@@ -255,6 +281,7 @@ class Replay:
         "_known",
         "_live",
         "_mode",
+        "_nest",
         "_outputs",
         "_parents",
         "_program",
@@ -266,9 +293,15 @@ class Replay:
     )
 
     def __init__(
-        self, key: Any, entry: Entry, mode: Mode, arguments: Sequence[Any], tensors: Sequence[Any]
+        self,
+        key: Any,
+        entry: Entry,
+        mode: Mode,
+        arguments: Sequence[Any],
+        tensors: Sequence[Any],
+        nest: _Nest | None,
     ) -> None:
-        self.key = key
+        self.key, self._nest = key, nest
         program: Any = entry.execute
         captured = entry.captured
         self._entry, self._mode, self._program, self._code = entry, mode, program, program.code
@@ -322,11 +355,13 @@ class Replay:
         program.owner = self
 
     @staticmethod
-    def fits(entry: Entry, args: tuple[Any, ...], arguments: Sequence[Any]) -> bool:
+    def fits(entry: Entry, leaves: Sequence[Any], arguments: Sequence[Any]) -> bool:
         """Whether calls of this kind can go the quick way."""
         whole = getattr(entry.execute, "whole", False)
-        plain = len(args) == len(arguments) and all(
-            type(x) is Tensor and x is y and x._node is None for x, y in zip(args, arguments, strict=True)
+        given = [x for x in leaves if isinstance(x, Tensor)]
+        plain = len(given) == len(arguments) and all(
+            type(x) in (Tensor, View) and x is y and x._node is None
+            for x, y in zip(given, arguments, strict=True)
         )
         simple = not (entry.updated_arguments or entry.captured.argument_grads)
         no_grads = all(index is None for _, index in entry.captured.grads)
@@ -336,9 +371,16 @@ class Replay:
         )
         return whole and plain and simple and no_grads and dense and writable
 
-    def again(self, args: tuple[Any, ...], mode: Mode) -> Any:
+    def again(self, args: Sequence[Any], kwargs: dict[str, Any], mode: Mode) -> Any:
         """The result of the call, or `self` if it has to go the long way (then nothing has happened)."""
         program = self._program
+        if self._nest is not None:
+            tensors = self._nest.tensors(args, kwargs)
+            if tensors is None:
+                return self
+            args = tensors
+        elif kwargs:
+            return self
         if mode is not self._mode:
             if not mode.same(self._mode):
                 return self
@@ -350,7 +392,7 @@ class Replay:
         memory, changed, known = program.memory, self._changed, self._known
         try:
             for x, (shape, dtype, k, small) in zip(args, self._arguments):  # noqa: B905 - as many: strict costs
-                if type(x) is not Tensor or x._node is not None:
+                if (type(x) is not Tensor and type(x) is not View) or x._node is not None:
                     return self
                 array = x._array
                 if array is known[k] and array.shape == shape:
@@ -520,9 +562,9 @@ class Compiled:
         """Replay the program for these arguments, after tracing it if there is none."""
         mode = current()
         replay = self._replay
-        if replay is not None and not kwargs:
+        if replay is not None:
             with self._lock:
-                result = replay.again(args, mode)
+                result = replay.again(args, kwargs, mode)
             if result is not replay:
                 return result
         if mode.trace is not None or mode.anomaly:
@@ -537,8 +579,10 @@ class Compiled:
                 self._cache.move_to_end(self._replay.key)
             entry, tensors = self._find((structure, key), args, kwargs)
             result = entry.run(arguments, tensors)
-            fits = not kwargs and Replay.fits(entry, args, arguments)
-            self._replay = Replay((structure, key), entry, mode, arguments, tensors) if fits else None
+            fits = Replay.fits(entry, leaves, arguments)
+            row = not kwargs and len(args) == len(arguments) and all(map(is_, args, arguments))
+            nest = None if row else _Nest(structure, leaves)
+            self._replay = Replay((structure, key), entry, mode, arguments, tensors, nest) if fits else None
             return result
 
     def _find(self, key: Any, args: Any, kwargs: Any) -> tuple[Entry, list[Tensor | None]]:
@@ -796,7 +840,7 @@ def _key(leaves: list[Any], mode: Mode) -> tuple[Any, list[Tensor]]:
                 fix="pass minigrad.as_tensor(array), which shares its memory",
             )
         else:
-            parts.append((type(leaf), leaf.hex() if type(leaf) is float else leaf))
+            parts.append(_constant(leaf))
     return tuple(parts), arguments + grads
 
 

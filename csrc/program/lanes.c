@@ -64,7 +64,7 @@ static int found(const struct makers *s, int chain, int inputs, const int *input
 static int is_adam(const struct makers *s, int result, int32_t *array, int32_t *immediate) {
     const int decoupled = is_step(s, result, MG_OP_FMS_K), rate = decoupled ? s->b[result] : result;
     const int p = s->a[result], other = s->b[result];
-    if (!(decoupled && is_step(s, rate, MG_OP_MUL_K)) && !is_step(s, result, MG_OP_FMA_K)) return 0;
+    if (rate < 0 || !is_step(s, rate, decoupled ? MG_OP_MUL_K : MG_OP_FMA_K)) return 0;
     const int ratio = s->a[rate], parameter = decoupled ? p : other;
     struct term m[2], v[2];
     if (!is_step(s, ratio, MG_OP_RATIO) || !is_mean(s, s->a[ratio], m) || !is_mean(s, s->b[ratio], v)) return 0;
