@@ -10,8 +10,11 @@ steps alone, a plain model without any group, while the others sleep; then all d
 each other, which shows what the machine itself gives for a second process; then all step together. So all
 see the same machine in the same second. Before that the losses of both engines are compared over 20 steps.
 
+Pipeline: one model of 12 layers on 2 ranks, 1F1B, a batch of 512 in micro-batches; our stages compiled, and
+one operation at a time, beside torch.distributed.pipelining, and beside one rank with the whole model.
+
     python benchmarks/bench_parallel.py                       # everything
-    python benchmarks/bench_parallel.py --case mlp            # or: cnn, all_reduce
+    python benchmarks/bench_parallel.py --case mlp            # or: cnn, all_reduce, pipeline
 """
 
 from __future__ import annotations
@@ -170,6 +173,102 @@ def scaling(engine: str, case: str, rounds: int, seconds: float, store: str) -> 
     return times, losses
 
 
+#: Of the pipeline: layers, their width, examples of a batch, micro-batches.
+DEEP, WIDE, LOT, MICRO = 12, 256, 512, 8
+
+
+def deep(framework: Any) -> list[Any]:
+    """The layers of the model of the pipeline, with the weights that all engines start from."""
+    rng, parts = np.random.default_rng(0), []
+    for _ in range(DEEP):
+        layer = framework.Linear(WIDE, WIDE)
+        w = rng.normal(0, (2 / WIDE) ** 0.5, (WIDE, WIDE)).astype(np.float32)
+        if framework is nn:
+            layer.load_state_dict({"weight": mg.tensor(w), "bias": mg.zeros(WIDE)})
+        else:
+            torch = importlib.import_module("torch")
+            layer.load_state_dict({"weight": torch.tensor(w), "bias": torch.zeros(WIDE)})
+        parts += [layer, framework.ReLU()]
+    return parts[:-1]
+
+
+def pipeline(engine: str, rounds: int, store: str) -> Any:
+    """What a rank does: seconds a step in each round, by name; and the losses of the first steps."""
+    rank, size = distributed.get_rank(), distributed.get_world_size()
+    rng = np.random.default_rng(1)
+    x, y = (rng.normal(size=(LOT, WIDE)).astype(np.float32) for _ in range(2))
+    steps: dict[str, Callable[[], list[float]]] = {}
+    if engine == "torch":
+        torch = start_torch(store)
+        pipelining = importlib.import_module("torch.distributed.pipelining")
+        layers_ = deep(torch.nn)
+        cut = len(layers_) * rank // size, len(layers_) * (rank + 1) // size
+        module = torch.nn.Sequential(*layers_[slice(*cut)])
+        stage = pipelining.PipelineStage(module, rank, size, torch.device("cpu"))
+        schedule = pipelining.Schedule1F1B(stage, MICRO, torch.nn.functional.mse_loss)
+        sgd = torch.optim.SGD(module.parameters(), lr=0.01, momentum=0.9)
+        given = (torch.from_numpy(x),) if rank == 0 else ()
+        target = torch.from_numpy(y) if rank == size - 1 else None
+
+        def step() -> list[float]:
+            losses: list[Any] = []
+            sgd.zero_grad()
+            schedule.step(*given, target=target, losses=losses)
+            sgd.step()
+            return [loss.item() for loss in losses]
+
+        steps["torch"] = step
+    else:
+        data = mg.tensor(x), mg.tensor(y)
+        for name in ("compiled", "op by op"):
+            steps[name] = _stage(nn.Sequential(*deep(nn)), rank, size, name == "compiled", *data)
+        alone = nn.Sequential(*deep(nn))
+        sgd_alone = mg.optim.SGD(alone.parameters(), lr=0.01, momentum=0.9)
+
+        @mg.compile
+        def whole(x: Any, y: Any) -> Any:
+            sgd_alone.zero_grad()
+            loss = nn.functional.mse_loss(alone(x), y)
+            loss.backward()
+            sgd_alone.step()
+            return loss.detach()
+
+        if rank == 0:
+            steps["one rank"] = lambda: [float(whole(*data))]
+    names = ["torch"] if engine == "torch" else ["one rank", "compiled", "op by op"]
+    first = {n: [sum(steps[n]()) if n in steps else 0.0 for _ in range(5)] for n in names}
+    times: dict[str, list[float]] = {n: [] for n in names}
+    for _ in range(rounds):
+        for n in names:
+            distributed.barrier()
+            if n in steps:
+                begin = time.perf_counter()
+                for _ in range(10):
+                    steps[n]()
+                distributed.barrier() if n != "one rank" else None
+                times[n].append((time.perf_counter() - begin) / 10)
+    return times, first
+
+
+def _stage(model: Any, rank: int, size: int, compiled: bool, x: Any, y: Any) -> Callable[[], list[float]]:
+    """A step of one of our stages."""
+    at = [len(model) * k // size for k in range(1, size)]
+    module = distributed.split_module(model, size, at=at)[rank]
+    stage = distributed.PipelineStage(module, rank, size, compiled=compiled)
+    schedule = distributed.Schedule1F1B(stage, MICRO, nn.functional.mse_loss)
+    sgd = mg.optim.SGD(module.parameters(), lr=0.01, momentum=0.9)
+
+    def step() -> list[float]:
+        losses: list[Any] = []
+        sgd.zero_grad()
+        given = (x,) if stage.is_first else ()
+        schedule.step(*given, target=y if stage.is_last else None, losses=losses)
+        sgd.step()
+        return [loss.item() for loss in losses]
+
+    return step
+
+
 def reducing(engine: str, rounds: int, store: str) -> dict[int, list[float]]:
     """What a rank does: seconds of an all_reduce of each size, in each round."""
     found: dict[int, list[float]] = {size: [] for size in SIZES}
@@ -214,14 +313,18 @@ def engines() -> list[str]:
 
 
 def main() -> None:
+    import _harness as harness
+
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--case", nargs="+", default=[*CASES, "all_reduce"], choices=[*CASES, "all_reduce"])
-    parser.add_argument("--ranks", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=11)
+    every = [*CASES, "all_reduce", "pipeline"]
+    parser.add_argument("--case", nargs="+", default=every, choices=every)
+    parser.add_argument("--ranks", type=harness.positive, default=2)
+    parser.add_argument("--rounds", type=harness.positive, default=11)
     parser.add_argument("--seconds", type=float, default=0.15, help="of stepping in a round (%(default)g)")
     options = parser.parse_args()
+    print(harness.header())
 
     def start(function: Any, *args: Any) -> list[Any]:
         with tempfile.TemporaryDirectory() as folder:
@@ -250,6 +353,23 @@ def main() -> None:
                 f"{options.ranks * about['batch'] / together:>12.0f}",
                 flush=True,
             )
+    if "pipeline" in options.case:
+        print(
+            f"\npipeline of {options.ranks} ranks of one thread, {DEEP} layers of {WIDE}, {LOT} examples in "
+            f"{MICRO} micro-batches, ms a step"
+        )
+        taken: dict[str, float] = {}
+        truth = None
+        for engine in engines():
+            ranks = start(pipeline, engine, options.rounds)
+            for name in ranks[0][0]:
+                alone = name == "one rank"
+                losses = np.array(ranks[0 if alone else -1][1][name]) / (1 if alone else MICRO)
+                truth = losses if truth is None else truth
+                assert np.allclose(losses, truth, rtol=1e-3), (name, losses, truth)
+                taken[name] = statistics.median(ranks[0][0][name])
+        for name, seconds in taken.items():
+            print(f"{name:<12}{1e3 * seconds:>10.2f}{taken['one rank'] / seconds:>8.2f}x")
     if "all_reduce" in options.case:
         copied = copying()
         times = {engine: start(reducing, engine, options.rounds)[0] for engine in engines()}

@@ -347,7 +347,7 @@ int mg_set_dot(const char *name);
 
 /* --- whole programs: see program/program.c ----------------------------------------------------------------------- */
 enum {
-    MG_DO_GEMM, MG_DO_LOOP, MG_DO_LANES, MG_DO_MIXED, MG_DO_COPY, MG_DO_CONV, MG_DO_CONV_INPUT_GRAD, MG_DO_CONV_WEIGHT_GRAD,
+    MG_DO_GEMM, MG_DO_PRODUCT, MG_DO_LOOP, MG_DO_LANES, MG_DO_MIXED, MG_DO_COPY, MG_DO_CONV, MG_DO_CONV_INPUT_GRAD, MG_DO_CONV_WEIGHT_GRAD,
     MG_DO_MAX_POOL, MG_DO_MAX_POOL_GRAD, MG_DO_AVG_POOL, MG_DO_AVG_POOL_GRAD, MG_DO_REDUCE, MG_DO_ARG, MG_DO_SOFTMAX,
     MG_DO_LOGSUMEXP, MG_DO_SOFTMAX_GRAD, MG_DO_CROSS_ENTROPY, MG_DO_CROSS_ENTROPY_GRAD, MG_DO_CROSS_ENTROPY_BOTH,
     MG_DO_STANDARDIZE, MG_DO_SQUARES, MG_DO_FINITE,
@@ -407,6 +407,15 @@ struct mg_lanes {
  * filled in: which input or output is which of the loop's, and the steps whose immediates it takes. */
 int mg_lanes_chain(const struct mg_program *p, int32_t *array, int32_t *immediate);
 enum { MG_LANE_CHUNK = 8192 };
+/* Attributes of MG_DO_PRODUCT: a product that is an input, number `input`, of a program of one lane, and is nowhere else: block by
+ * block it goes from the product's tiles to the program through L1. Operands: a, b, bias if there is one, then those of the lane,
+ * where the one for that input is ignored. No batch, and k elements are at most MG_SHALLOW bytes, else MG_EARG. */
+enum { MG_SHALLOW = 1024 };
+struct mg_product {
+    struct mg_gemm gemm;
+    struct mg_lanes lanes;
+    int input, has_bias;
+};
 /* Attributes of MG_DO_MIXED: the same for numbers of several types at once; slower, for labels, counters and single numbers.
  * Operands, for each lane: inputs, then outputs, each of `type` and with n elements, or (apart[i] == 0, inputs only) one. */
 enum { MG_T_F32, MG_T_F64, MG_T_BOOL, MG_T_U8, MG_T_I8, MG_T_I32, MG_T_I64, MG_T_I16 };

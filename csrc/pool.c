@@ -35,6 +35,7 @@
 #endif
 #include "pool.h"
 #include "minigrad.h"
+#include "wait.h"
 
 #include <pthread.h>
 #include <sched.h>
@@ -42,7 +43,6 @@
 #include <stdatomic.h>
 #include <stdint.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 #if defined(__linux__)
 #include <linux/futex.h>
@@ -69,20 +69,6 @@ static struct {
 } pool = {.caller_runs_on = -1, .busy = ATOMIC_FLAG_INIT, .once = PTHREAD_ONCE_INIT};
 
 /* --- small portable pieces ----------------------------------------------------------------------------------- */
-
-static inline void relax(void) {
-#if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ __volatile__("yield");
-#endif
-}
-
-static int64_t now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
-}
 
 #if defined(__linux__)
 static void wait_while(_Atomic uint32_t *word, uint32_t value) {

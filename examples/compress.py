@@ -23,30 +23,10 @@ import numpy as np
 import minigrad as mg
 from minigrad import data, distillation, nn, quantization
 from minigrad.data import augmentation as aug
+from minigrad.overview import LARGE as TEACHER
+from minigrad.overview import SMALL as STUDENT
+from minigrad.overview import network
 from minigrad.training import Trainer
-
-TEACHER, STUDENT = (32, 32, 64), (8, 8, 18)
-
-
-def network(widths: tuple[int, int, int], dropout: float = 0.0) -> nn.Sequential:
-    """8x8 pixels to 10 scores."""
-    a, b, c = widths
-    return nn.Sequential(
-        nn.Conv2d(1, a, 3, padding=1),
-        nn.BatchNorm2d(a),
-        nn.ReLU(),
-        nn.Conv2d(a, b, 3, padding=1),
-        nn.BatchNorm2d(b),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Conv2d(b, c, 3, padding=1),
-        nn.BatchNorm2d(c),
-        nn.ReLU(),
-        nn.MaxPool2d(2),
-        nn.Flatten(),
-        nn.Dropout(dropout),
-        nn.Linear(4 * c, 10),
-    )
 
 
 def digits(part: str) -> data.TensorDataset:

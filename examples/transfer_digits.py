@@ -125,9 +125,7 @@ def main() -> int:
             results[steps].append(ways(known, seed, args.shots, steps))
     first = results[args.steps[0]][0]
     heads = "".join(f"{f'{steps} steps':>16}" for steps in args.steps)
-    print(
-        f"{args.shots} images of each digit, {args.seeds} seeds: percent of the 5 to 9 of the test set"
-    )
+    print(f"{args.shots} images of each digit, {args.seeds} seeds: percent of the 5 to 9 of the test set")
     print(f"{'':20}{heads}{'learn':>9}")
     for name in first:
         cells = ""

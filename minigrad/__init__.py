@@ -13,7 +13,10 @@ so that importing the engine costs little more than importing numpy.
 
 from __future__ import annotations
 
+from math import e, inf, nan, pi
 from typing import TYPE_CHECKING, Any
+
+from numpy import finfo, iinfo
 
 from . import autograd, func
 from ._version import __version__
@@ -40,6 +43,12 @@ from .ops.contraction import (
     tensordot,
 )
 from .ops.creation import (
+    BoolTensor,
+    ByteTensor,
+    DoubleTensor,
+    FloatTensor,
+    IntTensor,
+    LongTensor,
     arange,
     as_tensor,
     bernoulli,
@@ -49,7 +58,9 @@ from .ops.creation import (
     from_numpy,
     full,
     full_like,
+    get_default_dtype,
     linspace,
+    logspace,
     ones,
     ones_like,
     rand,
@@ -58,6 +69,7 @@ from .ops.creation import (
     randn,
     randn_like,
     randperm,
+    set_default_dtype,
     tensor,
     zeros,
     zeros_like,
@@ -180,12 +192,14 @@ from .ops.reduction import any_ as any
 from .ops.reduction import max_ as max
 from .ops.reduction import min_ as min
 from .random import Generator, get_rng_state, manual_seed, set_rng_state
+from .tensor import Device as device
 from .tensor import Tensor
 from .trace import trace
 
 if TYPE_CHECKING:
     from . import (
         checkpoint,
+        cuda,
         data,
         distillation,
         distributed,
@@ -203,16 +217,21 @@ if TYPE_CHECKING:
     from .drawing import draw
     from .explaining import explain
     from .ops.arranging import (
+        argwhere,
         atleast_1d,
         atleast_2d,
         atleast_3d,
         bincount,
         block_diag,
+        broadcast_shapes,
         broadcast_tensors,
         bucketize,
+        cartesian_prod,
         column_stack,
+        combinations,
         diag,
         diag_embed,
+        diagflat,
         dstack,
         fliplr,
         flipud,
@@ -220,7 +239,10 @@ if TYPE_CHECKING:
         index_copy,
         index_fill,
         index_put,
+        isin,
+        masked_scatter,
         meshgrid,
+        moveaxis,
         narrow,
         normal,
         ravel,
@@ -235,21 +257,57 @@ if TYPE_CHECKING:
         take_along_dim,
         tensor_split,
         tile,
+        tril_indices,
+        triu_indices,
         unfold,
         unique,
+        unique_consecutive,
+        unravel_index,
         vstack,
     )
+    from .ops.matrices import (
+        chain_matmul,
+        cholesky,
+        cholesky_inverse,
+        cholesky_solve,
+        det,
+        inverse,
+        logdet,
+        matrix_exp,
+        matrix_power,
+        pdist,
+        pinverse,
+        qr,
+        slogdet,
+        svd,
+    )
+    from .ops.sampling import (
+        multinomial,
+        randint_like,
+    )
     from .ops.statistics import (
+        aminmax,
+        corrcoef,
         count_nonzero,
+        cov,
         cummax,
         cummin,
         cumprod,
+        cumulative_trapezoid,
         diff,
+        histc,
+        histogram,
+        kthvalue,
         logcumsumexp,
         median,
+        msort,
+        nanmean,
         nanmedian,
+        nansum,
         quantile,
         std_mean,
+        trapezoid,
+        trapz,
         var_mean,
     )
     from .ops.transcendental import (
@@ -272,13 +330,21 @@ if TYPE_CHECKING:
         atanh,
         clamp_max,
         clamp_min,
+        copysign,
         cosh,
+        deg2rad,
         digamma,
+        dist,
         equal,
         erfc,
         erfinv,
         exp2,
+        float_power,
+        fmax,
+        fmin,
         fmod,
+        frac,
+        heaviside,
         hypot,
         isclose,
         isinf,
@@ -291,6 +357,8 @@ if TYPE_CHECKING:
         logit,
         nan_to_num,
         polygamma,
+        rad2deg,
+        signbit,
         sinc,
         sinh,
         tan,
@@ -299,8 +367,14 @@ if TYPE_CHECKING:
     from .profiling import profile
 
 __all__ = [
+    "BoolTensor",
+    "ByteTensor",
+    "DoubleTensor",
     "Error",
+    "FloatTensor",
     "Generator",
+    "IntTensor",
+    "LongTensor",
     "Registration",
     "Spec",
     "Tensor",
@@ -318,6 +392,7 @@ __all__ = [
     "allclose",
     "amax",
     "amin",
+    "aminmax",
     "any",
     "arange",
     "arccos",
@@ -330,6 +405,7 @@ __all__ = [
     "argmax",
     "argmin",
     "argsort",
+    "argwhere",
     "as_tensor",
     "asin",
     "asinh",
@@ -355,13 +431,19 @@ __all__ = [
     "bmm",
     "bool",
     "bool_",
+    "broadcast_shapes",
     "broadcast_tensors",
     "broadcast_to",
     "bucketize",
+    "cartesian_prod",
     "cat",
     "cdist",
     "ceil",
+    "chain_matmul",
     "checkpoint",
+    "cholesky",
+    "cholesky_inverse",
+    "cholesky_solve",
     "chunk",
     "clamp",
     "clamp_max",
@@ -369,23 +451,34 @@ __all__ = [
     "clip",
     "clone",
     "column_stack",
+    "combinations",
     "compile",
     "concat",
     "concatenate",
+    "copysign",
+    "corrcoef",
     "cos",
     "cosh",
     "count_nonzero",
+    "cov",
     "cross",
+    "cuda",
     "cummax",
     "cummin",
     "cumprod",
     "cumsum",
+    "cumulative_trapezoid",
     "data",
+    "deg2rad",
+    "det",
+    "device",
     "diag",
     "diag_embed",
+    "diagflat",
     "diagonal",
     "diff",
     "digamma",
+    "dist",
     "distillation",
     "distributed",
     "div",
@@ -394,6 +487,7 @@ __all__ = [
     "double",
     "draw",
     "dstack",
+    "e",
     "einsum",
     "empty",
     "empty_like",
@@ -408,6 +502,7 @@ __all__ = [
     "explain",
     "expm1",
     "eye",
+    "finfo",
     "flatten",
     "flip",
     "fliplr",
@@ -415,25 +510,35 @@ __all__ = [
     "float",
     "float32",
     "float64",
+    "float_power",
     "floor",
     "floor_divide",
+    "fmax",
+    "fmin",
     "fmod",
+    "frac",
     "from_numpy",
     "full",
     "full_like",
     "func",
     "gather",
     "ge",
+    "get_default_dtype",
     "get_num_threads",
     "get_rng_state",
     "gt",
+    "heaviside",
+    "histc",
+    "histogram",
     "hstack",
     "hypot",
+    "iinfo",
     "index_add",
     "index_copy",
     "index_fill",
     "index_put",
     "index_select",
+    "inf",
     "inference_mode",
     "inner",
     "int",
@@ -441,19 +546,24 @@ __all__ = [
     "int16",
     "int32",
     "int64",
+    "inverse",
+    "is_floating_point",
     "is_grad_enabled",
     "is_tensor",
     "isclose",
     "isfinite",
+    "isin",
     "isinf",
     "isnan",
     "keras",
     "kron",
+    "kthvalue",
     "le",
     "lerp",
     "lgamma",
     "linalg",
     "linspace",
+    "load",
     "log",
     "log1p",
     "log2",
@@ -461,18 +571,23 @@ __all__ = [
     "log_softmax",
     "logaddexp",
     "logcumsumexp",
+    "logdet",
     "logical_and",
     "logical_not",
     "logical_or",
     "logical_xor",
     "logit",
+    "logspace",
     "logsumexp",
     "long",
     "lt",
     "manual_seed",
     "masked_fill",
+    "masked_scatter",
     "masked_select",
     "matmul",
+    "matrix_exp",
+    "matrix_power",
     "max",
     "maximum",
     "mean",
@@ -481,12 +596,19 @@ __all__ = [
     "min",
     "minimum",
     "mm",
+    "mode",
+    "moveaxis",
     "movedim",
+    "msort",
     "mul",
+    "multinomial",
     "multiply",
     "mv",
+    "nan",
     "nan_to_num",
+    "nanmean",
     "nanmedian",
+    "nansum",
     "narrow",
     "ne",
     "neg",
@@ -496,22 +618,29 @@ __all__ = [
     "nonzero",
     "norm",
     "normal",
+    "numel",
     "one_hot",
     "ones",
     "ones_like",
     "optim",
     "outer",
+    "pdist",
     "permute",
+    "pi",
+    "pinverse",
     "polygamma",
     "positive",
     "pow",
     "prod",
     "profile",
+    "qr",
     "quantile",
     "quantization",
+    "rad2deg",
     "rand",
     "rand_like",
     "randint",
+    "randint_like",
     "randn",
     "randn_like",
     "randperm",
@@ -528,11 +657,13 @@ __all__ = [
     "rot90",
     "round",
     "rsqrt",
+    "save",
     "scatter",
     "scatter_add",
     "scatter_reduce",
     "searchsorted",
     "select",
+    "set_default_dtype",
     "set_grad_enabled",
     "set_num_threads",
     "set_rng_state",
@@ -540,9 +671,11 @@ __all__ = [
     "show_config",
     "sigmoid",
     "sign",
+    "signbit",
     "sin",
     "sinc",
     "sinh",
+    "slogdet",
     "softmax",
     "sort",
     "sparse",
@@ -556,6 +689,7 @@ __all__ = [
     "sub",
     "subtract",
     "sum",
+    "svd",
     "swapaxes",
     "t",
     "take",
@@ -571,8 +705,12 @@ __all__ = [
     "training",
     "transfer",
     "transpose",
+    "trapezoid",
+    "trapz",
     "tril",
+    "tril_indices",
     "triu",
+    "triu_indices",
     "true_divide",
     "trunc",
     "uint8",
@@ -580,6 +718,8 @@ __all__ = [
     "unflatten",
     "unfold",
     "unique",
+    "unique_consecutive",
+    "unravel_index",
     "unsqueeze",
     "var",
     "var_mean",
@@ -602,6 +742,7 @@ long = int64
 _LAZY = (
     "checkpoint",
     "cli",
+    "cuda",
     "data",
     "distillation",
     "distributed",
@@ -625,7 +766,7 @@ _LAZY_FUNCTIONS = {
 }
 
 #: Modules whose operations are functions here, but are not imported until one is asked for.
-_LATER = ("transcendental", "arranging", "statistics")
+_LATER = ("transcendental", "arranging", "statistics", "sampling", "matrices")
 
 
 def __getattr__(name: str) -> Any:
@@ -650,6 +791,41 @@ def __getattr__(name: str) -> Any:
 def is_tensor(value: Any) -> Any:
     """Whether a value is a Tensor."""
     return isinstance(value, Tensor)
+
+
+def is_floating_point(input: Tensor) -> Any:
+    """Whether the dtype is float32 or float64."""
+    return input.is_floating_point()
+
+
+def numel(input: Tensor) -> Any:
+    """The number of elements."""
+    return input.numel()
+
+
+def mode(input: Tensor, dim: Any = -1, keepdim: Any = False) -> Any:
+    """The most frequent element along a dimension, and the last place where it is."""
+    return input.mode(dim, keepdim)
+
+
+def save(obj: Any, f: Any) -> None:
+    """Write a tree of dicts, lists, numbers, strings and tensors to a file: see `checkpoint.save`."""
+    from .checkpoint import save as save_
+
+    save_(f, obj)
+
+
+def load(f: Any, map_location: Any = None, *, weights_only: Any = True) -> Any:
+    """What `save` wrote: see `checkpoint.load`.
+
+    Tensors come to the CPU, the one place that map_location may name.  A file holds no code, whatever
+    weights_only says.  Raises ArgumentError for another device, CheckpointError for a file that is damaged.
+    """
+    from .checkpoint import load as load_
+    from .ops.elementwise import check_device
+
+    check_device("load", map_location)
+    return load_(f)
 
 
 def show_config(*, file: Any = None) -> None:

@@ -44,6 +44,7 @@ from . import tape
 from .errors import ArgumentError, DTypeError, GradientError, ShapeError, Where
 from .ir import Spec, float64, is_float
 from .mode import (
+    Setter,
     Switch,
     current,
     enable_grad,
@@ -53,6 +54,7 @@ from .mode import (
     no_grad,
     set_grad_enabled,
 )
+from .ops.movement import stack
 from .record import Op
 from .tensor import Tensor, wrap
 
@@ -69,6 +71,7 @@ __all__ = [
     "is_grad_enabled",
     "is_inference_mode_enabled",
     "no_grad",
+    "set_detect_anomaly",
     "set_grad_enabled",
 ]
 
@@ -170,14 +173,27 @@ def grad(
     grad_outputs: Any = None,
     retain_graph: bool | None = None,
     create_graph: bool = False,
+    only_inputs: bool = True,
     allow_unused: bool | None = None,
+    is_grads_batched: bool = False,
     materialize_grads: bool = False,
 ) -> tuple[Tensor | None, ...]:
     """The gradients of the outputs with respect to the inputs, accumulating nothing.
 
     Returns one tensor an input, each of its input's shape.  An input that the outputs do not
     depend on is a GradientError, or gives None with allow_unused, or zeros with materialize_grads.
+    is_grads_batched: grad_outputs have a first dimension more, and so have the results, a gradient a row.
+    only_inputs must be True (that is how it is everywhere now; it was an option of PyTorch's once).
     """
+    if not only_inputs:
+        raise ArgumentError(
+            "grad", "only_inputs=False", fix="call backward() to fill the .grad of all leaves"
+        )
+    if is_grads_batched:
+        keep = create_graph if retain_graph is None else retain_graph
+        return _batched_grad(
+            outputs, inputs, grad_outputs, keep, create_graph, allow_unused, materialize_grads
+        )
     tensors = _inputs("grad", inputs)
     roots = _roots("grad", outputs, grad_outputs)
     targets: dict[tape.Node, Any] = {t._node: None for t in tensors}  # type: ignore[misc]
@@ -197,6 +213,31 @@ def grad(
                 )
         result.append(g)
     return tuple(result)
+
+
+def _batched_grad(
+    outputs: Any, inputs: Any, grad_outputs: Any, keep: bool, create_graph: bool, *settings: Any
+) -> tuple[Tensor | None, ...]:
+    """`grad` for each row of grad_outputs, the results stacked."""
+    given = _listed(grad_outputs)
+    sizes = {g.shape[0] if isinstance(g, Tensor) and g.ndim else -1 for g in given if g is not None}
+    if len(sizes) != 1 or -1 in sizes:
+        raise ShapeError(
+            "grad",
+            "is_grads_batched needs grad_outputs with one first dimension",
+            fix="stack the cotangents, one a row",
+        )
+    count = sizes.pop()
+    rows = []
+    for i in range(count):
+        cotangents = [None if g is None else g[i] for g in given]
+        retain = keep or i + 1 < count
+        rows.append(
+            grad(outputs, inputs, cotangents, retain, create_graph, True, settings[0], False, settings[1])
+        )
+    if not rows:
+        return tuple(tape.hooks.wrap(np.zeros((0, *t.shape), t.dtype)) for t in _inputs("grad", inputs))
+    return tuple(None if column[0] is None else stack(column) for column in zip(*rows, strict=True))
 
 
 def _tensor_backward(
@@ -223,6 +264,13 @@ class detect_anomaly(Switch):
     """
 
     def __init__(self, mode: bool = True) -> None:
+        super().__init__(anomaly=bool(mode))
+
+
+class set_detect_anomaly(Setter):
+    """`detect_anomaly` as a statement: from here on, or in a `with` block."""
+
+    def __init__(self, mode: bool) -> None:
         super().__init__(anomaly=bool(mode))
 
 

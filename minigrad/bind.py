@@ -37,7 +37,7 @@ from .errors import (
     here,
 )
 from .formula import Formula
-from .ir import DEFAULT_FLOAT, DType, Shape, Spec, bool_, broadcast_shapes, int64, promote
+from .ir import DType, Shape, Spec, bool_, broadcast_shapes, default_float, int64, promote
 from .mode import Mode, current
 from .record import Op, Rule, register
 from .tensor import WORLD, Symbol, Tensor, View, as_array, wrap, wrap_view
@@ -185,7 +185,7 @@ def scalar(value: Any, like: DType) -> Any:
     """A Python number as a 0-d array, weak: it takes the dtype `like` if that can hold its kind."""
     kind = type(value)
     if kind is float:
-        return np.array(value, like if like.kind == "f" else DEFAULT_FLOAT)
+        return np.array(value, like if like.kind == "f" else default_float())
     if kind is bool:
         return np.array(value, bool_)
     if kind is int:
@@ -238,7 +238,7 @@ def promoted(op: str, *operands: Any) -> list[Tensor]:
 
 def floating(t: Tensor) -> Tensor:
     """The tensor itself if it is floating point, else as float32."""
-    return t if t.dtype.kind == "f" else tape.hooks.cast(t, DEFAULT_FLOAT)  # type: ignore[attr-defined]
+    return t if t.dtype.kind == "f" else tape.hooks.cast(t, default_float())  # type: ignore[attr-defined]
 
 
 # -- fast paths -----------------------------------------------------------------------------------
@@ -743,7 +743,10 @@ def _write_traced(trace: Any, target: Tensor, value: Tensor, name: str) -> Tenso
             "it shares the memory of what it was made of",
             fix="change that, or a .clone()",
         )
-    target._array = trace.symbol(value)
+    written = trace.symbol(value)
+    if written.origin is not None:  # a view (`fill_` broadcasts): of its values only, not of its memory
+        written = Symbol(Spec(written.shape, written.dtype), written.number, trace)
+    target._array = written
     target._node = value._node
     target._touch()
     return target

@@ -8,7 +8,7 @@
     >>> state["epoch"], state["seen"], state["model"]["weight"].shape
     (3, [0.5, None, (1, 2)], (1, 2))
     >>> model.load_state_dict(state["model"])
-    IncompatibleKeys(missing_keys=[], unexpected_keys=[])
+    <All keys matched successfully>
 
 **Format.**  safetensors: eight bytes with the length of a header, the header in JSON (name -> dtype,
 shape, place), then the arrays one after the other in little-endian order.  There is nothing in it that
@@ -159,6 +159,14 @@ def save_file(tensors: Mapping[str, Any], path: Path, metadata: Mapping[str, str
 
 
 def _write_safetensors(arrays: dict[str, Array], path: Path, metadata: dict[str, str]) -> None:
+    pieces = _pieces(arrays, metadata)
+    with atomic(path) as file:
+        for piece in pieces:
+            file.write(piece)
+
+
+def _pieces(arrays: dict[str, Array], metadata: dict[str, str]) -> list[Any]:
+    """What a safetensors file is made of, one after the other."""
     # widest first, as the format's own writer does: then each array begins at a multiple of its item
     order = sorted(arrays, key=lambda name: (-arrays[name].itemsize, name))
     header: dict[str, Any] = {"__metadata__": metadata} if metadata else {}
@@ -173,10 +181,7 @@ def _write_safetensors(arrays: dict[str, Array], path: Path, metadata: dict[str,
         end += array.nbytes
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=True).encode()
     text += b" " * (-len(text) % 8)
-    with atomic(path) as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for name in order:
-            file.write(_bytes(arrays[name]))
+    return [len(text).to_bytes(8, "little") + text, *(_bytes(arrays[name]) for name in order)]
 
 
 def _bytes(array: Array) -> Any:
@@ -202,6 +207,11 @@ def _read_safetensors(path: Path, mapped: bool = False) -> tuple[dict[str, Array
     with _opened(path) as file:
         whole = mapped and os.fstat(file.fileno()).st_size > 0
         data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if whole else file.read()
+    return _parse(data, path, mapped)
+
+
+def _parse(data: Any, path: Path, mapped: bool = False) -> tuple[dict[str, Array], dict[str, str]]:
+    """The arrays and the metadata in the bytes of a safetensors file."""
     size = int.from_bytes(data[:8], "little")
     if len(data) < 8 or size > min(len(data) - 8, _LONGEST_HEADER):
         raise _damaged(path, f"it is {len(data)} bytes long, and its header would be {size}")
@@ -320,9 +330,7 @@ def save(path: Path, state: Any) -> None:
     path: what ends in `.npz` becomes numpy's archive, anything else a safetensors file.  Raises DTypeError
     for a value that is none of these, CheckpointError if the file cannot be written.
     """
-    arrays: dict[str, Array] = {}
-    text = json.dumps(_take_apart(state, "", arrays), separators=(",", ":"))
-    crc = _crc(arrays, text)
+    arrays, text, crc = _stored(state)
     if os.fspath(path).endswith(".npz"):
         packed = io.BytesIO()
         extra = {_STATE: np.array(text), _CRC: np.array(crc)}
@@ -333,6 +341,28 @@ def save(path: Path, state: Any) -> None:
         _write_safetensors(arrays, path, {_STATE: text, _CRC: crc})
 
 
+def _stored(state: Any) -> tuple[dict[str, Array], str, str]:
+    """The arrays of a nest, the nest without them, and the checksum of both."""
+    arrays: dict[str, Array] = {}
+    text = json.dumps(_take_apart(state, "", arrays), separators=(",", ":"))
+    return arrays, text, _crc(arrays, text)
+
+
+def dumps(state: Any) -> bytes:
+    """What `save` would write to a safetensors file.
+
+    >>> loads(dumps({"a": [1, None, "text"]}))
+    {'a': [1, None, 'text']}
+    """
+    arrays, text, crc = _stored(state)
+    return b"".join(_pieces(arrays, {_STATE: text, _CRC: crc}))
+
+
+def loads(data: bytes) -> Any:
+    """The nest in what `dumps` gave, or in the bytes of a safetensors file that `save` wrote."""
+    return _restored(*_parse(data, "the message"), "the message")
+
+
 def load(path: Path) -> Any:
     """The nest that `save` wrote.
 
@@ -340,6 +370,10 @@ def load(path: Path) -> Any:
     program (whose arrays `load_file` or `numpy.load` give).
     """
     arrays, metadata = (_read_npz if os.fspath(path).endswith(".npz") else _read_safetensors)(path)
+    return _restored(arrays, metadata, path)
+
+
+def _restored(arrays: dict[str, Array], metadata: dict[str, str], path: Path) -> Any:
     text = metadata.get(_STATE)
     if text is None:
         raise CheckpointError(

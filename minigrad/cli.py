@@ -163,7 +163,7 @@ a recipe is a TOML file; every key has a default except the layers:
       { type = "Dense", units = 10, activation = "softmax" },
   ]
 
-  [train]                   also: loss, metrics, patience, class_weight, seed
+  [train]                   also: loss, metrics, patience, class_weight, seed, workers (processes)
   epochs = 10
   batch_size = 32
   optimizer = "adam"

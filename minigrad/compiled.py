@@ -21,15 +21,16 @@ Every later call only looks up the program, reads the state, runs, and writes th
 
 **What makes a program another one**: shapes, dtypes and `requires_grad` of tensor arguments; the
 values of all other arguments; whether gradients are on; and the guards, that is what Python saw while
-tracing.  `step.reasons` counts why a function was traced again.  Programs are kept in a cache of
-`cache_size` entries, the least recently used go first.
+tracing: the modes and plain attributes (numbers, strings, flags) of modules, and plain variables around
+the function and the functions that it names.  `step.reasons` counts why a function was traced again.
+Programs are kept in a cache of `cache_size` entries, the least recently used go first.
 
 **What is the same as without `compile`**: every number, every change to state, the random numbers,
 the `.grad` that `backward` leaves.  An exception leaves all state as it was.  Two threads may call;
 they take turns.
 
-**What is not**: Python's own side effects (print, list.append) happen while tracing only, and what a
-Python number or variable is made to hold later is not seen (an attribute of a module is).  Results
+**What is not**: Python's own side effects (print, list.append) happen while tracing only, and what is in
+other objects of Python (a list, a dict, an attribute of one's own class) is as it was then.  Results
 have no history, so `backward` belongs inside; it is refused outside, not silently wrong.  Gradients
 that an optimizer inside has used, after the function itself had cleared them, are not kept.
 
@@ -58,7 +59,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from operator import getitem, is_
-from sys import _getframe
+from sys import _getframe, getrefcount
+from types import CodeType, FunctionType
 from typing import Any
 
 import numpy as np
@@ -66,7 +68,7 @@ from numpy import empty
 
 from .autograd import _function_node
 from .backends.c import from_buffer, lib
-from .errors import ArgumentError, DTypeError, GradientError, TraceError, here, user_frame
+from .errors import OURS, ArgumentError, DTypeError, GradientError, TraceError, here, user_frame
 from .execute import Run, get_executor
 from .ir import Graph, Spec, check
 from .mode import Mode, current
@@ -153,13 +155,17 @@ class Entry:
     def cells(self, tensors: Sequence[Tensor | None]) -> list[list[Any]]:
         """The version cells of the state that is updated.
 
-        Tensors that have none yet get one together: the program changes them together, so counting for one is
-        counting for all.
+        Tensors that have none yet, or one that nobody else knows, get one together: the program changes them
+        together, so counting for one is counting for all. It goes on above what any of them has counted.
         """
         changed = [t for k in self.updated_state if (t := tensors[k]) is not None]
+        together = self._together
         for t in changed:
             if t._version is None:
-                t._version = self._together
+                t._version = together
+            elif t._version is not together and getrefcount(t._version) == 2:  # that of `t`, and the argument
+                together[0] = max(together[0], t._version[0] + 1)
+                t._version = together
         return list({id(t._version): t._cell() for t in changed}.values())
 
     def run(self, arguments: list[Tensor], tensors: list[Tensor | None]) -> Any:
@@ -190,19 +196,21 @@ class Entry:
         for k, index in captured.argument_grads:
             arguments[k].grad = None if index is None else wrap(outputs[index])
         leaves = []
-        parents: tuple[Any, ...] = ()
-        if self.history:
-            nodes = [t._node for t in arguments] + [s.leaf for s in captured.state]
-            parents = tuple([node for node in nodes if node is not None])
+        parents = self.parents(arguments) if self.history else ()
         for kind, value, history in captured.result:
             if kind == "value":
                 leaves.append(value)
             else:
                 y = wrap(outputs[value])
                 if history:
-                    y._node = _no_history(y, parents)
+                    y._node = _no_history(y, parents, here())
                 leaves.append(y)
         return leaves[0] if captured.structure is LEAF else captured.structure.build(leaves)
+
+    def parents(self, arguments: Sequence[Tensor]) -> tuple[Any, ...]:
+        """The nodes of what goes into the program and may have a gradient."""
+        nodes = [t._node for t in arguments] + [s.leaf for s in self.captured.state]
+        return tuple([node for node in nodes if node is not None])
 
     def _check_aliases(self, arguments: list[Tensor], arrays: list[Any]) -> None:
         """Raise if an argument shares memory with another input, one of them being changed."""
@@ -225,6 +233,32 @@ class Entry:
                 )
 
 
+class _Nest:
+    """Arguments that are more than tensors in a row: their structure, and what the others of them were."""
+
+    def __init__(self, structure: Any, leaves: Sequence[Any]) -> None:
+        self.structure = structure
+        self.leaves = [Tensor if isinstance(leaf, Tensor) else _constant(leaf) for leaf in leaves]
+
+    def tensors(self, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any] | None:
+        """The tensors among the arguments of a call; None if anything else in them is another."""
+        leaves, structure = flatten((args, kwargs) if kwargs else args)
+        if structure != self.structure:
+            return None
+        found = []
+        for leaf, before in zip(leaves, self.leaves, strict=True):
+            if before is Tensor:
+                found.append(leaf)
+            elif isinstance(leaf, Tensor) or _constant(leaf) != before:
+                return None
+        return found
+
+
+def _constant(leaf: Any) -> tuple[Any, Any]:
+    """What an argument that is no tensor is compared by: of floats, every bit."""
+    return type(leaf), leaf.hex() if type(leaf) is float else leaf
+
+
 class Replay:
     """The quick way through a call that is like the one before: same mode, kinds of arguments, and state.
 
@@ -236,6 +270,7 @@ class Replay:
 
     __slots__ = (
         "_arguments",
+        "_box",
         "_cells",
         "_changed",
         "_checks",
@@ -249,7 +284,9 @@ class Replay:
         "_known",
         "_live",
         "_mode",
+        "_nest",
         "_outputs",
+        "_parents",
         "_program",
         "_result",
         "_sources",
@@ -259,9 +296,15 @@ class Replay:
     )
 
     def __init__(
-        self, key: Any, entry: Entry, mode: Mode, arguments: Sequence[Any], tensors: Sequence[Any]
+        self,
+        key: Any,
+        entry: Entry,
+        mode: Mode,
+        arguments: Sequence[Any],
+        tensors: Sequence[Any],
+        nest: _Nest | None,
     ) -> None:
-        self.key = key
+        self.key, self._nest = key, nest
         program: Any = entry.execute
         captured = entry.captured
         self._entry, self._mode, self._program, self._code = entry, mode, program, program.code
@@ -303,7 +346,11 @@ class Replay:
         ]
         self._copied = [k for k, (*_, box) in enumerate(self._outputs) if box is not None]
         self._structure = None if captured.structure is LEAF else captured.structure
-        self._result = [(kind == "value", value) for kind, value, _ in captured.result]
+        self._result = captured.result
+        self._parents = entry.parents(arguments) if entry.history else ()
+        # a loss, as most training steps return it: one small output, and nothing else
+        alone = self._structure is None and self._result[0][0] != "value" and len(self._outputs) == 1
+        self._box = self._outputs[0][3] if alone else None
         program.point([*([None] * len(arguments)), *entry._arrays, *entry._numbers])
         for at, _, _, box in self._outputs:
             if box is not None:
@@ -311,13 +358,15 @@ class Replay:
         program.owner = self
 
     @staticmethod
-    def fits(entry: Entry, args: tuple[Any, ...], arguments: Sequence[Any]) -> bool:
+    def fits(entry: Entry, leaves: Sequence[Any], arguments: Sequence[Any]) -> bool:
         """Whether calls of this kind can go the quick way."""
         whole = getattr(entry.execute, "whole", False)
-        plain = len(args) == len(arguments) and all(
-            type(x) is Tensor and x is y and x._node is None for x, y in zip(args, arguments, strict=True)
+        given = [x for x in leaves if isinstance(x, Tensor)]
+        plain = len(given) == len(arguments) and all(
+            type(x) in (Tensor, View) and x is y and x._node is None
+            for x, y in zip(given, arguments, strict=True)
         )
-        simple = not (entry.history or entry.updated_arguments or entry.captured.argument_grads)
+        simple = not (entry.updated_arguments or entry.captured.argument_grads)
         no_grads = all(index is None for _, index in entry.captured.grads)
         dense = all(a.flags.c_contiguous and a.flags.aligned for a in entry._arrays)
         writable = all(
@@ -325,9 +374,16 @@ class Replay:
         )
         return whole and plain and simple and no_grads and dense and writable
 
-    def __call__(self, args: tuple[Any, ...], mode: Mode) -> Any:
+    def again(self, args: Sequence[Any], kwargs: dict[str, Any], mode: Mode) -> Any:
         """The result of the call, or `self` if it has to go the long way (then nothing has happened)."""
         program = self._program
+        if self._nest is not None:
+            tensors = self._nest.tensors(args, kwargs)
+            if tensors is None:
+                return self
+            args = tensors
+        elif kwargs:
+            return self
         if mode is not self._mode:
             if not mode.same(self._mode):
                 return self
@@ -339,7 +395,7 @@ class Replay:
         memory, changed, known = program.memory, self._changed, self._known
         try:
             for x, (shape, dtype, k, small) in zip(args, self._arguments):  # noqa: B905 - as many: strict costs
-                if type(x) is not Tensor or x._node is not None:
+                if (type(x) is not Tensor and type(x) is not View) or x._node is not None:
                     return self
                 array = x._array
                 if array is known[k] and array.shape == shape:
@@ -365,17 +421,22 @@ class Replay:
             if not (_are(self._views) and _hold(self._guards)):
                 return self
             _renew(self._live)
+        box = self._box
         outputs = []
-        for at, shape, dtype, box in self._outputs:
-            if box is None:
-                box = empty(shape, dtype)
-                memory[at] = from_buffer(box)
-            outputs.append(box)
+        if box is None:
+            for at, shape, dtype, y in self._outputs:
+                if y is None:
+                    y = empty(shape, dtype)
+                    memory[at] = from_buffer(y)
+                outputs.append(y)
         status = _call(self._code)
         if status:
-            program.fail(status, outputs)
-        if self._cells:
-            frame = user_frame(_getframe(2))
+            program.fail(status, outputs if box is None else [box])
+        where = None
+        if self._cells or self._parents:
+            frame = _getframe(2)
+            if OURS[frame.f_globals.get("__package__")]:
+                frame = user_frame(frame)  # type: ignore[assignment]
             where = None if frame is None else (frame.f_code, frame.f_lasti)
             for cell in self._cells:
                 cell[0] += 1
@@ -383,16 +444,24 @@ class Replay:
         for leaf in self._grads:
             if leaf.grad is not None:
                 leaf.grad = None
+        if box is not None:
+            y = _new(Tensor)  # `wrap`, without a call
+            y._array, y._node, y._version = box.copy(), None, None
+            if self._parents:
+                y._node = _no_history(y, self._parents, where)
+            return y
         for k in self._copied:
             outputs[k] = outputs[k].copy()
-        if self._structure is None:
-            is_value, value = self._result[0]
-            if is_value:
-                return value
-            y = _new(Tensor)  # `wrap`, without a call
-            y._array, y._node, y._version = outputs[value], None, None
-            return y
-        return self._structure.build([v if is_value else wrap(outputs[v]) for is_value, v in self._result])
+        leaves = []
+        for kind, value, history in self._result:
+            if kind == "value":
+                leaves.append(value)
+            else:
+                y = wrap(outputs[value])
+                if history:
+                    y._node = _no_history(y, self._parents, where)
+                leaves.append(y)
+        return leaves[0] if self._structure is None else self._structure.build(leaves)
 
     def _as_before(self, source: list[Any]) -> bool:
         """Whether all that depends on a source of changes is as it was; then it is not looked at again."""
@@ -446,17 +515,17 @@ def _base(array: Any) -> int:
     return id(array)
 
 
-def _no_history(y: Tensor, parents: tuple[Any, ...]) -> Any:
+def _refuse(*_: Any) -> Any:
+    raise GradientError(
+        "compile",
+        "backward through a result of a compiled function, which keeps no history",
+        fix="call backward (or autograd.grad) inside of the compiled function, or .detach() the result",
+    )
+
+
+def _no_history(y: Tensor, parents: tuple[Any, ...], where: Any) -> Any:
     """A node for a result that would have had a history: differentiating through it is refused."""
-
-    def pull(*_: Any) -> Any:
-        raise GradientError(
-            "compile",
-            "backward through a result of a compiled function, which keeps no history",
-            fix="call backward (or autograd.grad) inside of the compiled function, or .detach() the result",
-        )
-
-    return _function_node("compiled", parents, Spec(y.shape, y.dtype), here(), pull)
+    return _function_node("compiled", parents, Spec(y.shape, y.dtype), where, _refuse)
 
 
 class Compiled:
@@ -496,9 +565,9 @@ class Compiled:
         """Replay the program for these arguments, after tracing it if there is none."""
         mode = current()
         replay = self._replay
-        if replay is not None and not kwargs:
+        if replay is not None:
             with self._lock:
-                result = replay(args, mode)
+                result = replay.again(args, kwargs, mode)
             if result is not replay:
                 return result
         if mode.trace is not None or mode.anomaly:
@@ -513,8 +582,10 @@ class Compiled:
                 self._cache.move_to_end(self._replay.key)
             entry, tensors = self._find((structure, key), args, kwargs)
             result = entry.run(arguments, tensors)
-            fits = not kwargs and Replay.fits(entry, args, arguments)
-            self._replay = Replay((structure, key), entry, mode, arguments, tensors) if fits else None
+            fits = Replay.fits(entry, leaves, arguments)
+            row = not kwargs and len(args) == len(arguments) and all(map(is_, args, arguments))
+            nest = None if row else _Nest(structure, leaves)
+            self._replay = Replay((structure, key), entry, mode, arguments, tensors, nest) if fits else None
             return result
 
     def _find(self, key: Any, args: Any, kwargs: Any) -> tuple[Entry, list[Tensor | None]]:
@@ -571,6 +642,10 @@ class Compiled:
 
     def _capture(self, args: Any, kwargs: Any) -> Captured:
         captured = capture(self.function, args, kwargs)
+        seen = _variables(self.function)
+        if seen:
+            guard = Guard(functools.partial(_unchanged, seen), True, "a variable of the program")
+            captured = captured._replace(guards=(*captured.guards, guard))
         return frozen(captured) if self.freeze else captured
 
     def graph(self, *args: Any, **kwargs: Any) -> Graph:
@@ -615,6 +690,73 @@ class Compiled:
             f"{self.traces} trace{'s' if self.traces != 1 else ''}, "
             f"{again} retrace{'s' if again != 1 else ''}, {self.cached} in the cache>"
         )
+
+
+#: Types of variables that are compared at every call.
+_PLAIN = frozenset([bool, int, float, str, bytes, type(None)])
+_MISSING = object()
+
+
+def _variables(function: Any) -> list[tuple[Callable[[], Any], Any]]:
+    """How to read the plain variables that a function reads, and what they are now.
+
+    Globals and variables of enclosing functions, of the function and of all functions that it finds in these;
+    but what one of them writes is its own affair.
+    """
+    import dis
+
+    places: dict[Any, tuple[Callable[[], Any], Any]] = {}
+    written: set[Any] = set()
+    functions: list[Any] = [function]
+    codes: set[CodeType] = set()
+    while functions:
+        found = functions.pop()
+        found = getattr(found, "__wrapped__", found)  # of a decorator such as no_grad
+        if not isinstance(found, FunctionType):  # a bound method, a module
+            found = getattr(getattr(found, "forward", found), "__func__", None)
+        if found is None or (found.__module__ or "").startswith("minigrad."):
+            continue
+        cells = dict(zip(found.__code__.co_freevars, found.__closure__ or (), strict=True))
+        pending = [found.__code__]
+        while pending:
+            code = pending.pop()
+            if code in codes:
+                continue
+            codes.add(code)
+            pending += [c for c in code.co_consts if isinstance(c, CodeType)]
+            for instruction in dis.get_instructions(code):
+                name, kind = instruction.argval, instruction.opname
+                if kind.endswith("_GLOBAL") and name in found.__globals__:
+                    key: Any = (id(found.__globals__), name)
+                    read = functools.partial(found.__globals__.get, name, _MISSING)
+                elif kind.endswith("_DEREF") and name in cells:
+                    key = id(cells[name])
+                    read = functools.partial(_content, cells[name])
+                else:
+                    continue
+                if not kind.startswith("LOAD"):
+                    written.add(key)
+                value = read()
+                if type(value) in _PLAIN:
+                    places[key] = (read, value)
+                elif isinstance(value, FunctionType):
+                    functions.append(value)
+    return [place for key, place in places.items() if key not in written]
+
+
+def _content(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # it is not set yet, or no more
+        return _MISSING
+
+
+def _unchanged(variables: list[tuple[Callable[[], Any], Any]]) -> bool:
+    for read, before in variables:
+        now = read()
+        if now is not before and (type(now) is not type(before) or now != before):
+            return False
+    return True
 
 
 def frozen(captured: Captured) -> Captured:
@@ -701,7 +843,7 @@ def _key(leaves: list[Any], mode: Mode) -> tuple[Any, list[Tensor]]:
                 fix="pass minigrad.as_tensor(array), which shares its memory",
             )
         else:
-            parts.append((type(leaf), leaf.hex() if type(leaf) is float else leaf))
+            parts.append(_constant(leaf))
     return tuple(parts), arguments + grads
 
 

@@ -49,9 +49,22 @@ def user_frame(frame: FrameType | None) -> FrameType | None:
 
 
 def here() -> Where | None:
-    """The line of the user's program that is running now."""
+    """The line of the user's program that is running now; None where only Python itself has called us."""
     frame = user_frame(sys._getframe(1))
-    return None if frame is None else (frame.f_code, frame.f_lasti)
+    if frame is None or frame.f_code.co_filename.startswith("<frozen "):  # python -m minigrad...
+        return None
+    return (frame.f_code, frame.f_lasti)
+
+
+def raised_at(error: BaseException) -> Where | None:
+    """The innermost line of the user's program in the traceback of an error."""
+    where, frames = None, error.__traceback__
+    while frames is not None:
+        code, package = frames.tb_frame.f_code, frames.tb_frame.f_globals.get("__package__")
+        if not OURS[package] and not code.co_filename.startswith("<"):
+            where = code, frames.tb_lasti
+        frames = frames.tb_next
+    return where
 
 
 def line_of(where: Where | None) -> tuple[str, int]:

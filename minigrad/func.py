@@ -8,6 +8,7 @@
     jacobian(f)(x)             J, a sweep for all rows at once (`vmap`); jacfwd: for all columns
     hessian(f)(x)              the jacobian of the gradient; hvp(f, (x,), (v,)): its product with v
     vmap(f)                    f for every example of a batch; see `minigrad.batching`
+    functional_call(m, p, x)   what a module computes with other parameters
 
     >>> import minigrad as mg
     >>> grad(lambda x: (x ** 3).sum())(mg.tensor([1.0, 2.0]))
@@ -32,7 +33,8 @@ products".  Left out: a forward mode of its own, which would save the first swee
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -46,13 +48,16 @@ from .tensor import Tensor, wrap
 from .tree import tree_leaves, tree_map
 
 __all__ = [
+    "functional_call",
     "grad",
+    "grad_and_value",
     "hessian",
     "hvp",
     "jacfwd",
     "jacobian",
     "jacrev",
     "jvp",
+    "stack_module_state",
     "value_and_grad",
     "vjp",
     "vmap",
@@ -384,3 +389,106 @@ def hvp(func: Callable[..., Any], primals: tuple[Any, ...], tangents: tuple[Any,
     product = grad(along, numbers)(*primals)
     value = func(*primals)
     return (value.detach() if not current().grad else value), product
+
+
+def grad_and_value(
+    func: Callable[..., Any], argnums: int | tuple[int, ...] = 0, has_aux: bool = False
+) -> Callable[..., Any]:
+    """`value_and_grad` in PyTorch's order: (gradient, value), or (gradient, (value, aux)) with has_aux."""
+    both = value_and_grad(func, argnums, has_aux)
+
+    @functools.wraps(func)
+    def exchanged(*args: Any, **kwargs: Any) -> Any:
+        value, gradient = both(*args, **kwargs)
+        return gradient, value
+
+    return exchanged
+
+
+@contextmanager
+def _swapped(module: Any, tensors: dict[str, Tensor], tie_weights: bool, strict: bool) -> Iterator[None]:
+    own: dict[str, Tensor] = dict(module.named_parameters(remove_duplicate=False))
+    own |= dict(module.named_buffers(remove_duplicate=False))
+    unknown = sorted(set(tensors) - set(own))
+    if unknown:
+        raise ArgumentError(
+            "functional_call",
+            f"the module has no {', '.join(unknown)}",
+            fix="use names of named_parameters()",
+        )
+    if strict and set(own) - set(tensors):
+        missing = sorted(set(own) - set(tensors))
+        raise ArgumentError("functional_call", f"{', '.join(missing)} not given", fix="pass strict=False")
+    places = dict(tensors)
+    if tie_weights:  # one tensor under several names is replaced under all of them
+        for name, value in tensors.items():
+            for other, held in own.items():
+                if held is own[name] and other not in tensors:
+                    places[other] = value
+    before = []
+    try:
+        for name, value in places.items():
+            path, _, last = name.rpartition(".")
+            holder = vars(module.get_submodule(path))
+            before.append((holder, last, holder[last]))
+            holder[last] = value
+        yield
+    finally:
+        for holder, last, value in reversed(before):
+            holder[last] = value
+
+
+def functional_call(
+    module: Any,
+    parameter_and_buffer_dicts: dict[str, Tensor] | Sequence[dict[str, Tensor]],
+    args: Any = None,
+    kwargs: dict[str, Any] | None = None,
+    *,
+    tie_weights: bool = True,
+    strict: bool = False,
+) -> Any:
+    """What a module computes with other tensors in the place of (some of) its parameters and buffers.
+
+    args: a tuple of arguments, or a single one.  tie_weights: a tensor that the module holds under several
+    names is replaced under all of them.  strict: every name must be given.  The module is as before when this
+    returns; what its forward writes into a buffer is written into the tensor given for it.  Raises
+    ArgumentError for names that it does not have.
+
+    With `grad` and `vmap` that gives gradients with respect to parameters, of each example, or of a step:
+
+        >>> import minigrad as mg
+        >>> net = mg.nn.Linear(2, 1)
+        >>> parameters = dict(net.named_parameters())
+        >>> loss = lambda p, x: functional_call(net, p, (x,)).sum()
+        >>> vmap(grad(loss), in_dims=(None, 0))(parameters, mg.ones(3, 2))["weight"].shape
+        (3, 1, 2)
+    """
+    given = parameter_and_buffer_dicts
+    dicts = [given] if isinstance(given, dict) else list(given)
+    tensors = {name: t for d in dicts for name, t in d.items()}
+    if sum(map(len, dicts)) != len(tensors):
+        raise ArgumentError("functional_call", "a name is in two of the dicts", fix="give each name once")
+    arguments = () if args is None else args if isinstance(args, tuple) else (args,)
+    with _swapped(module, tensors, tie_weights, strict):
+        return module(*arguments, **(kwargs or {}))
+
+
+def stack_module_state(models: Sequence[Any]) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Parameters and buffers of models of one architecture, each stacked: an ensemble for `vmap`."""
+    from .ops.movement import stack
+
+    if not models:
+        raise ArgumentError("stack_module_state", "there are no models", fix="pass at least one")
+    tables = []
+    for what in ("named_parameters", "named_buffers"):
+        each = [dict(getattr(m, what)()) for m in models]
+        if any(e.keys() != each[0].keys() for e in each):
+            raise ArgumentError("stack_module_state", "the models differ", fix="pass models of one class")
+        grads = what == "named_parameters"
+        tables.append(
+            {
+                k: stack([e[k].detach() for e in each]).requires_grad_(grads and each[0][k].requires_grad)
+                for k in each[0]
+            }
+        )
+    return tables[0], tables[1]

@@ -58,8 +58,18 @@ float64 = np.dtype(np.float64)
 
 #: Every dtype that a tensor may have, by name.
 DTYPES: dict[str, DType] = {d.name: d for d in (float32, float64, int8, uint8, int16, int32, int64, bool_)}
-#: The dtype of Python floats and of integer inputs to functions such as `exp`.
-DEFAULT_FLOAT = float32
+_default_float = float32
+
+
+def default_float() -> DType:
+    """The dtype of Python floats, of integer inputs to functions such as `exp`, and where none is named."""
+    return _default_float
+
+
+def set_default_float(dtype: DType) -> None:
+    """Choose it, for all threads.  (Programs that were traced before must go: see `set_default_dtype`.)"""
+    global _default_float
+    _default_float = dtype
 
 
 class Spec(NamedTuple):

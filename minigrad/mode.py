@@ -129,8 +129,29 @@ class enable_grad(Switch):
         super().__init__(grad=True, inference=False)
 
 
-class set_grad_enabled(Switch):
-    """Record or not, by a flag."""
+class Setter(Switch):
+    """A switch that takes effect at once, as a statement; a `with` block restores what was before."""
+
+    def __init__(self, **changes: Any) -> None:
+        super().__init__(**changes)
+        self._before = _mode.set(_mode.get().but(**changes))
+        self._entered = False
+
+    def __enter__(self) -> Setter:
+        if self._entered:
+            super().__enter__()
+        else:
+            self._entered = True
+            self._tokens.append(self._before)
+        return self
+
+    def __call__(self, function: F) -> F:
+        _mode.reset(self._before)  # only the function is to run like this
+        return super().__call__(function)
+
+
+class set_grad_enabled(Setter):
+    """Record or not, by a flag: from here on, in a `with` block, or in a decorated function."""
 
     def __init__(self, mode: bool) -> None:
         super().__init__(grad=bool(mode))

@@ -168,7 +168,7 @@ class Trained:
     again: Iterator[None]  # trains on, a step each time
 
 
-def network(widths: tuple[int, int, int], dropout: float) -> nn.Sequential:
+def network(widths: tuple[int, int, int], dropout: float = 0.0) -> nn.Sequential:
     """Images (n, 1, 8, 8) to scores (n, 10)."""
     a, b, c = widths
     return nn.Sequential(
@@ -485,7 +485,7 @@ class Overview:
             result.remark = f"Not run: {error.problem if isinstance(error, Error) else error}."
             return
         state, (curve, seconds, memory) = ranks[0]
-        model = network(LARGE, 0.0)
+        model = network(LARGE)
         model.load_state_dict(state)
         result.curve, result.step_memory = curve, memory
         result.step = float(np.median(seconds)) if seconds else None

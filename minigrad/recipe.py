@@ -79,6 +79,7 @@ KEYS: dict[str, dict[str, Any]] = {
         "metrics": ["accuracy"],
         "patience": 0,
         "class_weight": {},
+        "workers": 1,
     },
     "output": {"directory": "run"},
 }
@@ -114,6 +115,12 @@ def check(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             raise _unknown(key, recipe[section][key], known, f" in [{section}]")
     if not recipe["model"]["layers"]:
         raise RecipeError("recipe", "[model] has no layers", fix='layers = [{ type = "Dense", units = 10 }]')
+    if recipe["train"]["workers"] != 1 and _augmented(recipe) is not None:
+        raise RecipeError(
+            "recipe",
+            "[augment] with several workers, of which only the first would see the varied images",
+            fix="use workers = 1, or no augmentation",
+        )
     return recipe
 
 
@@ -293,6 +300,7 @@ def train(recipe: dict[str, dict[str, Any]], verbose: int | str = "auto") -> tup
         class_weight={int(k): v for k, v in options["class_weight"].items()} or None,
         callbacks=listeners,
         verbose=verbose,
+        workers=options["workers"],
     )
     model.save(os.path.join(folder, "model.safetensors"))
     state = None if scaler is None else scaler.state_dict()

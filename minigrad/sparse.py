@@ -42,7 +42,7 @@ import numpy as np
 
 from .bind import floating
 from .errors import ArgumentError, DTypeError, MissingExtraError, OutOfRangeError, ShapeError, TraceError
-from .ir import DEFAULT_FLOAT, Shape, is_float
+from .ir import Shape, default_float, is_float
 from .mode import Switch, current, no_grad
 from .ops import sparse as ops
 from .ops.elementwise import cast, where
@@ -274,7 +274,7 @@ class CSR:
     @property
     def dtype(self) -> Any:
         """The dtype of its values; float32 where they are ones."""
-        return DEFAULT_FLOAT if self.values is None else self.values.dtype
+        return default_float() if self.values is None else self.values.dtype
 
     @property
     def nnz(self) -> int:
@@ -307,7 +307,7 @@ class CSR:
     def full_values(self) -> Tensor:
         """The values, also where they are ones."""
         if self.values is None:
-            return wrap(np.ones(self.nnz, DEFAULT_FLOAT))
+            return wrap(np.ones(self.nnz, default_float()))
         return self.values
 
     def to(self, dtype: Any) -> CSR:
@@ -633,7 +633,7 @@ def eye(n: int, dtype: Any = None) -> CSR:
     """The identity matrix; as features, it gives every node a vector of its own."""
     if isinstance(n, bool) or not hasattr(n, "__index__") or n < 0:
         raise ArgumentError("eye", f"n is {n!r}", fix="pass how many rows there are to be")
-    wanted = DEFAULT_FLOAT if dtype is None else as_dtype(dtype, "eye")
+    wanted = default_float() if dtype is None else as_dtype(dtype, "eye")
     if not is_float(wanted):
         raise DTypeError("eye", f"values cannot be {wanted}", fix="use float32 or float64")
     places = np.arange(n + 1, dtype=np.int32)

@@ -39,6 +39,7 @@ import itertools
 import sys
 import weakref
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
 from threading import get_ident
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -64,6 +65,8 @@ class Hooks:
     load: Callable[[], None]
     array_function: Callable[[Any, Any, Any], Any]
     ufuncs: ClassVar[dict[str, Callable[..., Any]]] = {}
+    #: Makes what is entered while a function is traced, so that what Python looks at can be noted.
+    watch: Callable[[], AbstractContextManager[Any]] = nullcontext
 
 
 hooks = Hooks()

@@ -25,7 +25,7 @@ import numpy as np
 
 from . import tape
 from .errors import ArgumentError, DTypeError, Error, GradientError, OutOfRangeError, TraceError, Where, here
-from .ir import DEFAULT_FLOAT, DTYPES, DType, Shape, Spec, int64, is_float
+from .ir import DTYPES, DType, Shape, Spec, default_float, int64, is_float
 from .mode import current, using
 from .record import Op
 
@@ -40,6 +40,41 @@ else:
 
 
 _new = object.__new__
+
+
+class Device(str):
+    """Where tensors are: there is one place, the CPU.  It equals its name.
+
+    As in PyTorch a script may name others; using one is an ArgumentError that says so.
+
+    >>> Device("cpu"), Device("cpu") == "cpu", Device("cuda:1").index
+    (device(type='cpu'), True, 1)
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, type: str, index: int | None = None) -> Device:
+        if not isinstance(type, str):
+            raise ArgumentError("device", f"a device named {type!r}", fix="pass 'cpu'")
+        return super().__new__(cls, type if index is None else f"{type}:{index}")
+
+    @property
+    def type(self) -> str:
+        """The kind of device: 'cpu'."""
+        return str(self).partition(":")[0]
+
+    @property
+    def index(self) -> int | None:  # type: ignore[override]  # what str calls index has no meaning here
+        """Which one of that kind, None if not said."""
+        number = self.partition(":")[2]
+        return int(number) if number else None
+
+    def __repr__(self) -> str:
+        index = "" if self.index is None else f", index={self.index}"
+        return f"device(type={self.type!r}{index})"
+
+
+CPU = Device("cpu")
 
 
 class Counted:
@@ -164,6 +199,8 @@ class Tensor(TensorMethods):
             )
         return self.shape[dim]
 
+    ndimension = dim
+
     def numel(self) -> int:
         """The number of elements."""
         return int(self._array.size)
@@ -180,9 +217,25 @@ class Tensor(TensorMethods):
         return self.numel() * self.dtype.itemsize
 
     @property
-    def device(self) -> str:
-        """Always 'cpu'."""
-        return "cpu"
+    def device(self) -> Device:
+        """Always the CPU."""
+        return CPU
+
+    @property
+    def is_cuda(self) -> bool:
+        """Always False."""
+        return False
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes an element takes."""
+        return self.dtype.itemsize
+
+    def stride(self, dim: int | None = None) -> Any:
+        """How many elements lie between neighbours along each dimension, or one of them."""
+        array = self._concrete("stride")
+        strides = tuple(s // array.itemsize for s in array.strides)
+        return strides if dim is None else strides[dim]
 
     def is_floating_point(self) -> bool:
         """Whether the dtype is float32 or float64."""
@@ -315,7 +368,7 @@ class Tensor(TensorMethods):
             return f"tensor(%{number}: {Spec(array.shape, array.dtype)}, traced)"
         body = np.array2string(array, separator=", ", prefix="tensor(", precision=4, threshold=1000)
         notes = []
-        usual = array.dtype in (DEFAULT_FLOAT, int64) or array.dtype.kind == "b"
+        usual = array.dtype in (default_float(), int64) or array.dtype.kind == "b"
         if not usual or array.size == 0:
             notes.append(f"dtype={array.dtype}")
         if array.size == 0 and array.shape != (0,):
@@ -438,6 +491,14 @@ class Tensor(TensorMethods):
                 fix="call it on a tensor made with requires_grad=True",
             )
         return self._node.add_post_hook(hook, self)
+
+    def detach_(self) -> Tensor:
+        """Forget the history, in place; returns the tensor.  Raises GradientError for a view."""
+        if isinstance(self, View):
+            raise GradientError("detach_", "a view follows its base's history", fix="use .detach()")
+        self._node = None
+        WORLD.changed()
+        return self
 
     def detach(self) -> Tensor:
         """The same memory without the history."""
@@ -642,10 +703,6 @@ def wrap_view(parent: Tensor, op: Op, attrs: tuple[Any, ...], array: Any, node: 
 
 def as_dtype(dtype: Any, op: str = "dtype") -> DType:
     """A supported dtype from a name, a numpy dtype or a Python type; DTypeError otherwise."""
-    if dtype is float:
-        return DEFAULT_FLOAT
-    if dtype is int:
-        return int64
     try:
         found = DTYPES.get(np.dtype(dtype).name)
     except TypeError:
@@ -676,9 +733,9 @@ def as_array(data: Any, dtype: Any = None, *, copy: bool | None = None) -> Any:
                 "tensor", f"the data is ragged: {error}", fix="make all rows equally long, or pad them"
             ) from None
         if wanted is None and array.dtype == np.float64 and not _has_float64(data):
-            wanted = DEFAULT_FLOAT
+            wanted = default_float()
         if array.size == 0 and array.dtype == np.float64 and wanted is None:
-            wanted = DEFAULT_FLOAT
+            wanted = default_float()
     if wanted is None:
         wanted = DTYPES.get(array.dtype.name)
         if wanted is None:
@@ -729,4 +786,15 @@ def _has_float64(data: Any) -> bool:
     return isinstance(data, (np.ndarray, np.generic)) and data.dtype == np.float64
 
 
-__all__ = ["Error", "Symbol", "Tensor", "View", "as_array", "as_dtype", "as_value", "wrap", "wrap_view"]
+__all__ = [
+    "Device",
+    "Error",
+    "Symbol",
+    "Tensor",
+    "View",
+    "as_array",
+    "as_dtype",
+    "as_value",
+    "wrap",
+    "wrap_view",
+]

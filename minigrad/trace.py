@@ -47,7 +47,7 @@ from .ir import Builder, Graph, Spec, check
 from .memory import aligned
 from .mode import current, using
 from .record import Op
-from .tape import Leaf
+from .tape import Leaf, hooks
 from .tensor import WORLD, Symbol, Tensor, View, wrap
 from .tree import Structure, flatten
 
@@ -427,7 +427,8 @@ def capture(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[st
     """
     active = Trace()
     try:
-        seen = _run(active, function, args, kwargs)
+        with hooks.watch():
+            seen = _run(active, function, args, kwargs)
     finally:
         active.restore()
     # Of this run only the numbers are left, so whoever still holds an array is part of the program.

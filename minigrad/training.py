@@ -23,6 +23,12 @@ on: model, optimizer, scheduler, averaged model, the default generator, the load
 the running epoch, and what is passed as `saved`.  `fit(..., resume=True)` continues from the newest one
 that is whole; a run that was killed anywhere and resumed ends with the same bits as one that was not.
 
+**Several processes.**  `fit(..., workers=2)` starts them.  Where they are there already (`mpirun`, or
+`minigrad.distributed.run` and `launch`), pass a `DistributedDataParallel` model and a loader with a
+`DistributedSampler` to a trainer on each rank: figures are then those of all ranks, rank 0 alone calls back,
+prints and writes, and all ranks resume from the file that rank 0 has found, also if they are more or fewer
+than those that wrote it.
+
 Left out: several devices, mixed precision.
 """
 
@@ -32,6 +38,7 @@ import contextlib
 import itertools
 import math
 import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
@@ -39,7 +46,8 @@ from typing import Any
 import numpy as np
 
 from .autograd import no_grad
-from .checkpoint import CheckpointError, Checkpoints
+from .checkpoint import CheckpointError, Checkpoints, loads
+from .checkpoint import load as load_checkpoint
 from .compiled import compile
 from .errors import AnomalyError, ArgumentError, DTypeError
 from .random import get_rng_state, set_rng_state
@@ -110,7 +118,8 @@ class Trainer:
         self._sums: dict[str, float] = {}  # of the running epoch, over examples
         self._count = 0
         self._capture = bool(capture)
-        self._crew: Any = None  # of processes, while these train together
+        self._crew: Any = None  # of processes, while these share batches
+        self._ranks: Any = None  # the same, or that of a model with copies on other ranks
         self._run: Any = compile(self._update) if capture else self._update
 
     # -- one step -------------------------------------------------------------------------------------
@@ -219,15 +228,64 @@ class Trainer:
         if resume:
             self.resume(loader)
         self.stop_training = False
+        copies = self._copies()
+        if copies is not None and workers != 1:
+            raise ArgumentError(
+                "Trainer.fit",
+                f"workers={workers!r} with a DistributedDataParallel model, whose ranks are there already",
+                fix="leave workers out, or pass the bare model in a single process",
+            )
+        if copies is not None:
+            from .distributed.crew import Ranks
+
+            self._ranks = Ranks(self.model, self.optimizer, copies)
+            verbose = verbose if self._ranks.first else 0
         self._tell("on_train_begin", {}, epochs, len(loader), verbose)
-        with contextlib.nullcontext() if workers == 1 else self._together(workers, loader, validation):
-            while self.epoch < epochs and not self._stopped():
-                self._epoch(loader, epochs, validation, verbose)
-        logs = {name: values[-1] for name, values in self.history.items()}
-        for callback in self.callbacks:
-            callback.on_train_end(logs)
+        try:
+            with contextlib.nullcontext() if workers == 1 else self._together(workers, loader, validation):
+                while self._another(epochs, copies is not None):
+                    self._epoch(loader, epochs, validation, verbose)
+            logs = {name: values[-1] for name, values in self.history.items()}
+            for callback in self._listeners():
+                callback.on_train_end(logs)
+            if copies is not None:
+                self._ranks.go_on()  # what callbacks have left of the model
+        finally:
+            if copies is not None:
+                self._ranks = None
         self.model.eval()
         return self.history
+
+    def _copies(self) -> Any:
+        """The group of the ranks that have copies of the model; None if this is the only one.
+
+        Raises ArgumentError for a directory of checkpoints to which several groups would write."""
+        if self._bare() is self.model or self.model.reducer.group.size == 1:
+            return None
+        engine, world = self.model.reducer.group, sys.modules["minigrad.distributed.group"].group()
+        if self.checkpoints is not None and engine.size < world.size:
+            raise ArgumentError(
+                "Trainer.fit",
+                f"a directory for copies on {engine.size} of {world.size} ranks, of which each has a part of "
+                "the model",
+                fix="write full_state_dict() on rank 0, in a callback or by hand",
+            )
+        return engine
+
+    def _bare(self) -> Any:
+        """The model without the wrapper that averages gradients: what is saved loads into one without."""
+        module = sys.modules.get("minigrad.distributed.parallel")  # not imported for those without ranks
+        wrapped = module is not None and isinstance(self.model, module.DistributedDataParallel)
+        return self.model.module if wrapped else self.model
+
+    def _another(self, epochs: int, ask: bool) -> bool:
+        """Whether there is another epoch; ask: the first rank knows, and all have its weights then."""
+        another = self.epoch < epochs and not self._stopped()
+        return bool(self._ranks.go_on(another)) if ask else another
+
+    def _listeners(self) -> list[Any]:
+        """The callbacks, on the rank that calls them."""
+        return self.callbacks if self._ranks is None or self._ranks.first else []
 
     @contextlib.contextmanager
     def _together(self, workers: int, loader: Any, validation: Any) -> Iterator[None]:
@@ -250,7 +308,7 @@ class Trainer:
         finally:
             if self._crew is not None:
                 self._crew.close()
-            self._crew = loader.share = None
+            self._crew = self._ranks = loader.share = None
             if validation is not None:
                 validation.share = None
             self._run = compile(self._update) if self._capture else self._update
@@ -258,7 +316,7 @@ class Trainer:
     def _join(self, loader: Any, validation: Any) -> None:
         from .distributed.crew import Crew
 
-        self._crew = crew = Crew(self.model, self.optimizer)
+        self._crew = self._ranks = crew = Crew(self.model, self.optimizer)
         for given in (loader, validation):
             if given is not None:
                 given.share = (crew.group.rank, crew.group.size)
@@ -266,7 +324,14 @@ class Trainer:
 
     def __getstate__(self) -> dict[str, Any]:
         """For another process: everything but what only the first one does."""
-        return {**self.__dict__, "_run": None, "_crew": None, "callbacks": [], "checkpoints": None}
+        return {
+            **self.__dict__,
+            "_run": None,
+            "_crew": None,
+            "_ranks": None,
+            "callbacks": [],
+            "checkpoints": None,
+        }
 
     def _begun(self, loader: Any) -> Iterator[tuple[Any, bool]]:
         """The batches of a pass, this process's part of each, and whether that counts nothing."""
@@ -281,26 +346,32 @@ class Trainer:
     def _epoch(self, loader: Any, epochs: int, validation: Iterable[Any] | None, verbose: int) -> None:
         start = time.perf_counter()
         if not self._count:
-            for callback in self.callbacks:
+            for callback in self._listeners():
                 callback.on_epoch_begin(self.epoch, {})
         self.model.train()
         if self._crew is not None and self._crew.first:
             self._crew.go_on()
+        elif self._crew is None and self._ranks is not None:
+            self._ranks.same_chance()
+            self._ranks.own_chance()
+        for given in (loader, validation):
+            if hasattr(getattr(given, "sampler", None), "set_epoch"):
+                given.sampler.set_epoch(self.epoch)  # type: ignore[union-attr]
         for number, (batch, nothing) in enumerate(self._begun(loader)):
-            for callback in self.callbacks:
+            for callback in self._listeners():
                 callback.on_train_batch_begin(number, {})
             # a subclass whose train_step knows of no processes is called as it was written
             figures = self.train_step(batch, True) if nothing else self.train_step(batch)
             self._count_in(figures, 0 if nothing else _size(batch))
-            for callback in self.callbacks:
+            for callback in self._listeners():
                 callback.on_train_batch_end(number, self._means())
             if self.save_every and self.step % self.save_every == 0:
                 state = loader.state_dict()
                 if state["batch"] < state["batches"]:  # after the last one the epoch is not over yet
                     self._collect()
-                    if self._crew is None or self._crew.first:
+                    if self._ranks is None or self._ranks.first:
                         self.save(loader)
-        self._collect()
+        self._collect(everywhere=True)
         logs = self._means()
         if validation is not None:
             logs |= {f"val_{name}": value for name, value in self.test(validation).items()}
@@ -313,13 +384,13 @@ class Trainer:
         self.epoch += 1
         for name, value in logs.items():
             self.history.setdefault(name, []).append(value)
-        for callback in self.callbacks:
+        for callback in self._listeners():
             callback.on_epoch_end(self.epoch - 1, logs)
         if verbose:
             figures_text = " - ".join(f"{name}: {value:.4f}" for name, value in logs.items())
             taken = time.perf_counter() - start
             print(f"Epoch {self.epoch}/{epochs} - {taken:.1f}s - {figures_text}", flush=True)
-        if self.checkpoints is not None:
+        if self.checkpoints is not None and (self._ranks is None or self._ranks.first):
             self.save(loader)
 
     def _count_in(self, figures: dict[str, float], size: int) -> None:
@@ -327,13 +398,13 @@ class Trainer:
         for name, value in figures.items():
             self._sums[name] = self._sums.get(name, 0.0) + value * size
 
-    def _collect(self) -> None:
-        """Let the first process have what all have counted."""
-        if self._crew is None:
+    def _collect(self, everywhere: bool = False) -> None:
+        """Let the first process have what all have counted, or all of them: at the end of an epoch."""
+        if self._ranks is None:
             return
         names = sorted(self._sums)
-        *sums, count = self._crew.sums([*(self._sums[n] for n in names), self._count])
-        first = self._crew.first
+        *sums, count = self._ranks.sums([*(self._sums[n] for n in names), self._count])
+        first = everywhere or self._ranks.first
         self._sums = {n: v if first else 0.0 for n, v in zip(names, sums, strict=True)}
         self._count = int(count) if first else 0
 
@@ -344,7 +415,7 @@ class Trainer:
         return self.stop_training or bool(getattr(self.model, "stop_training", False))
 
     def _tell(self, moment: str, logs: dict[str, float], epochs: int, steps: int, verbose: int) -> None:
-        for callback in self.callbacks:
+        for callback in self._listeners():
             callback.model = self.model
             callback.params = {"epochs": epochs, "steps": steps, "verbose": verbose}
             getattr(callback, moment)(logs)
@@ -372,9 +443,9 @@ class Trainer:
         finally:
             self.model = mine
             used.train(training)
-        if self._crew is not None and getattr(loader, "share", None) is not None:
+        if self._ranks is not None and (self._crew is None or getattr(loader, "share", None) is not None):
             names = ["loss", *sorted(self.metrics)]
-            *totals, total = self._crew.sums([*(sums.get(n, 0.0) for n in names), count])
+            *totals, total = self._ranks.sums([*(sums.get(n, 0.0) for n in names), count])
             sums, count = dict(zip(names, totals, strict=True)), int(total)
         if not count:
             raise ArgumentError("Trainer.test", "there are no batches", fix="check how the data is loaded")
@@ -385,7 +456,7 @@ class Trainer:
     def state_dict(self, loader: Any = None) -> dict[str, Any]:
         """Everything the next step depends on."""
         parts = {
-            "model": self.model,
+            "model": self._bare(),
             "optimizer": self.optimizer,
             "scheduler": self.scheduler,
             "averaged": self.averaged,
@@ -403,6 +474,7 @@ class Trainer:
             "history": self.history,
             "sums": self._sums,
             "count": self._count,
+            "ranks": 1 if (copies := self._copies()) is None else copies.size,
         }
 
     def load_state_dict(self, state: Mapping[str, Any], loader: Any = None) -> None:
@@ -412,7 +484,7 @@ class Trainer:
         part raises if that does not fit, with the keys and shapes.
         """
         mine = self.state_dict(loader)
-        missing = [name for name in mine if name not in state]
+        missing = [name for name in mine if name not in state and name != "ranks"]
         unexpected = [name for name in state if name not in mine]
         missing += [f"saved.{n}" for n in mine["saved"] if n not in state.get("saved", {})]
         unexpected += [f"saved.{n}" for n in state.get("saved", {}) if n not in mine["saved"]]
@@ -423,7 +495,8 @@ class Trainer:
                 f"unexpected {unexpected or 'nothing'}",
                 fix="make the trainer as it was when the checkpoint was written",
             )
-        self.model.load_state_dict(state["model"])
+        copies = self._copies()
+        self._bare().load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         for name in ("scheduler", "averaged"):
             if name in mine:
@@ -434,29 +507,65 @@ class Trainer:
             if part is not None and hasattr(callback, "load_state_dict"):
                 callback.load_state_dict(part)
         if "loader" in mine:
-            loader.load_state_dict(state["loader"])
+            size = 1 if copies is None else copies.size
+            loader.load_state_dict(_redistributed(state["loader"], loader, state.get("ranks", 1), size))
         if state["stream"] is not None and getattr(loader, "generator", None) is not None:
             loader.generator.set_state(state["stream"])
         self.epoch, self.step = state["epoch"], state["step"]
         self.history = {name: list(values) for name, values in state["history"].items()}
         self._sums, self._count = dict(state["sums"]), state["count"]
+        if copies is not None and copies.rank:  # the first rank has what all have counted
+            self._sums, self._count = {}, 0
         set_rng_state(state["rng"])
 
     def save(self, loader: Any = None) -> str:
-        """Write a checkpoint; returns its path."""
+        """Write a checkpoint; returns its path.  Of ranks with copies of the model the first one writes."""
         if self.checkpoints is None:
             raise ArgumentError("Trainer.save", "there is no directory", fix="pass directory= to Trainer")
+        copies = self._copies()
+        if copies is not None and copies.rank:
+            return self.checkpoints.path(self.step)
         return self.checkpoints.save(self.step, self.state_dict(loader))
 
     def resume(self, loader: Any = None) -> bool:
-        """Continue from the newest checkpoint that is whole; False if there is none at all."""
+        """Continue from the newest checkpoint that is whole; False if there is none at all.
+
+        Ranks with copies of the model must all call it, and continue from the file that the first one finds:
+        the others need not reach it."""
         if self.checkpoints is None:
             raise ArgumentError("Trainer.resume", "there is no directory", fix="pass directory= to Trainer")
-        state = self.checkpoints.latest()
+        copies = self._copies()
+        state = self.checkpoints.latest() if copies is None else _of_first(self.checkpoints, copies)
         if state is None:
             return False
         self.load_state_dict(state, loader)
         return True
+
+
+def _of_first(checkpoints: Checkpoints, copies: Any) -> Any:
+    """The newest state that is whole on the first of several ranks, for all of them."""
+    from .distributed.crew import data_of_first
+
+    found: list[bytes] = []
+
+    def read(path: str) -> Any:
+        state = load_checkpoint(path)
+        with open(path, "rb") as file:
+            found[:] = [file.read()]
+        return state
+
+    state = checkpoints.latest(read) if copies.rank == 0 else None
+    data = data_of_first(copies, found[0] if found else b"")
+    return state if not data or copies.rank == 0 else loads(data)
+
+
+def _redistributed(state: Mapping[str, Any], loader: Any, before: int, now: int) -> Mapping[str, Any]:
+    """Where a loader was, for another number of ranks: as far in the order that all of them share."""
+    if before == now or not hasattr(getattr(loader, "sampler", None), "set_epoch"):
+        return state
+    batches, given = len(loader), int(state["batch"])
+    done = batches if given >= int(state["batches"]) else min(given * before // now, batches - 1)
+    return {**state, "batches": batches, "batch": done}
 
 
 def _follow(trainer: Trainer, loader: Any, validation: Any) -> None:

@@ -132,6 +132,76 @@ def accumulate():
     return alone, model.module.weight.grad.numpy()
 
 
+def way_of_gradients():
+    """Of a captured step: (who wrote what is reduced, is it in shared memory, is the sum in its place, does
+    the optimizer read it there), for each reduction; and how many copies there are."""
+    model = nn.Sequential(nn.Linear(70, 300), nn.ReLU(), nn.Linear(300, 60), nn.ReLU(), nn.Linear(60, 2))
+    model = dist.DistributedDataParallel(model)
+    sgd = mg.optim.SGD(model.parameters(), lr=0.1)
+
+    @mg.compile
+    def step(x, y):
+        sgd.zero_grad()
+        nn.functional.mse_loss(model(x), y).backward()
+        sgd.step()
+
+    step(mg.ones(8, 70), mg.ones(8, 2))
+    ((entry,),) = step._cache.values()
+    program, found = entry.execute, []
+    for at, instruction in enumerate(program.instructions):
+        if instruction.kernel != "all_reduce":
+            continue
+        x, y = [(place.base, place.offset) for place in instruction.operands]
+        before = [i for i in program.instructions[:at] if (i.operands[-1].base, i.operands[-1].offset) == x]
+        after = [
+            i.kernel
+            for i in program.instructions[at + 1 :]
+            if any((place.base, place.offset) == y for place in i.operands)
+        ]
+        writer = before[-1].kernel if before else ""
+        found.append((writer, x[0] == program._bases["reduced"], x == y, after[:1]))
+    return found, sum(i.kernel == "copy" for i in program.instructions)
+
+
+UNEVEN = ([4, 3, 2], [5, 1, 3, 2, 4])  # examples in the batches of each rank
+
+
+def uneven_batches():
+    """Three batches on rank 0, five on rank 1; with buffers, accumulation, and what is refused."""
+    rank, size = dist.get_rank(), dist.get_world_size()
+    mg.manual_seed(rank)
+    inner = nn.Sequential(nn.Linear(70, 256), nn.BatchNorm1d(256), nn.Tanh(), nn.Linear(256, 2)).double()
+    model = dist.DistributedDataParallel(inner)
+    inner[1].eval()  # uses its statistics, which are averaged all the same
+    start = {n: p.detach().numpy().copy() for n, p in inner.state_dict().items()}
+    sgd = mg.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    with model.join():
+        for k, count in enumerate(UNEVEN[rank] if size > 1 else ()):
+            x, y = uneven_batch(rank, k, count)
+            sgd.zero_grad()
+            nn.functional.mse_loss(model(x), y).backward()
+            sgd.step()
+    found = {n: p.detach().numpy().copy() for n, p in inner.state_dict().items()}
+    errors = []
+    try:
+        with model.join(throw_on_early_termination=True):
+            for k in range(rank + 1):
+                model(uneven_batch(rank, k, 2)[0]).sum().backward()
+    except mg.Error as error:
+        errors.append(str(error))
+    try:
+        with model.join():
+            mg.compile(model)(uneven_batch(rank, 0, 2)[0])
+    except mg.Error as error:
+        errors.append(str(error))
+    return start, found, errors
+
+
+def uneven_batch(rank, k, count):
+    rng = np.random.default_rng([rank, k])
+    return mg.tensor(rng.normal(size=(count, 70))), mg.tensor(rng.normal(size=(count, 2)))
+
+
 def captured_all_reduce():
     @mg.compile
     def f(x):
@@ -195,6 +265,116 @@ def sleep():
 
 def return_a_function():
     return lambda: 0
+
+
+def trainer(directory, epochs, workers_seed=3, batch=6, **options):
+    """A Trainer on each rank, its model wrapped, its loader's sampler that of the ranks."""
+    from minigrad import data, optim
+    from minigrad.keras.callbacks import CSVLogger
+    from minigrad.training import Trainer
+
+    rank, size = dist.get_rank(), dist.get_world_size()
+    mg.manual_seed(workers_seed)
+    inner = nn.Sequential(nn.Linear(5, 8), nn.Tanh(), nn.Dropout(0.2), nn.Linear(8, 3)).double()
+    model = dist.DistributedDataParallel(inner)
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(72, 5)), rng.integers(0, 3, 72)
+    dataset = data.TensorDataset(mg.tensor(x), mg.tensor(y))
+    sampler = dist.DistributedSampler(dataset, seed=1)
+
+    def hits(output, target):
+        if fail and rank and trainer.step == 11:
+            os._exit(9)
+        return (output.argmax(1) == target).double().mean()
+
+    loader = data.DataLoader(dataset, batch_size=batch * 2 // size, sampler=sampler)
+    trainer = Trainer(
+        model,
+        optim.SGD(model.parameters(), lr=0.1, momentum=0.9),
+        nn.functional.cross_entropy,
+        metrics={"hits": hits},
+        callbacks=[CSVLogger(os.path.join(directory, "log.csv"), append=True)],
+        directory=os.path.join(directory, "kept") if rank == 0 else os.path.join(directory, f"own-{rank}"),
+        save_every=4,
+    )
+    fail = options.pop("fail", False)
+    history = trainer.fit(loader, epochs, loader, verbose=1, **options)
+    written = sorted(os.listdir(trainer.checkpoints.directory))
+    return history, {n: p.detach().numpy() for n, p in inner.named_parameters()}, written, mg.rand(2).tolist()
+
+
+def more_collectives():
+    """What is wrong of gather, scatter, all-to-all, long tensors and objects."""
+    size, rank = dist.get_world_size(), dist.get_rank()
+    wrong = []
+
+    def check(name, right):
+        if not right:
+            wrong.append(name)
+
+    def row(r, n=3):
+        return mg.tensor(np.arange(n) + 10.0 * r)
+
+    every = np.stack([row(r).numpy() for r in range(size)])
+    for shape in ((size, 3), (3 * size,)):
+        y = mg.zeros(*shape, dtype="float64")
+        work = dist.all_gather_into_tensor(y, row(rank), async_op=True)
+        check("all_gather_into_tensor", work.wait() and work.is_completed())
+        check("all_gather_into_tensor", (y.numpy() == every.reshape(shape)).all())
+        y = mg.zeros(3, dtype="float64")
+        dist.reduce_scatter_tensor(y, mg.tensor(every.reshape(shape) + rank))
+        check("reduce_scatter_tensor", (y.numpy() == size * every[rank] + sum(range(size))).all())
+    places = [mg.zeros(3, dtype="float64") for _ in range(size)] if rank == size - 1 else None
+    dist.gather(row(rank), places, dst=size - 1)
+    check("gather", places is None or (np.stack([p.numpy() for p in places]) == every).all())
+    y = mg.zeros(3, dtype="float64")
+    dist.scatter(y, [row(r + 5) for r in range(size)] if rank == 0 else None)
+    check("scatter", (y.numpy() == every[0] + 10 * (rank + 5)).all())
+    got = [mg.zeros(rank + 1, dtype="float64") for _ in range(size)]  # part for rank r has r + 1 numbers
+    dist.all_to_all(got, [row(10 * rank + r, r + 1) for r in range(size)])
+    check("all_to_all", all(g.tolist() == row(10 * r + rank, rank + 1).tolist() for r, g in enumerate(got)))
+    y = mg.zeros(size * 70000)  # longer than a mailbox
+    dist.all_to_all_single(y, mg.arange(size * 70000.0) + rank)
+    expected = [70000 * rank + r for r in range(size)]
+    check("all_to_all_single", (y.numpy().reshape(size, -1)[:, 0] == expected).all())
+    splits = [r + 1 for r in range(size)]
+    y = mg.zeros(size * (rank + 1))
+    dist.all_to_all_single(y, mg.full((sum(splits),), float(rank)), [rank + 1] * size, splits)
+    check("splits", y.tolist() == [float(r) for r in range(size) for _ in range(rank + 1)])
+    objects = [None] * size
+    dist.all_gather_object(objects, {"rank": rank, "text": "x" * 1000 * rank, "t": row(rank)})
+    check("all_gather_object", [o["rank"] for o in objects] == list(range(size)))
+    check("all_gather_object", (objects[-1]["t"].numpy() == every[-1]).all())
+    listed = [rank, ("a", None)] if rank == 1 else [0, 0]
+    dist.broadcast_object_list(listed, src=1)
+    check("broadcast_object_list", listed == [1, ("a", None)])
+    objects = [None] * size if rank == 0 else None
+    dist.gather_object(rank * 2, objects)
+    check("gather_object", rank or objects == [2 * r for r in range(size)])
+    one = [None]
+    dist.scatter_object_list(one, [str(r) for r in range(size)] if rank == 0 else None)
+    check("scatter_object_list", one == [str(rank)])
+    for op, value in (("sum", 1.0 * sum(range(1, size + 1))), ("prod", float(np.prod(range(1, size + 1))))):
+        work = dist.all_reduce(x := mg.tensor([rank + 1.0]), op, async_op=True)
+        check(op, work.wait() and x.item() == value)
+    dist.monitored_barrier(timeout=20)
+    if rank == 0:
+        try:
+            dist.all_gather_object([None] * size, dist.run)
+            check("refused", False)
+        except mg.errors.DTypeError as error:
+            check("refused", "without pickling" in str(error))
+    return wrong
+
+
+def differing_gathers():
+    """Ranks that name another root."""
+    rank = dist.get_rank()
+    try:
+        dist.gather(mg.zeros(2), [mg.zeros(2), mg.zeros(2)], dst=rank)
+    except mg.Error as error:
+        return str(error)
+    return ""
 
 
 def perform_all():

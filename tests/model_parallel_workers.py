@@ -1,5 +1,7 @@
 """What the processes of test_model_parallel.py do; one launch does all that its number of ranks can."""
 
+import warnings
+
 import numpy as np
 
 import minigrad as mg
@@ -100,14 +102,14 @@ def tensor_transformer(compiled=False, steps=STEPS):
     return numbers(dist.full_state_dict(model))
 
 
-def pipeline(schedule, dtype="float64", group=None, copies=None, steps=STEPS, micro=4):
+def pipeline(schedule, dtype="float64", group=None, copies=None, steps=STEPS, micro=4, compiled=True):
     """Pipeline parallel, and copies of that if there is a group for them; micro-batches of 2 and 3."""
     size, rank = dist.get_world_size(group), dist.get_rank(group)
     stages = dist.split_module(mlp(dtype), size, group=group, at={1: [], 2: ["4"], 4: [2, 4, 6]}[size])
     module = stages[rank]
     if copies is not None:
         module = dist.DistributedDataParallel(module, process_group=copies)
-    stage = dist.PipelineStage(module, rank, size, group)
+    stage = dist.PipelineStage(module, rank, size, group, compiled=compiled)
     run = getattr(dist, schedule)(stage, micro, nn.functional.mse_loss if stage.is_last else None)
     sgd = mg.optim.SGD(module.parameters(), lr=0.1, momentum=0.9)
     total = []
@@ -126,8 +128,44 @@ def pipeline(schedule, dtype="float64", group=None, copies=None, steps=STEPS, mi
         sgd.step()
         total += [float(t) for t in losses]
     shown = run.eval(*((mg.tensor(x),) if stage.is_first else ()))
+    programs = run._whole.traces if stage.is_last else stage._halves.traces
+    assert (stage.compiled, programs > 0) == (compiled, compiled), programs
     state = numbers(stages[rank].state_dict())
     return state, None if shown is None else shown.numpy(), total
+
+
+class Odd(nn.Module):
+    """Takes and gives two tensors, one of them of words, and decides by a value."""
+
+    def __init__(self, branch):
+        super().__init__()
+        self.table, self.branch = nn.Embedding(9, 5), branch
+        self.norm = nn.BatchNorm1d(5)
+
+    def forward(self, words, *rest):
+        y = self.table(words) + (rest[0] if rest else 0.0)
+        if self.branch and float(y.detach().sum()) > 1e9:
+            return words, y
+        return words, (self.norm(y) + y).sin()
+
+
+def odd_stages():
+    """Integers between stages; and, on rank 0, what cannot be captured: (gradients, notices, compiled)."""
+    size, rank = dist.get_world_size(), dist.get_rank()
+    found = []
+    for branch in (False, rank == 0):
+        mg.manual_seed(rank)
+        module = Odd(branch).double()
+        stage = dist.PipelineStage(module, rank, size)
+        run = dist.Schedule1F1B(stage, 3, lambda out, t: nn.functional.mse_loss(out[1], t))
+        words, target = mg.tensor(np.arange(12) % 9), mg.tensor(rows(1, 12, 5))
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            for _ in range(2):
+                run.step(*((words,) if stage.is_first else ()), target=target if stage.is_last else None)
+        grads = {n: p.grad.numpy() for n, p in module.named_parameters()}
+        found.append((grads, [str(w.message) for w in seen], stage.compiled))
+    return found
 
 
 def large_messages():
@@ -263,6 +301,8 @@ def everything():
         "transformer captured": tensor_transformer(compiled=True),
         "gpipe": pipeline("ScheduleGPipe"),
         "1f1b": pipeline("Schedule1F1B"),
+        "1f1b op by op": pipeline("Schedule1F1B", compiled=False),
+        "odd stages": odd_stages(),
         "1f1b float32": pipeline("Schedule1F1B", "float32"),
         "one micro-batch": pipeline("Schedule1F1B", micro=1, steps=5),
         "large": large_messages(),

@@ -1,5 +1,7 @@
 """What each rank of the tests in test_mpi.py does: `mpirun -n 2 python mpi_workers.py NAME ...`."""
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,7 +17,8 @@ TRAINED = (12, "float64", "adam")
 
 def everything(path):
     """All collectives, captured and data parallel training; what came out goes to a file."""
-    found = {"wrong": np.array([w for part in dist.run(work.collectives, 2) for w in part], np.str_)}
+    wrong = [w for f in (work.collectives, work.more_collectives) for part in dist.run(f, 2) for w in part]
+    found = {"wrong": np.array(wrong, np.str_)}
     found["groups"] = np.array(dist.run(groups, 2))
     found["captured"] = np.array(dist.run(work.captured_all_reduce, 2))
     for compiled in (False, True):
@@ -75,17 +78,19 @@ def timed():
 
 def fail(how):
     """A fault of rank 1."""
-    dist.init_process_group(timeout=1.0)
+    dist.init_process_group(timeout=1.0 if how == "hang" else 30.0)
     dist.barrier()
     if dist.get_rank() == 1:
         if how == "raise":
             raise KeyError("planted")
-        if how == "hang":
-            time.sleep(60)
+        if how in ("hang", "late"):
+            time.sleep(60 if how == "hang" else 5)
+        if how in ("kill", "stop"):
+            os.kill(os.getpid(), signal.SIGKILL if how == "kill" else signal.SIGSTOP)
         if how == "leave":
             return
     dist.all_reduce(mg.zeros(4 if how == "differ" and dist.get_rank() else 3))
-    time.sleep(60)
+    time.sleep(60 if how != "late" else 0)
 
 
 if __name__ == "__main__":

@@ -350,6 +350,37 @@ ATTENTION = [
         call={"src_mask": _CAUSAL, "src_key_padding_mask": _PADDING, "is_causal": False},
     ),
     S("TransformerEncoderLayer", 8, 2, 16, 0.3, batch_first=True, inputs=(2, 5, 8), random=True),
+    S("TransformerDecoderLayer", 8, 2, 16, 0.0, bias=False, inputs=[(5, 2, 8), (4, 2, 8)]),
+    S(
+        "TransformerDecoderLayer",
+        8,
+        2,
+        16,
+        0.0,
+        "gelu",
+        batch_first=True,
+        norm_first=True,
+        inputs=[(2, 5, 8), (2, 5, 8)],
+        call={
+            "tgt_mask": _CAUSAL,
+            "memory_mask": _CAUSAL.T & ~np.eye(5, dtype=bool),
+            "tgt_key_padding_mask": _PADDING,
+            "tgt_is_causal": True,
+        },
+    ),
+    S("TransformerDecoderLayer", 8, 2, 16, 0.3, inputs=[(5, 2, 8), (4, 2, 8)], random=True),
+    S(
+        "Transformer",
+        8,
+        2,
+        2,
+        2,
+        16,
+        0.0,
+        inputs=[(5, 2, 8), (5, 2, 8)],
+        call={"tgt_mask": _CAUSAL, "src_key_padding_mask": _PADDING, "memory_key_padding_mask": _PADDING},
+    ),
+    S("Transformer", 8, 2, 1, 1, 16, 0.0, batch_first=True, norm_first=True, inputs=[(4, 8), (5, 8)]),
 ]
 
 LOSSES = [

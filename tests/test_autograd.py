@@ -801,3 +801,14 @@ def test_a_gradient_that_nobody_else_has_is_not_copied() -> None:
     (x * 2.0).sum().backward()
     assert x.grad is not None
     assert x.grad.numpy().__array_interface__["data"][0] == made[0]
+
+
+def test_grad_of_batched_cotangents() -> None:
+    w = mg.tensor([1.0, 2.0], requires_grad=True)
+    y = mg.stack([w.sum(), (w * w).sum()])
+    (rows,) = autograd.grad(y, w, mg.eye(2), is_grads_batched=True)
+    assert rows.tolist() == [[1.0, 1.0], [2.0, 4.0]]
+    with pytest.raises(ShapeError, match="one first dimension"):
+        autograd.grad(w.sum(), w, mg.tensor(1.0), is_grads_batched=True)
+    with pytest.raises(mg.Error, match="only_inputs"):
+        autograd.grad(w.sum(), w, only_inputs=False)

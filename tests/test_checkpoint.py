@@ -378,3 +378,15 @@ def test_trainer_says_what_is_wrong(tmp_path: Path) -> None:
     other.model = nn.Linear(3, 2)
     with pytest.raises(mg.Error, match=r"weight has shape \(1, 3\) where \(2, 3\)"):
         other.resume(loader)
+
+
+def test_save_and_load_under_torch_names(tmp_path) -> None:
+    model = mg.nn.Linear(2, 2)
+    mg.save({"model": model.state_dict(), "epoch": 3}, tmp_path / "checkpoint.pt")
+    state = mg.load(tmp_path / "checkpoint.pt", map_location=mg.device("cpu"), weights_only=True)
+    assert state["epoch"] == 3
+    assert repr(mg.nn.Linear(2, 2).load_state_dict(state["model"])) == "<All keys matched successfully>"
+    with pytest.raises(mg.Error, match="no device"):
+        mg.load(tmp_path / "checkpoint.pt", map_location="cuda:0")
+    with pytest.raises(mg.Error):
+        mg.save(model, tmp_path / "whole.pt")

@@ -211,6 +211,13 @@ def test_train_and_eval(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().out == trained
     assert cli.main(["train", path]) == 0
     assert "Epoch 3/3" in capsys.readouterr().out
+    if mg.distributed.is_available():  # the same, but for the order of sums
+        assert (
+            cli.main(["train", recipe(tmp_path, train="learning_rate = 0.01\nworkers = 2"), "--quiet"]) == 0
+        )
+        shared = capsys.readouterr().out
+        np.testing.assert_allclose(*(float(t.split()[-1]) for t in (shared, trained)), atol=0.01)
+        assert len((tmp_path / "run" / "log.csv").read_text().splitlines()) == 4
     # varied images give other weights, and the same ones again from the same seed
     found = set()
     for augment in ("", "degrees = 10\ntranslate = 0.1", "degrees = 10\ntranslate = 0.1"):
@@ -240,6 +247,8 @@ def test_train_on_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
         ({"source": "csv"}, "has no path"),
         ({"source": "npz", "path": "none.npz"}, "none.npz cannot be read"),
         ({"train": "epochs = "}, "is no TOML"),
+        ({"train": "workers = 0"}, "workers is 0; pass a number of processes, at least 1"),
+        ({"train": "workers = 2", "augment": "noise = 0.1"}, "[augment] with several workers"),
     ],
 )
 def test_mistakes_in_a_recipe(

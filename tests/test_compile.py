@@ -1153,3 +1153,81 @@ def test_frozen_programs_still_change_what_they_change():
     w.fill_(3.0)
     assert step(mg.ones(2)).tolist() == [5.0] * 2
     assert step.traces == 2
+
+
+class Settings(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale, self.shift, self.calls, self.sizes, self.activation = 2.0, None, 0, (1, 2), F.relu
+        self.inner = nn.Dropout(0.0)
+        self.unused = 0
+
+    def forward(self, x):
+        self.calls += 1
+        y = self.inner(self.activation(x)) * self.scale * sum(self.sizes)
+        return y if self.shift is None else y + self.shift
+
+
+def test_attributes_of_modules_are_seen() -> None:
+    net, x = Settings(), mg.tensor([-1.0, 1.0])
+    step = compile(lambda x: net(x) + net.scale)
+
+    def check(traces: int) -> None:
+        assert step(x).tolist() == step(x).tolist() == pytest.approx((net(x) + net.scale).tolist())
+        assert step.traces == traces
+
+    check(1)
+    net.unused += 1
+    check(1)  # nobody has looked at it, and the function itself counts the calls
+    for traces, (name, value) in enumerate(
+        [
+            ("scale", 3.0),
+            ("shift", 1.0),
+            ("shift", mg.tensor([5.0, 6.0])),
+            ("sizes", (1, 2, 3)),
+            ("activation", F.elu),
+        ],
+        2,
+    ):
+        setattr(net, name, value)
+        check(traces)
+    net.inner.eval()
+    net.inner.p = 1.0
+    check(7)  # the mode is another, too
+    assert step.reasons["an attribute of a module"] >= 5
+    handle = net.register_forward_hook(lambda module, args, y: y * 10)
+    check(8)
+    second = net.register_forward_pre_hook(lambda module, args: (args[0] + 1,))
+    check(9)
+    second.remove()
+    handle.remove()
+    check(10)
+    assert "__getattribute__" not in vars(nn.Module)
+
+
+LIMIT = 2.0
+
+
+def _helper(x):
+    return x.clamp(max=LIMIT)
+
+
+def test_variables_of_the_program_are_seen(monkeypatch) -> None:
+    """Plain ones that the function, or a function that it names, reads; not what it writes itself."""
+    factor, counter = 2.0, 0
+
+    def step(x):
+        nonlocal counter
+        counter += 1
+        return _helper(x) * factor
+
+    compiled, x = compile(step), mg.tensor([1.0, 5.0])
+    assert compiled(x).tolist() == compiled(x).tolist() == [2.0, 4.0]
+    factor = 3.0
+    assert compiled(x).tolist() == [3.0, 6.0]
+    monkeypatch.setitem(globals(), "LIMIT", 4.0)
+    assert compiled(x).tolist() == compiled(x).tolist() == [3.0, 12.0]
+    factor = mg.tensor(10.0)
+    assert compiled(x).tolist() == [10.0, 40.0]
+    assert compiled.reasons == {"a variable of the program": 3}
+    assert counter == compiled.traces == 4

@@ -53,6 +53,22 @@ def test_collectives(size):
     assert dist.run(work.collectives, size) == [[]] * size
 
 
+@pytest.mark.parametrize("size", [2, 3])
+def test_further_collectives(size):
+    assert dist.run(work.more_collectives, size) == [[]] * size
+
+
+def test_ranks_that_gather_differently_are_told():
+    for message in dist.run(work.differing_gathers, 2):
+        assert "calls gather (root, bytes: [0, 8]) while rank" in message or "[1, 8]) while rank" in message
+
+
+def test_what_torch_has_and_this_has_not_says_why():
+    with pytest.raises(AttributeError, match=r"has no isend: .* use send and recv"):
+        dist.isend  # noqa: B018
+    assert not hasattr(dist, "nothing_of_the_kind")
+
+
 def test_nan_is_kept_in_max():
     assert np.isnan(dist.run(work.nan_is_kept, 2)).all()
 
@@ -121,6 +137,16 @@ def test_what_is_reduced_lies_where_others_reach_it():
         second(x)
     del second, third, caught  # the last users of the memory
     gc.collect()
+
+
+def test_backward_writes_large_gradients_where_they_are_reduced():
+    """Into memory that all ranks reach, where the sum takes their place and the optimizer reads it: nothing
+    is copied but small gradients, which are laid end to end."""
+    for found, copies in dist.run(work.way_of_gradients, 2):
+        large, (small,) = found[:2], found[2:]
+        assert large == [("gemm", True, True, ["lanes"])] * 2
+        assert small[1] is False
+        assert copies == 4  # three biases and the last weight
 
 
 def test_without_a_group_a_process_is_one_of_one():
@@ -232,6 +258,33 @@ def test_gradients_accumulate_without_averaging():
             p.assign(mg.ones(*p.shape))
     model(mg.tensor(np.arange(24.0, dtype=np.float32).reshape(8, 3))).square().mean().backward()
     np.testing.assert_allclose(both0, model.weight.grad.numpy(), rtol=1e-6)
+
+
+def test_ranks_may_have_different_numbers_of_batches():
+    """join(): each step is that of the examples that there are; in the end all have the last ones' model."""
+    ranks = dist.run(work.uneven_batches, 2)
+    start, found, errors = ranks[1]
+    inner = nn.Sequential(nn.Linear(70, 256), nn.BatchNorm1d(256), nn.Tanh(), nn.Linear(256, 2)).double()
+    inner.load_state_dict({n: mg.tensor(v) for n, v in start.items()})
+    inner[1].eval()
+    sgd = mg.optim.SGD(inner.parameters(), lr=0.1, momentum=0.9)
+    for k in range(5):
+        parts = [work.uneven_batch(r, k, c[k]) for r, c in enumerate(work.UNEVEN) if k < len(c)]
+        x, y = (mg.tensor(np.concatenate([p[i].numpy() for p in parts])) for i in range(2))
+        sgd.zero_grad()
+        nn.functional.mse_loss(inner(x), y).backward()
+        sgd.step()
+    for name, expected in inner.state_dict().items():
+        np.testing.assert_allclose(found[name], expected.detach().numpy(), rtol=1e-11, atol=1e-14)
+        assert (ranks[0][1][name] == found[name]).all()
+    assert "some ranks have no more batches" in errors[0]
+    assert "some ranks have no more batches" in ranks[0][2][0]
+    assert "a captured step does the same reductions each time" in errors[1]
+    model = dist.DistributedDataParallel(nn.Linear(2, 2))
+    with model.join():
+        model(mg.ones(1, 2))
+    with pytest.raises(mg.Error, match="there are processors only"):
+        dist.DistributedDataParallel(nn.Linear(2, 2), device_ids=[0])
 
 
 def test_models_that_differ_are_refused():
@@ -358,6 +411,27 @@ def test_the_guard_may_be_missing(tmp_path):
     assert "NameError: name 'g' is not defined" in done.stderr
 
 
+@pytest.mark.parametrize("how", ["-c", "-", "-i"])
+def test_an_interactive_session_is_told_what_to_do(how):
+    """Functions of modules run from there; those of the session cannot be imported by others."""
+    text = (
+        "from minigrad import distributed as d\ndef f(): return 1\n\nprint(d.run(len, 2, ([1],)))\n"
+        "d.run(f, 2)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, how, *([text] if how == "-c" else [])],
+        input=None if how == "-c" else text,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert "[1, 1]" in done.stdout
+    assert done.stderr.count("was defined in an interactive session or by python -c") == 1
+    assert "%%writefile work.py" in done.stderr
+
+
 def test_ctrl_c_ends_everything(tmp_path):
     path, environment = script(
         tmp_path,
@@ -404,6 +478,74 @@ def test_a_script_is_launched(tmp_path):
 
 
 # -- going on after a fault ---------------------------------------------------------------------------------
+
+
+def test_errors_of_a_launched_script_name_its_line(tmp_path):
+    """And nothing of what starts it."""
+    path, environment = script(
+        tmp_path, "import minigrad as mg\nmg.distributed.init_process_group()\nmg.zeros(2) @ mg.zeros(3)\n"
+    )
+    for given, expected in (
+        (path, "of 2 raised at train.py:3; the traceback of that rank is below\n"),
+        (tmp_path / "none.py", "none.py'; pass the path of a script, or -m\n"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "minigrad.distributed.launch", "--nproc", "2", given],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 1
+        assert expected in done.stderr
+        assert "runpy" not in done.stderr
+
+
+def environment_ranks(tmp_path, text, size, ranks=None, **more):
+    """Processes as torchrun would start them; what they wrote."""
+    path, environment = script(tmp_path, text)
+    environment |= {"WORLD_SIZE": str(size), "MASTER_PORT": str(20000 + os.getpid() % 10000), **more}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, path],
+            env=environment | {"RANK": str(r)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for r in (range(size) if ranks is None else ranks)
+    ]
+    return [(p.wait(30), p.stdout.read(), p.stderr.read()) for p in processes]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="sockets without a file")
+def test_ranks_meet_by_environment_variables(tmp_path):
+    """As torchrun starts them: they compute together; one that is killed ends the others' waits."""
+    text = (
+        "import os, signal, minigrad as mg\nfrom minigrad import distributed as dist\n"
+        "dist.init_process_group('gloo')\nx = mg.tensor([dist.get_rank() + 1.0])\ndist.all_reduce(x)\n"
+        "print(x.item(), dist.get_backend())\n"
+        "if 'FAULT' in os.environ and dist.get_rank() == 1: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "dist.barrier()\ndist.destroy_process_group()\n"
+    )
+    for code, out, err in environment_ranks(tmp_path, text, 3):
+        assert (code, out) == (0, "6.0 shm\n"), err
+    began = time.monotonic()
+    (code, _, err), (killed, _, _) = environment_ranks(tmp_path, text, 2, FAULT="1")
+    assert code == 1
+    assert "rank 1 has failed" in err
+    assert killed == -signal.SIGKILL
+    assert time.monotonic() - began < 8
+    late = text.replace("'gloo'", "timeout=1.0")
+    ((code, _, err),) = environment_ranks(tmp_path, late, 2, ranks=[0])
+    assert code == 1
+    assert "rank 1 of 2 did not come (MASTER_ADDR=127.0.0.1" in err
+    ((code, _, err),) = environment_ranks(tmp_path, late, 2, ranks=[1])
+    assert "rank 0 did not come for rank 1 of 2" in err
+    ((code, _, err),) = environment_ranks(tmp_path, late, 4, ranks=[1], LOCAL_WORLD_SIZE="2")
+    assert "4 ranks of which 2 are on this host" in err
+    assert "mpirun" in err
 
 
 def test_training_goes_on_with_fewer_ranks(tmp_path, capfd):

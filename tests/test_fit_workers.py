@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import distributed_workers as work
 import numpy as np
 import pytest
 
@@ -282,6 +284,32 @@ def test_a_trainer_resumes_with_another_number_of_workers(tmp_path):
     straight, _ = run(1)
     for a, b in zip(resumed.model.parameters(), straight.model.parameters(), strict=True):
         np.testing.assert_allclose(a.detach().numpy(), b.detach().numpy(), rtol=1e-4, atol=2e-5)
+
+
+def test_ranks_write_once_and_resume_together(tmp_path, capfd):
+    """Trainers on two ranks: one log, one line an epoch, one directory; a run that was killed within an epoch
+    goes on with the same bits; and with another number of ranks."""
+    folders = [tmp_path / name for name in ("straight", "killed")]
+    for folder in folders:
+        folder.mkdir()
+    straight = dist.run(work.trainer, 2, (str(folders[0]), 3))
+    assert capfd.readouterr().out.count("Epoch 3/3") == 1
+    (history, mine, written, drawn), (other_history, theirs, nothing, other_drawn) = straight
+    assert history == other_history
+    assert len(history["hits"]) == 3
+    assert (len(written), nothing) == (3, [])
+    assert drawn != other_drawn  # dropout is another one on each rank
+    assert all((mine[n] == theirs[n]).all() for n in mine)
+    assert len((folders[0] / "log.csv").read_text().splitlines()) == 4
+    with pytest.raises(dist.DistributedError, match="exit code 9"):
+        dist.run(work.trainer, 2, (str(folders[1]), 3), {"fail": True})
+    shutil.copytree(folders[1], tmp_path / "alone")
+    again = dist.run(work.trainer, 2, (str(folders[1]), 3), {"resume": True})
+    assert again[0][0] == again[1][0] == history
+    assert all((again[0][1][n] == mine[n]).all() for n in mine)
+    assert "loss" in work.trainer(str(tmp_path / "alone"), 3, resume=True)[0]
+    names = mg.checkpoint.Checkpoints(folders[0] / "kept").latest()["model"]
+    assert "0.weight" in names  # of the bare model
 
 
 def test_batches_that_cannot_be_shared():

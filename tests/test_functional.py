@@ -310,6 +310,21 @@ def test_inplace_activations() -> None:
         assert x.tolist() == expected
 
 
+@pytest.mark.parametrize(
+    "function", [F.relu, F.leaky_relu, F.elu, F.celu, F.silu, F.relu6, F.hardswish, F.selu, F.mish]
+)
+@pytest.mark.parametrize("compiled", [False, True])
+def test_inplace_activations_differentiate(function, compiled) -> None:
+    def gradient(x, inplace):
+        y = x * 1.0
+        function(y, inplace=inplace).sum().backward()
+        return x.grad
+
+    run = mg.compile(gradient) if compiled else gradient
+    points = [mg.tensor([-1.0, 0.5, 7.0], requires_grad=True) for _ in range(2)]
+    assert run(points[0], True).tolist() == pytest.approx(gradient(points[1], False).tolist(), rel=1e-6)
+
+
 # -- losses ----------------------------------------------------------------------------------------
 
 
@@ -532,3 +547,17 @@ def test_labels_that_are_no_class_are_refused_at_any_size(backend: str, bad: int
                 F.cross_entropy(mg.zeros(100, 64, dtype=dtype), mg.tensor(labels))
         small = mg.tensor((np.arange(100) % 64).astype(np.uint8))
         assert F.cross_entropy(mg.zeros(100, 64), small).item() == pytest.approx(np.log(64.0))
+
+
+def test_functional_call_refuses() -> None:
+    net = mg.nn.Linear(2, 2)
+    held = dict(vars(net))
+    for arguments, settings, message in (
+        (({"w": net.weight}, mg.zeros(1, 2)), {}, "has no w"),
+        (({"weight": net.weight}, mg.zeros(1, 2)), {"strict": True}, "bias not given"),
+        ((({"bias": net.bias}, {"bias": net.bias}), mg.zeros(1, 2)), {}, "two of the dicts"),
+        (({"weight": mg.zeros(3, 3)}, mg.zeros(1, 2)), {}, "linear"),
+    ):
+        with pytest.raises(mg.Error, match=message):
+            mg.func.functional_call(net, *arguments, **settings)
+        assert all(vars(net)[k] is v for k, v in held.items())

@@ -61,7 +61,13 @@ def test_one_rank_equals_a_model_that_is_not_cut(found):
 
 @pytest.mark.parametrize(
     ("case", "limit"),
-    [("gpipe", 1e-12), ("1f1b", 1e-12), ("1f1b float32", 2e-5), ("pipeline and data", 1e-12)],
+    [
+        ("gpipe", 1e-12),
+        ("1f1b", 1e-12),
+        ("1f1b op by op", 1e-12),
+        ("1f1b float32", 2e-5),
+        ("pipeline and data", 1e-12),
+    ],
 )
 @pytest.mark.parametrize("size", [1, 2, 4])
 def test_pipelines_equal_one_process(found, case, limit, size):
@@ -71,6 +77,19 @@ def test_pipelines_equal_one_process(found, case, limit, size):
     state = {name: value for rank in found[size] for name, value in rank[case][0].items()}
     clip = None if case == "pipeline and data" else 0.5
     assert difference(state, work.plainly("float32" if "32" in case else "float64", clip)) <= limit
+
+
+def test_a_stage_that_cannot_be_captured_says_so_once(found):
+    """And computes the same; the others are captured as before."""
+    for ranks in found.values():
+        for rank, r in enumerate(ranks):
+            (grads, seen, compiled), (other, notices, still) = r["odd stages"]
+            assert difference(other, grads) <= 1e-12
+            assert (seen, compiled, still) == ([], True, rank > 0)
+            assert len(notices) == (rank == 0)
+            if rank == 0:
+                assert f"stage 0 of {len(ranks)} runs uncompiled, because it cannot be captured" in notices[0]
+                assert "model_parallel_workers.py" in notices[0]
 
 
 @pytest.mark.parametrize("size", [1, 2, 4])

@@ -359,3 +359,37 @@ def test_the_examples_run() -> None:
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
         assert check(module.main(options))
+
+
+def test_lengths_that_do_not_fit() -> None:
+    pack, x = nn.utils.rnn.pack_padded_sequence, mg.zeros(4, 2, 3)
+    for lengths, message in (
+        ([2, 4], "descending"),
+        ([4, 0], "from 1 to 4"),
+        ([5, 1], "from 1 to 4"),
+        ([1], "for a batch of 2"),
+        ([1.0, 2.0], "dtype float64"),
+    ):
+        with pytest.raises(mg.Error, match=message):
+            pack(x, lengths)
+    with pytest.raises(ShapeError, match="packed steps"):
+        nn.GRU(2, 3)(pack(x, [4, 1]))
+    with pytest.raises(ArgumentError, match="is_causal without attn_mask"):
+        nn.TransformerEncoder(nn.TransformerEncoderLayer(4, 2, 8), 1)(mg.zeros(2, 1, 4), is_causal=True)
+
+
+def test_packed_in_a_compiled_step() -> None:
+    gru, x = nn.GRU(3, 4, 2), mg.randn(4, 2, 3)
+
+    def step(x, lengths):
+        y, h = gru(nn.utils.rnn.pack_padded_sequence(x, lengths))
+        gru.zero_grad()
+        (y.data.square().sum() + h.sum()).backward()
+        return gru.weight_hh_l1.grad
+
+    compiled = mg.compile(step)
+    for lengths in ([4, 2], [3, 3], [4, 2]):
+        np.testing.assert_allclose(
+            compiled(x, lengths).numpy(), step(x, lengths).numpy(), rtol=1e-5, atol=1e-6
+        )
+    assert compiled.traces == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import copy
 import itertools
 import pickle
@@ -541,3 +542,84 @@ def test_methods_that_come_later_come_once_for_all_threads():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_default_dtype() -> None:
+    integers, step = mg.arange(3), mg.compile(lambda x: x.sqrt() * 0.5 + mg.arange(0.0, 3.0))
+    assert step(integers).dtype == mg.get_default_dtype() == mg.float32
+    mg.set_default_dtype(mg.float64)
+    try:
+        made = [mg.tensor(1.5), mg.zeros(2), mg.rand(2), integers / 2, integers * 1.5, integers.exp()]
+        made += [mg.nn.Linear(2, 2).weight, mg.nn.BatchNorm1d(2).running_var, step(integers)]
+        assert {t.dtype for t in made} == {mg.get_default_dtype()} == {mg.float64}
+        assert (mg.zeros(2, dtype=mg.float32) * 1.5).dtype == mg.float32
+        assert repr(mg.tensor(1.5)) == "tensor(1.5)"
+    finally:
+        mg.set_default_dtype(mg.float32)
+    assert step(integers).dtype == mg.float32
+    with pytest.raises(DTypeError, match="float32 or float64"):
+        mg.set_default_dtype(mg.int64)
+    assert mg.zeros(1, dtype=float).dtype == mg.float64  # Python's float, as in numpy and PyTorch
+
+
+def test_devices() -> None:
+    x = mg.ones(2, device=mg.device("cuda" if mg.cuda.is_available() else "cpu"))
+    assert x.device == mg.device("cpu") == "cpu"
+    assert (x.device.type, x.device.index, mg.device("cuda", 1).index) == ("cpu", None, 1)
+    assert repr(mg.device("cuda:0")) == "device(type='cuda', index=0)"
+    with pytest.raises(ArgumentError, match="no device 'cuda'"):
+        x.to(mg.device("cuda"))
+    with pytest.raises(ArgumentError, match="no device"):
+        mg.nn.Linear(1, 1).cpu().cuda()
+
+
+def test_switches_as_statements() -> None:
+    w = mg.ones(1, requires_grad=True)
+
+    def statements() -> None:
+        mg.set_grad_enabled(False)
+        assert not (w * 2).requires_grad
+        with mg.set_grad_enabled(True):
+            assert (w * 2).requires_grad
+        assert not (w * 2).requires_grad
+
+    contextvars.copy_context().run(statements)
+    assert not mg.set_grad_enabled(False)(lambda: w * 2)().requires_grad
+    assert (w * 2).requires_grad
+    with mg.autograd.set_detect_anomaly(True), pytest.raises(mg.Error, match="NaN"):
+        (w - w) / (w - w)
+
+
+def test_multinomial() -> None:
+    mg.manual_seed(0)
+    weights = mg.tensor([[1.0, 0.0, 3.0, 6.0], [0.0, 0.0, 5.0, 0.0]])
+    draws = mg.multinomial(weights, 4000, replacement=True)
+    assert draws.dtype == mg.int64
+    assert draws[0].bincount(minlength=4).tolist() == pytest.approx([400, 0, 1200, 2400], abs=120)
+    assert set(draws[1].tolist()) == {2}
+    orders = mg.multinomial(weights[:1].expand(4000, 4), 3)
+    assert (orders.sort(1)[0] == mg.tensor([0, 2, 3])).all()
+    assert orders[:, 0].bincount().tolist() == pytest.approx([400, 0, 1200, 2400], abs=120)
+    later = orders[orders[:, 0] == 3, 1]  # of what is left, 1 and 3, a quarter
+    assert (later == 0).float().mean().item() == pytest.approx(0.25, abs=0.04)
+    again = mg.compile(lambda p: mg.multinomial(p, 4000, replacement=True))
+    mg.manual_seed(0)
+    assert (again(weights) == draws).all()
+    for wrong, count, message in (
+        (weights, 2, "2 samples of 1 places"),
+        (-weights, 1, "negative"),
+        (weights * 0, 1, "no weight is positive"),
+        (weights.long(), 1, "dtype int64"),
+        (weights, 0, "num_samples is 0"),
+    ):
+        with pytest.raises(mg.Error, match=message):
+            mg.multinomial(wrong, count)
+
+
+def test_draws_in_place() -> None:
+    mg.manual_seed(0)
+    x = mg.zeros(4000)
+    assert x.exponential_(2.0).mean().item() == pytest.approx(0.5, abs=0.03)
+    assert x.bernoulli_(0.3).mean().item() == pytest.approx(0.3, abs=0.03)
+    assert {*x.random_(1, 4).tolist()} == {1, 2, 3}
+    assert {*mg.randint_like(x, 2).tolist()} == {0, 1}

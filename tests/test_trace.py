@@ -277,3 +277,40 @@ def test_trees():
     assert tree_map(str, Point(1, 2)) == Point("1", "2")
     assert tree_leaves([[], 3]) == [3]
     assert tree_map(lambda x: x, defaultdict(int, a=1)) == {"a": 1}
+
+
+def test_a_tensor_filled_twice_in_a_trace() -> None:
+    """What `fill_` writes is broadcast, a view of one number; the tensor is none."""
+
+    def targets(x):
+        label = mg.full((3,), 1.0)
+        y = (x - label).sum()
+        label.fill_(0.5)
+        y = y * (x - label).sum()
+        label.fill_(2.0)
+        return y + label.sum()
+
+    x = mg.arange(3.0)
+    assert mg.compile(targets)(x).item() == targets(x).item() == 6.0
+
+
+def test_a_mask_in_a_trace_gets_one_value() -> None:
+    def f(x, v):
+        y = x * 1.0
+        y[y < 0] = 0.0
+        y[y.sum(1) > 2] = v
+        y[x > 1.5] = mg.tensor(9.0)
+        return (y * y).sum(), y
+
+    def step(x, v):
+        loss, y = f(x, v)
+        return (y.detach(), *mg.autograd.grad(loss, (x, v)))
+
+    x = mg.randn(5, 3, requires_grad=True)
+    v = mg.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    for a, b in zip(mg.compile(step)(x, v), step(x, v), strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-6)
+    with pytest.raises(TraceError, match="depends on values"):
+        mg.compile(lambda x: x[x > 0])(x.detach())
+    with pytest.raises(TraceError, match="depends on values"):
+        mg.compile(lambda x: x.__setitem__(x > 0, mg.ones(4)))(mg.ones(3))

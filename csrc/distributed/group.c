@@ -33,11 +33,11 @@
 #define _GNU_SOURCE
 #endif
 #include "minigrad.h"
+#include "wait.h"
 
 #include <sched.h>
 #include <stdatomic.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 #if defined(__linux__)
 #include <linux/futex.h>
@@ -95,20 +95,6 @@ static inline char *slot(const struct mg_member *m, int r, int half) {
 static inline struct mailbox *box(const struct mg_member *m, int from, int to) {
     int64_t each = (int64_t)sizeof(struct mailbox) + head(m)->mail;
     return (struct mailbox *)((char *)m->memory + head(m)->mail_at + (from * head(m)->size + to) * each);
-}
-
-static inline void relax(void) {
-#if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    __asm__ __volatile__("yield");
-#endif
-}
-
-static int64_t now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
 static void doze(_Atomic uint32_t *word, uint32_t value) {

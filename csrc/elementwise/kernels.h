@@ -16,8 +16,13 @@
 typedef void mg_step_fn(int n, void *d, const void *a, const void *b, const void *c, double k, double k2);
 
 /* Programs that have a loop of their own, see program/lanes.c. */
-enum { MG_CHAIN_NONE, MG_CHAIN_ADAM, MG_CHAIN_ADAMW, MG_CHAINS };
-/* x: g, m, v, p and the results m, v, p; k: the factors of m and g in m, of v and g^2 in v, eps, the rate, the factor of p. */
+enum {
+    MG_CHAIN_NONE, MG_CHAIN_ADAM, MG_CHAIN_ADAMW, MG_CHAIN_MASK,
+    MG_CHAIN_MOMENTUM, MG_CHAIN_DECAY = 1, MG_CHAIN_NESTEROV = 2, MG_CHAINS = MG_CHAIN_MOMENTUM + 4   /* added up */
+};
+/* Adam: x is g, m, v, p and the results m, v, p; k: the factors of m and g in m, of v and g^2 in v, eps, the rate, the factor of p.
+ * Mask, the gradient of relu: g, y and the result. Momentum: g, m, p and the results m, p; the factors of m in m, of the step
+ * in p, of p in the gradient (decay), and of m in the step (Nesterov). */
 typedef void mg_chain_fn(int64_t n, void *const *x, const double *k);
 
 struct mg_elementwise_kernels {

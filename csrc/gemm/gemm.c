@@ -15,9 +15,13 @@
  *             gained nothing over 512 and 1024, nor did fetching C or B ahead in the tile.
  * No packing. A panel that only one tile reads is not packed, nor is A when its rows are near each other: that is the
  *             path of small matrices. One row of C takes wide tiles or dot products, see vector().
+ * Then.       What else is to be done to a C that nobody wants itself is done to a few rows and columns at a time, right after
+ *             their last tile: a block in L1 is all that is ever made of it. See gemm.h.
  * Packed B.   A caller may have B packed once, by blocks and panels as above, see mg_gemm_pack_b(); then nothing of it is
  *             packed here, and one row of C reads four panels side by side.
  * Threads.    C is cut into chunks of rows or of columns (never k); each thread packs for itself; no barrier. */
+#include "gemm.h"
+
 #include "isa.h"
 #include "pool.h"
 #include "scratch.h"
@@ -30,6 +34,7 @@ enum {
     PACK_A_ROWS = 4096,         /* k-major, are at least so many bytes apart: they fall into few sets of L1, and from */
     PACK_A_STEPS = 2048,        /* a page on, each needs a TLB entry of its own */
     PACK_A_GROUP = 8,           /* tiles whose k-major slivers are packed together, to read whole cache lines */
+    THEN_COLUMNS = 128,         /* so many columns of a block that is worked on in L1, with other arrays of its size */
     STRIP_BYTES = 32 * 32 * 8,  /* nr * nr elements of any table */
     PARALLEL_FLOPS = 1000000,   /* below this, waking another thread costs more than it saves */
     LARGE_FLOPS = 1000000000,   /* from here on, a chunk per thread: packing again for each more costs 2 % */
@@ -46,6 +51,7 @@ struct product {
     int64_t rsa, csa, rsb, csb, rsc;
     double alpha, beta;
     int act, packed;        /* packed: b is laid out by mg_gemm_pack_b */
+    const struct mg_then *then;
 };
 
 static int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -146,17 +152,22 @@ static int64_t packed_panel(const struct mg_gemm_kernels *kn, int64_t kc) {
     return kn->mr * packed_stride(kc, kn->size) + MG_LINE / kn->size;
 }
 
-/* The rows of tile `tile` when [m0, m1) is cut evenly into `tiles`: where they begin. */
-static int64_t tile_row(int64_t m0, int64_t m1, int64_t tile, int64_t tiles) {
-    const int64_t least_rows = (m1 - m0) / tiles, more = (m1 - m0) % tiles;   /* the first `more` have one more */
-    return m0 + tile * least_rows + least(tile, more);
+/* The rows [first, end) of C, cut evenly into `tiles`, of which the first `more` have one more than the others. */
+struct rows {
+    int64_t first, each, more, tiles;
+};
+static struct rows cut_rows(const struct mg_gemm_kernels *kn, int64_t first, int64_t end) {
+    const int64_t rows = end - first, tiles = rows <= kn->mr ? 1 : ceil_div(rows, kn->mr);   /* a division takes as long as */
+    if (tiles == 1) return (struct rows){first, rows, 0, 1};                               /* ten multiply-adds */
+    return (struct rows){first, rows / tiles, rows % tiles, tiles};
 }
+static int64_t tile_row(const struct rows *r, int64_t tile) { return r->first + tile * r->each + least(tile, r->more); }
 
 /* The sliver of A that a row of tiles reads, steps p .. p + kc: where it lies, or copied to `room`. */
-static void find_sliver(const struct product *g, int64_t m0, int64_t m1, int64_t tile, int64_t tiles, int64_t p,
-                        int64_t kc, int reread, char *room, struct mg_tile *t) {
+static void find_sliver(const struct product *g, const struct rows *cut, int64_t tile, int64_t p, int64_t kc, int reread,
+                        char *room, struct mg_tile *t) {
     const int size = g->kernels->size;
-    const int64_t i = tile_row(m0, m1, tile, tiles), rows = tile_row(m0, m1, tile + 1, tiles) - i;
+    const int64_t i = tile_row(cut, tile), rows = tile_row(cut, tile + 1) - i;
     const char *a = g->a + (i * g->rsa + p * g->csa) * size;
     t->a = a;
     t->rsa = g->rsa;
@@ -167,10 +178,10 @@ static void find_sliver(const struct product *g, int64_t m0, int64_t m1, int64_t
         for (int64_t r = 0; r < rows; r++)
             memcpy(room + r * t->rsa * size, a + r * g->rsa * size, (size_t)(kc * size));
     } else if (g->csa != 1 && g->rsa == 1 && reread && g->csa * size >= PACK_A_STEPS) {
-        const int64_t first = tile - tile % PACK_A_GROUP, panels = least(tiles - first, PACK_A_GROUP);
+        const int64_t first = tile - tile % PACK_A_GROUP, panels = least(cut->tiles - first, PACK_A_GROUP);
         if (tile == first)
-            g->kernels->copy_panels(kc, panels, (m1 - m0) / tiles, least(panels, most(0, (m1 - m0) % tiles - first)), a,
-                                    g->csa, room, packed_panel(g->kernels, kc));
+            g->kernels->copy_panels(kc, panels, cut->each, least(panels, most(0, cut->more - first)), a, g->csa, room,
+                                    packed_panel(g->kernels, kc));
         t->a = room + (tile - first) * packed_panel(g->kernels, kc) * size;
         t->csa = rows;
     } else if (g->csa != 1 && g->rsa != 1 && reread) {
@@ -203,46 +214,55 @@ static const char *packed_panel_of(const struct product *g, int64_t p, int64_t k
 static int part(const struct product *g, int64_t m0, int64_t m1, int64_t n0, int64_t n1) {
     const struct mg_gemm_kernels *kn = g->kernels;
     const int size = kn->size, nr = kn->nr;
-    const int64_t tiles = ceil_div(m1 - m0, kn->mr);
-    const int64_t k_blocks = count_k_blocks(kn, g->k), kc_most = ceil_div(g->k, k_blocks);
-    const int64_t n_blocks = ceil_div(n1 - n0, kn->nc), nc_most = least(ceil_div(n1 - n0, nr) * nr, kn->nc);
+    const struct rows cut_m = cut_rows(kn, m0, m1);
+    const int64_t k_blocks = count_k_blocks(kn, g->k), kc_most = k_blocks == 1 ? g->k : ceil_div(g->k, k_blocks);
+    const int64_t n_blocks = n1 - n0 <= kn->nc ? 1 : ceil_div(n1 - n0, kn->nc), nc_most = least(n1 - n0 + nr - 1, kn->nc);
 
     const size_t b_bytes = g->packed ? 0 : mg_round_up((size_t)(kc_most * nc_most * size), MG_LINE);
     const size_t a_bytes = (size_t)(PACK_A_GROUP * packed_panel(kn, kc_most) * size);
-    char *b_room = mg_scratch(b_bytes + a_bytes);
+    const int64_t then_most = least(nc_most, ceil_div(THEN_COLUMNS, nr) * nr);
+    const size_t c_bytes = g->then ? (size_t)(kn->mr * then_most * size) : 0;
+    char *b_room = mg_scratch(b_bytes + a_bytes + c_bytes);
     if (b_room == NULL) return MG_ENOMEM;
-    char *a_room = b_room + b_bytes;
+    char *a_room = b_room + b_bytes, *c_room = a_room + a_bytes;
 
     for (int64_t kb = 0, p = 0, kc; kb < k_blocks; kb++, p += kc) {
-        kc = ceil_div(g->k - p, k_blocks - kb);
         const int last = kb == k_blocks - 1;
+        kc = last ? g->k - p : ceil_div(g->k - p, k_blocks - kb);
         struct mg_tile t = {
             .k = kc, .rsc = g->rsc, .alpha = g->alpha, .beta = kb == 0 ? g->beta : 1, .act = last ? g->act : MG_LINEAR};
 
         for (int64_t nb = 0, j0 = n0, j1; nb < n_blocks; nb++, j0 = j1) {
-            j1 = n0 + cut(n1 - n0, nr, nb + 1, n_blocks);
+            j1 = nb == n_blocks - 1 ? n1 : n0 + cut(n1 - n0, nr, nb + 1, n_blocks);
             const int reread = j1 - j0 > PACK_A_PANELS * nr;
 
-            for (int64_t tile = 0; tile < tiles; tile++) {
-                const int64_t i = tile_row(m0, m1, tile, tiles), rows = tile_row(m0, m1, tile + 1, tiles) - i;
-                find_sliver(g, m0, m1, tile, tiles, p, kc, reread, a_room, &t);
+            for (int64_t tile = 0; tile < cut_m.tiles; tile++) {
+                const int64_t i = tile_row(&cut_m, tile), rows = tile_row(&cut_m, tile + 1) - i;
+                int64_t then0 = j0, then1 = j0;   /* columns of the block in c_room */
+                find_sliver(g, &cut_m, tile, p, kc, reread, a_room, &t);
 
                 for (int64_t j = j0; j < j1; j += nr) {
-                    const int64_t columns = least(nr, j1 - j), vectors = ceil_div(columns, kn->vl);
+                    const int64_t columns = least(nr, j1 - j), vectors = columns == nr ? kn->nv : ceil_div(columns, kn->vl);
                     char *panel = b_room + (j - j0) * kc * size;
                     int variant = 0;
                     t.b = g->packed ? packed_panel_of(g, p, kc, j) : panel;
                     t.rsb = nr;
                     if (tile == 0 && !g->packed) {
                         t.b = find_panel(g, p, kc, j, columns, panel, &t.rsb);
-                        if (t.b != panel && tiles > 1) variant += MG_TILE_PACK;
+                        if (t.b != panel && cut_m.tiles > 1) variant += MG_TILE_PACK;
                     }
                     t.pack = panel;
-                    t.tail = (int)(columns % kn->vl);
+                    t.tail = columns == nr ? 0 : (int)(columns % kn->vl);
                     if (t.tail) variant += MG_TILE_TAIL;
                     t.bias = last && g->bias ? g->bias + j * size : NULL;
-                    t.c = g->c + (i * g->rsc + j) * size;
+                    if (g->then && j == then1) {
+                        then0 = j, then1 = least(j1, j + then_most);
+                        t.rsc = then1 - then0;
+                    }
+                    t.c = g->then ? c_room + (j - then0) * size : g->c + (i * g->rsc + j) * size;
                     kn->tile[((rows - 1) * kn->nv + vectors - 1) * MG_TILE_VARIANTS + variant](&t);
+                    if (g->then && j + columns == then1)
+                        g->then->run(g->then->arg, i * g->n + then0, rows, then1 - then0, c_room);
                 }
             }
         }
@@ -319,13 +339,13 @@ static void narrow(const struct product *g, int64_t m0, int64_t m1) {
     const int size = kn->size;
     _Alignas(MG_LINE) char strip[STRIP_BYTES];
     struct mg_tile t = {.k = g->k, .rsa = g->csb, .csa = g->rsb, .rsb = g->csa, .rsc = kn->nr, .alpha = g->alpha};
-    const int64_t tiles = ceil_div(g->n, kn->mr);
+    const struct rows cut_n = cut_rows(kn, 0, g->n);
     for (int64_t i = m0, rows; i < m1; i += rows) {
         rows = least(kn->nr, m1 - i);
         t.b = g->a + i * size;
         t.tail = (int)(rows % kn->vl);
-        for (int64_t tile = 0; tile < tiles; tile++) {
-            const int64_t j = tile_row(0, g->n, tile, tiles), columns = tile_row(0, g->n, tile + 1, tiles) - j;
+        for (int64_t tile = 0; tile < cut_n.tiles; tile++) {
+            const int64_t j = tile_row(&cut_n, tile), columns = tile_row(&cut_n, tile + 1) - j;
             t.a = g->b + j * g->csb * size;
             t.c = strip + j * kn->nr * size;
             kn->tile[((columns - 1) * kn->nv + ceil_div(rows, kn->vl) - 1) * MG_TILE_VARIANTS +
@@ -362,6 +382,14 @@ static int to_the_end(const struct product *g, int64_t m0, int64_t m1, int64_t n
     return n0 < first ? part(g, m0, m1, n0, first) : MG_OK;
 }
 
+static int compute(const struct product *g, int64_t m0, int64_t m1, int64_t n0, int64_t n1) {
+    if (g->then) return part(g, m0, m1, n0, n1);
+    if (g->m == 1) return vector(g, n0, n1);
+    if (n1 - n0 == g->n && is_narrow(g)) return narrow(g, m0, m1), MG_OK;
+    if (n1 == g->n) return to_the_end(g, m0, m1, n0);
+    return part(g, m0, m1, n0, n1);
+}
+
 /* --- batches and threads --------------------------------------------------------------------------------------- */
 
 struct job {
@@ -385,7 +413,7 @@ static void run(struct job *job, int64_t batch, int64_t piece) {
     }
     p.a += a * p.kernels->size;
     p.b += b * p.kernels->size;
-    p.c += c * p.kernels->size;
+    if (p.c) p.c += c * p.kernels->size;
 
     int64_t m0 = 0, m1 = p.m, n0 = 0, n1 = p.n;
     if (job->by_rows) {
@@ -396,11 +424,7 @@ static void run(struct job *job, int64_t batch, int64_t piece) {
         n1 = cut(p.n, p.kernels->nr, piece + 1, job->parts);
     }
     if (m0 == m1 || n0 == n1) return;
-    int status = MG_OK;
-    if (p.m == 1) status = vector(&p, n0, n1);
-    else if (n1 - n0 == p.n && is_narrow(&p)) narrow(&p, m0, m1);
-    else if (n1 == p.n) status = to_the_end(&p, m0, m1, n0);
-    else status = part(&p, m0, m1, n0, n1);
+    const int status = compute(&p, m0, m1, n0, n1);
     if (status != MG_OK) atomic_store(&job->status, status);
 }
 
@@ -417,8 +441,13 @@ static int fits(int64_t m, int64_t n, int size) {
            !__builtin_mul_overflow(bytes, 2 * size, &bytes);
 }
 
-int mg_gemm(const struct mg_gemm *given) {
-    struct mg_gemm g = *given;
+int mg_gemm(const struct mg_gemm *g) { return mg_gemm_at(g, g->a, g->b, g->c, g->bias, NULL); }
+
+int mg_gemm_at(const struct mg_gemm *given, const void *a, const void *b, void *c, const void *bias, const struct mg_then *then) {
+    struct mg_gemm g;
+    memcpy(&g, given, given->batch_rank ? sizeof g : offsetof(struct mg_gemm, batch));
+    g.packed_b = given->packed_b;
+    g.a = a, g.b = b, g.c = c, g.bias = bias;
     if ((g.type != MG_F32 && g.type != MG_F64) || (g.act != MG_LINEAR && g.act != MG_RELU)) return MG_EARG;
     if (g.batch_rank < 0 || g.batch_rank > MG_MAX_BATCH_RANK) return MG_EARG;
     struct job job = {.g = &g, .batches = 1};
@@ -444,11 +473,15 @@ int mg_gemm(const struct mg_gemm *given) {
         g.b = (const char *)g.b + MG_LINE;
         g.rsb = kn->nr, g.csb = 1;   /* as the panels have it; what follows looks at the strides */
     }
+    if (then) {
+        if (g.batch_rank > 0 || g.beta != 0 || count_k_blocks(kn, g.k) > 1) return MG_EARG;
+        g.c = NULL, g.rsc = g.n, g.csc = 1;
+    }
     if (g.m == 0 || g.n == 0 || job.batches == 0) return MG_OK;
 
     /* Rows of C must be contiguous. If it is the columns that are, compute C' = B' A'. So too for a single column,
      * which then takes the fast path of a single row. */
-    if ((g.csc != 1 && g.n > 1) || (g.n == 1 && g.m > 1 && g.rsc == 1 && g.bias == NULL && !g.packed_b)) {
+    if ((g.csc != 1 && g.n > 1) || (g.n == 1 && g.m > 1 && g.rsc == 1 && g.bias == NULL && !g.packed_b && !then)) {
         if ((g.rsc != 1 && g.m > 1) || g.bias != NULL) return MG_EARG;
         const struct mg_gemm s = g;
         g.m = s.n, g.a = s.b, g.rsa = s.csb, g.csa = s.rsb, g.rsc = s.csc;
@@ -460,10 +493,12 @@ int mg_gemm(const struct mg_gemm *given) {
 
     job.product = (struct product){
         .kernels = kn, .m = g.m, .n = g.n, .k = g.k, .a = g.a, .b = g.b, .bias = g.bias, .c = g.c, .rsa = g.rsa,
-        .csa = g.csa, .rsb = g.rsb, .csb = g.csb, .rsc = g.rsc, .alpha = g.alpha, .beta = g.beta, .act = g.act, .packed = g.packed_b};
+        .csa = g.csa, .rsb = g.rsb, .csb = g.csb, .rsc = g.rsc, .alpha = g.alpha, .beta = g.beta, .act = g.act, .packed = g.packed_b,
+        .then = then};
 
     const double flops = 2.0 * (double)g.m * (double)g.n * (double)g.k * (double)job.batches;
     const int threads = flops < PARALLEL_FLOPS ? 1 : mg_num_threads();
+    if (threads == 1 && job.batches == 1 && g.batch_rank == 0) return compute(&job.product, 0, g.m, 0, g.n);
     const int spare = flops >= 5.0 * PARALLEL_FLOPS && flops < LARGE_FLOPS;
     const int64_t chunks = threads == 1 ? 1 : spare ? CHUNKS_PER_THREAD * threads : threads;
     /* Each chunk packs for itself. Cut so that what is costly to pack is packed once: a k-major A by rows, B otherwise. */

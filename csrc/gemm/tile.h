@@ -19,7 +19,9 @@
 
 enum { FN(max_rows) = MR, FN(max_vectors) = NV > 8 ? NV : 8 };
 
-/* C = act(alpha * sums + beta * C + bias) for a tile: everything but the two cases that the tile itself stores. */
+ALWAYS_INLINE FN(vec) FN(relu)(FN(vec) v) { return (FN(vec))((FN(bits))v & ~(v < (FN(vec)){0})); }   /* a NaN stays */
+
+/* C = act(alpha * sums + beta * C + bias) for a tile, whatever alpha and beta are; where they are 0 or 1, the tile stores C. */
 __attribute__((noinline)) static void FN(epilogue)(int mr, int nv, int tail, const REAL *sums,
                                                    const struct mg_tile *t) {
     const REAL alpha = (REAL)t->alpha, beta = (REAL)t->beta, *bias = t->bias;
@@ -30,7 +32,7 @@ __attribute__((noinline)) static void FN(epilogue)(int mr, int nv, int tail, con
             FN(vec) v = alpha * FN(load)(sums + (i * nv + j) * VL);
             if (beta != 0) v += beta * (part ? FN(load_first)(at, tail) : FN(load)(at));
             if (bias) v += part ? FN(load_first)(bias + j * VL, tail) : FN(load)(bias + j * VL);
-            if (t->act == MG_RELU) v = (FN(vec))((FN(bits))v & ~(v < (FN(vec)){0}));   /* a NaN stays */
+            if (t->act == MG_RELU) v = FN(relu)(v);
             if (part) FN(store_first)(at, v, tail);
             else FN(store)(at, v);
         }
@@ -70,14 +72,27 @@ ALWAYS_INLINE void FN(tile)(const int mr, const int nv, const int variant, const
         if (pack) packed += NV * VL;
     }
 
-    if (t->alpha == 1 && (t->beta == 0 || t->beta == 1) && !t->bias && t->act == MG_LINEAR) {
-        const int accumulate = t->beta == 1;
+    if (t->alpha == 1 && (t->beta == 0 || t->beta == 1)) {
+        const REAL *bias = t->bias;
+        if (t->beta == 1)
+            UNROLL for (int i = 0; i < mr; i++)
+                UNROLL for (int j = 0; j < nv; j++) {
+                    const REAL *at = c + i * rsc + j * VL;
+                    x[i][j] += tail && j == nv - 1 ? FN(load_first)(at, tail) : FN(load)(at);
+                }
+        if (bias)
+            UNROLL for (int j = 0; j < nv; j++) {
+                const FN(vec) v = tail && j == nv - 1 ? FN(load_first)(bias + j * VL, tail) : FN(load)(bias + j * VL);
+                UNROLL for (int i = 0; i < mr; i++) x[i][j] += v;
+            }
+        if (t->act == MG_RELU)
+            UNROLL for (int i = 0; i < mr; i++)
+                UNROLL for (int j = 0; j < nv; j++) x[i][j] = FN(relu)(x[i][j]);
         UNROLL for (int i = 0; i < mr; i++)
             UNROLL for (int j = 0; j < nv; j++) {
                 REAL *at = c + i * rsc + j * VL;
-                if (tail && j == nv - 1)
-                    FN(store_first)(at, accumulate ? x[i][j] + FN(load_first)(at, tail) : x[i][j], tail);
-                else FN(store)(at, accumulate ? x[i][j] + FN(load)(at) : x[i][j]);
+                if (tail && j == nv - 1) FN(store_first)(at, x[i][j], tail);
+                else FN(store)(at, x[i][j]);
             }
     } else {
         REAL sums[mr * nv * VL];

@@ -11,6 +11,8 @@
  * Threads.    Each kernel spreads its own work over the pool, and keeps to itself when that is too little to share. */
 #include "program.h"
 
+#include "../gemm/gemm.h"
+
 #include <string.h>
 #include <time.h>
 
@@ -22,13 +24,8 @@ static int64_t now(void) {
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-static int gemm(const struct mg_gemm *planned, void **p, int operands) {
-    struct mg_gemm g = *planned;
-    g.a = p[0];
-    if (!g.packed_b) g.b = p[1];   /* else the descriptor has it */
-    g.c = p[2];
-    g.bias = operands > 3 ? p[3] : NULL;
-    return mg_gemm(&g);
+static int gemm(const struct mg_gemm *g, void **p, int operands) {
+    return mg_gemm_at(g, p[0], g->packed_b ? g->b : p[1], p[2], operands > 3 ? p[3] : NULL, NULL);
 }
 
 /* Operands: x, panels, scale, and what is added to a sum, as an integer or as a float, y. */
@@ -74,6 +71,7 @@ static int run(const struct mg_instruction *i, void *const *memory) {
     const void *a = i->attributes;
     const struct mg_pattern *m = a;   /* of instructions on edges */
     if (i->kernel == MG_DO_LANES) return mg_do_lanes(a, i->operand, memory);   /* these have any number of operands */
+    if (i->kernel == MG_DO_PRODUCT) return mg_do_product(a, i->operand, memory);
     if (i->kernel == MG_DO_MIXED) return mg_do_mixed(a, i->operand, memory);
 
     void *p[MOST_OPERANDS];

@@ -6,6 +6,7 @@
 static inline void *mg_at(void *const *memory, const struct mg_operand *o) { return (char *)memory[o->base] + o->offset; }
 
 int mg_do_lanes(const struct mg_lanes *l, const struct mg_operand *operand, void *const *memory);
+int mg_do_product(const struct mg_product *p, const struct mg_operand *operand, void *const *memory);
 int mg_do_mixed(const struct mg_mixed *m, const struct mg_operand *operand, void *const *memory);
 int mg_do_finite(int type, int64_t n, const void *from, void *to);
 /* loss[i] = logsumexp(x[i]) - x[i][target[i]] and gx[i] = g[i] * d(loss[i])/dx[i], for rows of n; MG_EARG for a target that

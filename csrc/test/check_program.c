@@ -72,6 +72,82 @@ static void adam(int type) {
     drop(memory[G0]);
 }
 
+/* Programs of two or three inputs that have a loop of their own: by that, and by the steps. */
+static void momentum_or_mask(int type, const struct mg_program *program, int which) {
+    enum { N = 301 };
+    static const int64_t n[] = {N}, first[] = {0, 1};
+    static const struct mg_operand operand[] = {AT(G0, 0), AT(A, 0), AT(P0, 0), AT(A, 0), AT(P0, 0)}, masked[] = {AT(G0, 0), AT(A, 0), AT(P0, 0)};
+    void *memory[BASES] = {0}, *results[2][2], *from[2] = {fresh(type, N), fresh(type, N)};
+    memory[G0] = fresh(type, N);
+    put(type, from[0], 3, 0), put(type, from[0], 4, -0.0), put(type, from[0], 5, NAN);
+    for (int chained = 0; chained < 2; chained++) {
+        struct mg_lanes l = {.program = program, .lanes = 1, .n = n, .first = first};
+        const int found = mg_lanes_chain(program, l.array, l.immediate);
+        CHECK(found != 0, "no loop of its own: %d", which);
+        l.chain = chained ? found : 0;
+        const struct mg_instruction i = {.kernel = MG_DO_LANES, .operands = program->inputs + program->outputs,
+                                         .operand = program->inputs == 2 ? masked : operand, .attributes = &l};
+        const struct mg_code c = {.instructions = &i, .count = 1, .memory = memory};
+        memory[A] = results[chained][0] = copy_of(type, N, from[0]);
+        memory[P0] = results[chained][1] = copy_of(type, N, from[1]);
+        CHECK(mg_program_call(&c) == MG_OK, "status");
+    }
+    for (int b = 0; b < 2; b++)
+        for (int64_t e = 0; e < N; e++)
+            CHECK(near(type, get(type, results[1][b], e), get(type, results[0][b], e), 4 * epsilon(type)), "%d: %d [%ld]", which, b, (long)e);
+    for (int b = 0; b < 2; b++) drop(from[b]), drop(results[0][b]), drop(results[1][b]);
+    drop(memory[G0]);
+}
+
+static void loops_of_their_own(int type) {
+    static const struct mg_step plain[] = {{MG_OP_FMA_K, 3, 1, 0, 0, 0.9, 0}, {MG_OP_FMA_K, 4, 3, 2, 0, -0.1, 0}};
+    static const struct mg_step decay[] = {{MG_OP_FMA_K, 5, 2, 0, 0, 0.01, 0}, {MG_OP_FMA_K, 3, 1, 5, 0, 0.9, 0}, {MG_OP_FMA_K, 4, 3, 2, 0, -0.1, 0}};
+    static const struct mg_step nesterov[] = {{MG_OP_FMA_K, 3, 1, 0, 0, 0.9, 0}, {MG_OP_FMA_K, 5, 3, 0, 0, 0.8, 0}, {MG_OP_FMA_K, 4, 5, 2, 0, -0.1, 0}};
+    static const struct mg_step both[] = {{MG_OP_FMA_K, 5, 2, 0, 0, 0.01, 0}, {MG_OP_FMA_K, 3, 1, 5, 0, 0.9, 0},
+                                          {MG_OP_FMA_K, 6, 3, 5, 0, 0.8, 0}, {MG_OP_FMA_K, 4, 6, 2, 0, -0.1, 0}};
+    static const struct mg_step mask[] = {{MG_OP_CONST, 3, 0, 0, 0, 0, 0}, {MG_OP_LE_K, 4, 1, 0, 0, 0, 0}, {MG_OP_WHERE, 2, 4, 3, 0, 0, 0}};
+    static const struct mg_step not_quite[] = {{MG_OP_CONST, 3, 0, 0, 0, 0, 0}, {MG_OP_LE_K, 4, 1, 0, 0, 1, 0}, {MG_OP_WHERE, 2, 4, 3, 0, 0, 0}};
+    const struct {const struct mg_step *code; int steps, inputs, outputs;} all[] = {
+        {plain, 2, 3, 2}, {decay, 3, 3, 2}, {nesterov, 3, 3, 2}, {both, 4, 3, 2}, {mask, 3, 2, 1}, {not_quite, 3, 2, 1}};
+    for (int w = 0; w < COUNT(all); w++) {
+        const struct mg_program p = {.type = type, .inputs = all[w].inputs, .outputs = all[w].outputs, .values = 8, .steps = all[w].steps,
+                                     .code = all[w].code};
+        int32_t array[8], immediate[8];
+        if (all[w].code == not_quite) CHECK(mg_lanes_chain(&p, array, immediate) == 0, "another bound");
+        else momentum_or_mask(type, &p, w);
+    }
+}
+
+/* A product and what is elementwise behind it, in one instruction: against both apart. Chained or not, a bias or none. */
+static void product(int type, int64_t m, int64_t n, int64_t k, int chained, int with_bias, int turned) {
+    static const struct mg_step code[] = {{MG_OP_CONST, 3, 0, 0, 0, 0, 0}, {MG_OP_LE_K, 4, 1, 0, 0, 0, 0}, {MG_OP_WHERE, 2, 4, 3, 0, 0, 0}};
+    const struct mg_program mask = {.type = type, .inputs = 2, .outputs = 1, .values = 5, .steps = 3, .code = code};
+    const int64_t size[] = {m * n}, first[] = {0, (m * n + MG_LANE_CHUNK - 1) / MG_LANE_CHUNK};
+    struct mg_product p = {.gemm = {.type = type, .m = m, .n = n, .k = k, .rsa = turned ? 1 : k, .csa = turned ? m : 1, .rsb = turned ? n : 1,
+                                    .csb = turned ? 1 : k, .rsc = n, .csc = 1, .alpha = 1},
+                           .lanes = {.program = &mask, .lanes = 1, .n = size, .first = first}, .has_bias = with_bias};
+    p.lanes.chain = chained ? mg_lanes_chain(&mask, p.lanes.array, p.lanes.immediate) : 0;
+    const struct mg_operand apart[] = {AT(A, 0), AT(B, 0), AT(ARENA, 0), AT(RATE, 0), AT(ARENA, 0), AT(Y, 0), AT(OUT, 0)};
+    const struct mg_operand plain[] = {AT(A, 0), AT(B, 0), AT(A, 0), AT(Y, 0), AT(P0, 0)};
+    const struct mg_operand biased[] = {AT(A, 0), AT(B, 0), AT(RATE, 0), AT(A, 0), AT(Y, 0), AT(P0, 0)};
+    const struct mg_instruction i[] = {
+        {.kernel = MG_DO_GEMM, .operands = 3 + with_bias, .operand = apart, .attributes = &p.gemm},
+        {.kernel = MG_DO_LANES, .operands = 3, .operand = apart + 4, .attributes = &p.lanes},
+        {.kernel = MG_DO_PRODUCT, .operands = 5 + with_bias, .operand = with_bias ? biased : plain, .attributes = &p}};
+    const struct mg_code c = {.instructions = i, .count = 3};
+    void *memory[BASES] = {0};
+    memory[A] = fresh(type, m * k), memory[B] = fresh(type, k * n), memory[RATE] = fresh(type, n), memory[Y] = fresh(type, m * n);
+    memory[ARENA] = numbers(type, m * n), memory[OUT] = numbers(type, m * n), memory[P0] = numbers(type, m * n);
+    int failed = -1;
+    CHECK(mg_program_run(&c, 0, 3, memory, &failed, NULL) == MG_OK, "status, %d", failed);
+    for (int64_t e = 0; e < m * n; e++)
+        CHECK(near(type, get(type, memory[P0], e), get(type, memory[OUT], e), 64 * epsilon(type)), "%ldx%ldx%ld [%ld]", (long)m,
+              (long)n, (long)k, (long)e);
+    p.gemm.k = 10 * MG_SHALLOW, p.gemm.rsa = turned ? 1 : p.gemm.k, p.gemm.csb = turned ? 1 : p.gemm.k;
+    CHECK(mg_program_run(&c, 2, 3, memory, &failed, NULL) == MG_EARG && failed == 2, "a product of many terms");
+    for (int b = 0; b < BASES; b++) if (memory[b]) drop(memory[b]);
+}
+
 /* Rows by number, there and back; a number that is none. */
 static void rows(int type) {
     enum { ROWS = 7, N = 9, WIDTH = 5 };
@@ -235,6 +311,12 @@ void check_program(void) {
         for (int type = MG_F32; type <= MG_F64; type++) {
             lanes(type);
             adam(type);
+            loops_of_their_own(type);
+            for (int w = 0; w < 8; w++) {
+                product(type, 5, 7, 3, w & 1, w >> 1 & 1, w >> 2), product(type, 37, 300, 9, w & 1, w >> 1 & 1, w >> 2);
+                product(type, 1, 129, 64, w & 1, w >> 1 & 1, w >> 2);
+            }
+            product(type, 130, 270, 100, 1, 0, 1), product(type, 200, 1100, 17, 0, 1, 0);   /* parallel; two blocks of columns */
             rows(type);
             chain(type);
             loss(type, 5, 7), loss(type, 9, 5), loss(type, 70, 10), loss(type, 131, 32), loss(type, 64, 1);

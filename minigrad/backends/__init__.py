@@ -51,7 +51,7 @@ class Backend(dict[Op, Kernel]):
         self.make = make
         self.stepper = stepper
         self.kernels = dict(kernels)  # by name, as records may be registered later
-        #: How often a user's kernel came or went: programs of another generation are compiled anew.
+        #: How often a user's kernel, or a default, changed: programs of another generation are compiled anew.
         self.generation = 0
         #: (seed, offset, count) -> uint32 words; what all random operations draw from
         self.random_bits: Kernel = self.kernels.get("random_bits", philox)
@@ -62,6 +62,14 @@ class Backend(dict[Op, Kernel]):
 
 
 _BACKENDS: dict[str, Backend] = {"numpy": Backend("numpy", {})}
+
+
+def forget_programs() -> None:
+    """Make every compiled function trace anew: something that programs have as a constant has changed."""
+    for known in _BACKENDS.values():
+        known.generation += 1
+
+
 #: Why a backend that exists in principle cannot be used here.
 _UNAVAILABLE: dict[str, str] = {}
 

@@ -53,7 +53,8 @@ class DataLoader:
     0 makes them here.  collate_fn: makes a batch of a list of examples.  drop_last: leave out a last batch
     that is smaller.  timeout: seconds to wait for a worker, 0 for ever.  worker_init_fn: called in each
     worker with its number.  persistent_workers: keep them from pass to pass.  multiprocessing_context: how
-    they start ("fork", "spawn", "forkserver").  generator: where the order comes from.
+    they start ("fork", "spawn", "forkserver").  generator: where the order comes from.  pin_memory is for the
+    transfer to another device; there is none, so it changes nothing, as in PyTorch without one.
 
     Raises ArgumentError for options that contradict each other, and while iterating `WorkerError` when a
     worker ends or is late, ShapeError for examples that cannot be stacked, and whatever the data set
@@ -69,8 +70,9 @@ class DataLoader:
         batch_sampler: Iterable[Sequence[int]] | None = None,
         num_workers: int = 0,
         collate_fn: Callable[[list[Any]], Any] | None = None,
-        *,
+        pin_memory: bool = False,
         drop_last: bool = False,
+        *,
         timeout: float = 0.0,
         worker_init_fn: Callable[[int], Any] | None = None,
         multiprocessing_context: str | None = None,

@@ -24,7 +24,7 @@ Processes on one machine share memory, so that is a few passes over the gradient
 
 =========================  ========================================================================
 `run`, `launch`            start the processes and watch over them (`launching`)
-`all_reduce`, ...          what they do together (`group`), by an engine (`engine`, `mpi`)
+`all_reduce`, ...          what they do together (`group`, `collectives`), by an engine (`engine`, `mpi`)
 `DistributedDataParallel`  the model whose gradients are averaged (`parallel`)
 `DistributedSampler`       which examples a rank sees (`sampler`)
 `parallelize_module`       layers of which each rank has a part (`tensor_parallel`)
@@ -38,15 +38,31 @@ Processes on one machine share memory, so that is a few passes over the gradient
     1
 """
 
+from typing import Any
+
+from .collectives import (
+    all_gather_into_tensor,
+    all_gather_object,
+    all_to_all,
+    all_to_all_single,
+    broadcast_object_list,
+    gather,
+    gather_object,
+    reduce_scatter_tensor,
+    scatter,
+    scatter_object_list,
+)
 from .engine import DistributedError
 from .group import (
     ReduceOp,
+    Work,
     all_gather,
     all_reduce,
     average,
     barrier,
     broadcast,
     destroy_process_group,
+    get_backend,
     get_global_rank,
     get_group_rank,
     get_process_group_ranks,
@@ -55,6 +71,7 @@ from .group import (
     init_process_group,
     is_available,
     is_initialized,
+    monitored_barrier,
     new_group,
     recv,
     reduce,
@@ -82,6 +99,28 @@ from .tensor_parallel import (
 )
 from .timeline import Timeline, timeline
 
+#: Names of torch.distributed that are not here, and why.
+_MISSING = {
+    **dict.fromkeys(
+        ("isend", "irecv", "batch_isend_irecv", "P2POp"),
+        "a rank would have to move the message itself, later: use send and recv, or all_to_all",
+    ),
+    **dict.fromkeys(
+        ("Store", "TCPStore", "FileStore", "HashStore", "PrefixStore"),
+        "ranks meet by what has started them: use broadcast_object_list to tell each other something",
+    ),
+    "rpc": "ranks call each other's functions nowhere: use collectives, or send and recv",
+    "fsdp": "parameters are not sharded: use parallelize_module, or a pipeline",
+    "spawn": "it is called run, and returns what the functions return",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MISSING:
+        raise AttributeError(f"minigrad.distributed has no {name}: {_MISSING[name]}", name=name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}", name=name)
+
+
 __all__ = [
     "ColumnParallelLinear",
     "ColwiseParallel",
@@ -101,13 +140,22 @@ __all__ = [
     "ScheduleGPipe",
     "Timeline",
     "VocabParallelEmbedding",
+    "Work",
     "all_gather",
+    "all_gather_into_tensor",
+    "all_gather_object",
     "all_reduce",
+    "all_to_all",
+    "all_to_all_single",
     "average",
     "barrier",
     "broadcast",
+    "broadcast_object_list",
     "destroy_process_group",
     "full_state_dict",
+    "gather",
+    "gather_object",
+    "get_backend",
     "get_global_rank",
     "get_group_rank",
     "get_process_group_ranks",
@@ -118,13 +166,17 @@ __all__ = [
     "is_available",
     "is_initialized",
     "load_full_state_dict",
+    "monitored_barrier",
     "new_group",
     "parallelize_module",
     "project",
     "recv",
     "reduce",
     "reduce_scatter",
+    "reduce_scatter_tensor",
     "run",
+    "scatter",
+    "scatter_object_list",
     "send",
     "simulate",
     "split_module",

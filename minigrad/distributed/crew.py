@@ -7,6 +7,10 @@ Each has a copy of the model and of its optimizer, and for each batch takes its 
 `Crew` is what all of them know; `Trainer` and `minigrad.keras` have the loops around it. The first process
 is the one that `fit` was called in: it decides whether there is another epoch, and with which weights and
 rates, so that callbacks need to be nowhere else.
+
+`Ranks` is the part of that which a `Trainer` needs of a `DistributedDataParallel` model, whose ranks somebody
+else has started, and whose gradients it averages itself: one rank decides, calls back and writes files, and
+figures are those of all.
 """
 
 from __future__ import annotations
@@ -32,30 +36,30 @@ Array = np.ndarray[Any, Any]
 LOSS = 1 << 20
 
 
-class Crew:
-    """What one of the processes knows of all of them.
+def data_of_first(engine: Engine, data: bytes) -> bytes:
+    """The bytes that the first rank of a group has."""
+    size = np.array([len(data)])
+    engine.broadcast(size, 0)
+    mine = np.frombuffer(data, np.uint8).copy() if engine.rank == 0 else np.empty(int(size[0]), np.uint8)
+    engine.broadcast(mine, 0)
+    return mine.tobytes()
 
-    model, optimizer: its copies.  reduction: "mean" for losses that are means over examples, or "sum".
-    Parts of a batch may be of different sizes: their losses and gradients count by their examples. A process
-    that has none takes part with an example that counts nothing.
-    """
 
-    def __init__(self, model: Module, optimizer: Any, reduction: str = "mean") -> None:
-        self.model, self.optimizer, self.reduction = model, optimizer, reduction
-        self.group: Engine = group()
-        learned = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-        self.reducer = Reducer(learned, self.group, reduction=reduction, find_unused=True)
+class Ranks:
+    """What one of several processes with copies of a model and its optimizer knows of all of them."""
+
+    def __init__(self, model: Module, optimizer: Any, engine: Engine) -> None:
+        self.model, self.optimizer, self.group = model, optimizer, engine
         self.same_chance()
         self.own_chance()
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that `fit` was called in."""
+        """Whether this is the process that decides."""
         return self.group.rank == 0
 
     def close(self) -> None:
         """Training is over."""
-        self.reducer.close()
 
     def _broadcast(self, array: Array) -> Array:
         self.group.broadcast(array, 0)
@@ -92,17 +96,36 @@ class Crew:
                 settings.update({k: type(settings[k])(v) for k, v in zip(names, values, strict=True)})
         return True
 
+    def sums(self, values: list[float]) -> list[float]:
+        """Sums over all processes."""
+        summed: list[float] = self.group.all_reduce(np.array(values, np.float64), "sum", 1.0).tolist()
+        return summed
+
+
+class Crew(Ranks):
+    """The same of processes that share batches.
+
+    reduction: "mean" for losses that are means over examples, or "sum".
+    Parts of a batch may be of different sizes: their losses and gradients count by their examples. A process
+    that has none takes part with an example that counts nothing.
+    """
+
+    def __init__(self, model: Module, optimizer: Any, reduction: str = "mean") -> None:
+        super().__init__(model, optimizer, group())
+        self.reduction = reduction
+        learned = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+        self.reducer = Reducer(learned, self.group, reduction=reduction, find_unused=True)
+
+    def close(self) -> None:
+        """Training is over."""
+        self.reducer.close()
+
     def order(self, order: Array | None, count: int) -> Array | None:
         """The order of the first process."""
         shuffled = self._broadcast(np.array([order is not None]))[0]
         if not shuffled:
             return None
         return self._broadcast(np.empty(count, np.int64) if order is None else order.astype(np.int64))
-
-    def sums(self, values: list[float]) -> list[float]:
-        """Sums over all processes."""
-        summed: list[float] = self.group.all_reduce(np.array(values, np.float64), "sum", 1.0).tolist()
-        return summed
 
     # -- a batch ---------------------------------------------------------------------------------------------
 
@@ -140,4 +163,4 @@ def checked_workers(workers: Any) -> int:
     return int(workers)
 
 
-__all__ = ["Crew", "checked_workers"]
+__all__ = ["Crew", "Ranks", "checked_workers", "data_of_first"]

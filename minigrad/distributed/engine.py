@@ -53,6 +53,8 @@ KINDS = (
 SLOT, MAIL = 8 << 20, 1 << 18
 #: Bytes that a rank's programs may have of memory that all ranks reach; what does not fit is copied instead.
 HEAP = 256 << 20
+#: Seconds without a heartbeat after which a rank counts as hung.
+SILENT = 3.0
 #: Collectives that a log has room for.
 LOGGED = 100_000
 
@@ -264,6 +266,15 @@ def agree(world: Engine, ranks: tuple[int, ...]) -> None:
             )
 
 
+def share_processors(ranks: int) -> None:
+    """Use as many threads as each of `ranks` processes can have, unless somebody has said how many."""
+    allowed = processors()
+    if "MINIGRAD_NUM_THREADS" in os.environ or allowed < (os.cpu_count() or 1):  # or bound to some by mpirun
+        return
+    with contextlib.suppress(ImportError):
+        importlib.import_module("minigrad._kernels").lib.mg_set_num_threads(max(1, allowed // ranks))
+
+
 def processors() -> int:
     """How many processors this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -349,8 +360,8 @@ class Shared:
     """A rank of a group of processes on this machine.
 
     timeout: seconds that a wait may take before it is an error.  world, ranks: for a group of some of the
-    ranks, the world, and the numbers there.  Raises DistributedError from any call if another rank has
-    failed, left or come to another collective."""
+    ranks, the world, and the numbers there.  watching: nobody else looks whether all ranks live.
+    Raises DistributedError from any call if another rank has failed, left or come to another collective."""
 
     def __init__(
         self,
@@ -360,8 +371,9 @@ class Shared:
         *,
         world: Shared | None = None,
         ranks: tuple[int, ...] | None = None,
+        watching: bool = False,
     ) -> None:
-        self.segment = segment
+        self.segment, self._watching = segment, watching
         self._ffi, self._lib = segment.ffi, segment.lib
         self._member = member = self._ffi.new("struct mg_member *")
         if world is None:
@@ -402,6 +414,10 @@ class Shared:
         """Show that this process answers."""
         while not self._ended.wait(0.3):
             self._lib.mg_group_beat(self._member)
+            for r in range(self.size) if self._watching else ():
+                seen = self.segment.watch(r)
+                if seen.joined and not seen.left and seen.silent > SILENT:
+                    self.segment.abort(r)
 
     def __repr__(self) -> str:
         return f"group of {self.size}"

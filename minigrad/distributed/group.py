@@ -15,11 +15,13 @@ the bits are the same on all ranks and in all runs.
 it must call them. Ranks in arguments (`src`, `dst`) are numbers in the world, the group of all, as in
 PyTorch. `init_device_mesh` (`mesh`) arranges the world as a table and makes a group for each of its rows.
 
-Left out: asynchronous calls: a rank has its own processor, and nobody else would do the work in the
-meantime."""
+`async_op=True` does the work at once, and returns a `Work` that is done. Further collectives, and objects:
+`collectives`."""
 
 from __future__ import annotations
 
+import atexit
+import datetime
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -30,7 +32,7 @@ from ..errors import ArgumentError, DTypeError, ShapeError
 from ..mode import current
 from ..ops import collective
 from ..tensor import Symbol, Tensor, wrap
-from . import mpi
+from . import mpi, rendezvous
 from .engine import REDUCTIONS, Alone, Engine, Segment, Shared
 
 #: Seconds that a rank waits for another one before that is an error.
@@ -90,17 +92,35 @@ def is_initialized() -> bool:
 _EITHER = (None, "gloo")
 
 
-def init_process_group(backend: str | None = None, *, timeout: float | None = None) -> None:
+def init_process_group(
+    backend: str | None = None,
+    init_method: str | None = None,
+    timeout: float | datetime.timedelta | None = None,
+    world_size: int = -1,
+    rank: int = -1,
+) -> None:
     """Join the group that this process was started for.
 
     backend: "shm", the shared memory of one machine, for processes started by `minigrad.distributed.run` or
     `python -m minigrad.distributed.launch`; "mpi" for those that mpirun has started (`minigrad[mpi]`); None
     (or "gloo", as ported scripts say): what the process was started by, and a group of one if by neither.
+    init_method: None or "env://": RANK and WORLD_SIZE in the environment, as torchrun sets them, make this
+    one of several processes of this machine (`rendezvous`), and so do rank and world_size.
     timeout: seconds that a wait for another rank may take (300, or what the launcher was told).
     Inside of `run` the group has been joined already, and nothing happens.
-    Raises ArgumentError for another backend than the process was started for, DistributedError if mpi4py
-    is not here.
+    Raises ArgumentError for another backend than the process was started for, or numbers that are not its
+    own, DistributedError if mpi4py is not here, or others do not come.
     """
+    if init_method not in (None, "env://"):
+        raise ArgumentError(
+            "init_process_group",
+            f"init_method is {init_method!r}",
+            fix="use env://, with RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT in the environment",
+        )
+    if isinstance(timeout, datetime.timedelta):
+        timeout = timeout.total_seconds()
+    if timeout is not None and not timeout > 0:
+        raise ArgumentError("init_process_group", f"a timeout of {timeout!r}", fix="pass seconds, above 0")
     if backend not in (*_EITHER, "shm", "mpi"):
         raise ArgumentError(
             "init_process_group",
@@ -108,23 +128,60 @@ def init_process_group(backend: str | None = None, *, timeout: float | None = No
             fix="use 'shm' (shared memory), 'mpi', or none",
         )
     fd = os.environ.get("MINIGRAD_GROUP_FD")
-    began = "shm" if fd is not None else "mpi" if mpi.started() else None
+    given = rank >= 0 or world_size > 1
+    began = "mpi" if fd is None and mpi.started() else "shm" if fd or given or rendezvous.asked() else None
     if backend not in _EITHER and began not in (backend, None):
         raise ArgumentError(
             "init_process_group",
             f"backend {backend!r} in a process that was started for {began!r}",
             fix="leave the backend out, or start it with mpirun (mpi) or minigrad.distributed.launch (shm)",
         )
+    wanted = float(os.environ.get("MINIGRAD_GROUP_TIMEOUT", TIMEOUT)) if timeout is None else timeout
     if _group is not None:
         if timeout is not None:
             _group.set_timeout(float(timeout))
-        return
-    wanted = float(os.environ.get("MINIGRAD_GROUP_TIMEOUT", TIMEOUT)) if timeout is None else timeout
-    if fd is not None:
+    elif fd is not None:
         segment = Segment(int(fd), os.fstat(int(fd)).st_size)
         join(Shared(segment, int(os.environ["RANK"]), wanted))
+    elif "mpi" in (began, backend):
+        join(mpi.join(wanted))
+    elif began == "shm":
+        join(rendezvous.join(wanted, rank if rank >= 0 else None, world_size if world_size > 0 else None))
+        atexit.register(destroy_process_group)
     else:
-        join(mpi.join(wanted) if "mpi" in (began, backend) else Alone())
+        join(Alone())
+    for name, asked, found in (("rank", rank, group().rank), ("world_size", world_size, group().size)):
+        if asked not in (-1, found):
+            raise ArgumentError(
+                "init_process_group",
+                f"{name}={asked} in a process that is rank {group().rank} of {group().size}",
+                fix="leave rank and world_size out: whoever has started the process has numbered it",
+            )
+
+
+class Work:
+    """What a collective with `async_op=True` returns: it is done."""
+
+    def wait(self, timeout: Any = None) -> bool:
+        """True, at once."""
+        return True
+
+    def is_completed(self) -> bool:
+        """True."""
+        return True
+
+    is_success = is_completed
+
+
+def finished(async_op: bool) -> Work | None:
+    """What a collective returns."""
+    return Work() if async_op else None
+
+
+def get_backend(group: Engine | None = None) -> str:
+    """ "shm", "mpi", or "alone" for a group of one."""
+    engine = of(group)
+    return "mpi" if isinstance(engine, mpi.MPI) else "alone" if isinstance(engine, Alone) else "shm"
 
 
 def new_group(ranks: Sequence[int] | None = None) -> Engine:
@@ -180,9 +237,24 @@ def get_global_rank(group: Engine, group_rank: int) -> int:
     return group.ranks[group_rank]
 
 
-def barrier(group: Engine | None = None) -> None:
+def barrier(group: Engine | None = None, async_op: bool = False) -> Work | None:
     """Wait until all ranks are here."""
     of(group).barrier()
+    return finished(async_op)
+
+
+def monitored_barrier(group: Engine | None = None, timeout: float | datetime.timedelta | None = None) -> None:
+    """Wait until all ranks are here, at most `timeout` seconds; DistributedError names one that is not."""
+    mine = of(group)
+    if timeout is None:
+        mine.barrier()
+        return
+    before = float(getattr(mine, "timeout", TIMEOUT))
+    mine.set_timeout(timeout.total_seconds() if isinstance(timeout, datetime.timedelta) else timeout)
+    try:
+        mine.barrier()
+    finally:
+        mine.set_timeout(before)
 
 
 def _check_op(op: str, reduction: str, tensor: Tensor) -> None:
@@ -222,8 +294,10 @@ def _array(op: str, tensor: Tensor) -> Any:
     return np.ascontiguousarray(tensor._concrete(op)).reshape(tensor.shape)
 
 
-def all_reduce(tensor: Tensor, op: str = ReduceOp.SUM, group: Engine | None = None) -> Tensor:
-    """Replace a tensor by its reduction over all ranks, outside of the history; returns it.
+def all_reduce(
+    tensor: Tensor, op: str = ReduceOp.SUM, group: Engine | None = None, async_op: bool = False
+) -> Any:
+    """Replace a tensor by its reduction over all ranks, outside of the history; returns it (or a `Work`).
 
     Same shape and dtype on all ranks.  Raises ArgumentError for an unknown reduction, DistributedError if
     another rank fails or calls something else.  With gradients: `minigrad.ops.collective`."""
@@ -237,33 +311,40 @@ def all_reduce(tensor: Tensor, op: str = ReduceOp.SUM, group: Engine | None = No
         else:
             array[...] = mine.all_reduce(np.ascontiguousarray(array), op, 1.0)
         tensor._touch()
-        return tensor
-    return tensor.assign(collective.all_reduce(tensor.detach(), mine, op))
+    else:
+        tensor.assign(collective.all_reduce(tensor.detach(), mine, op))
+    return finished(async_op) or tensor
 
 
-def reduce(tensor: Tensor, dst: int, op: str = ReduceOp.SUM, group: Engine | None = None) -> Tensor:
+def reduce(
+    tensor: Tensor, dst: int, op: str = ReduceOp.SUM, group: Engine | None = None, async_op: bool = False
+) -> Any:
     """Replace the tensor of rank `dst` by the reduction over all ranks; those of the others stay."""
     _check_op("reduce", op, tensor)
     mine = of(group)
     y = mine.reduce(_array("reduce", tensor), op, _number("reduce", dst, mine))
-    return tensor if y is None else tensor.assign(wrap(y))
+    if y is not None:
+        tensor.assign(wrap(y))
+    return finished(async_op) or tensor
 
 
-def broadcast(tensor: Tensor, src: int, group: Engine | None = None) -> Tensor:
-    """Replace a tensor by that of rank `src`; returns it."""
+def broadcast(tensor: Tensor, src: int, group: Engine | None = None, async_op: bool = False) -> Any:
+    """Replace a tensor by that of rank `src`; returns it (or a `Work`)."""
     mine = of(group)
     root = _number("broadcast", src, mine)
     array = _array("broadcast", tensor)
     tensor._writable("broadcast")
-    if array is tensor._array or np.shares_memory(array, tensor._array):
-        mine.broadcast(array, root)
-        tensor._touch()
-        return tensor
     mine.broadcast(array, root)
-    return tensor.assign(wrap(array))
+    if array is tensor._array or np.shares_memory(array, tensor._array):
+        tensor._touch()
+    else:
+        tensor.assign(wrap(array))
+    return finished(async_op) or tensor
 
 
-def all_gather(tensor_list: Sequence[Tensor], tensor: Tensor, group: Engine | None = None) -> None:
+def all_gather(
+    tensor_list: Sequence[Tensor], tensor: Tensor, group: Engine | None = None, async_op: bool = False
+) -> Work | None:
     """Write the tensors of all ranks into `tensor_list`, in the order of ranks.
 
     Raises ShapeError if there are not as many as ranks, or one has another shape or dtype.
@@ -272,17 +353,23 @@ def all_gather(tensor_list: Sequence[Tensor], tensor: Tensor, group: Engine | No
     _check_list("all_gather", tensor_list, tensor, mine)
     for target, value in zip(tensor_list, mine.all_gather(_array("all_gather", tensor)), strict=True):
         target.assign(wrap(value))
+    return finished(async_op)
 
 
 def reduce_scatter(
-    output: Tensor, input_list: Sequence[Tensor], op: str = ReduceOp.SUM, group: Engine | None = None
-) -> Tensor:
+    output: Tensor,
+    input_list: Sequence[Tensor],
+    op: str = ReduceOp.SUM,
+    group: Engine | None = None,
+    async_op: bool = False,
+) -> Any:
     """Write into `output` the reduction over all ranks of `input_list[rank]`; returns it."""
     _check_op("reduce_scatter", op, output)
     mine = of(group)
     _check_list("reduce_scatter", input_list, output, mine)
     parts = np.stack([_array("reduce_scatter", t) for t in input_list])
-    return output.assign(wrap(mine.reduce_scatter(parts, op)))
+    output.assign(wrap(mine.reduce_scatter(parts, op)))
+    return finished(async_op) or output
 
 
 def _check_list(op: str, tensors: Sequence[Tensor], like: Tensor, group: Engine) -> None:
@@ -326,12 +413,14 @@ def average(value: Any, weight: float = 1.0, group: Engine | None = None) -> flo
 
 __all__ = [
     "ReduceOp",
+    "Work",
     "all_gather",
     "all_reduce",
     "average",
     "barrier",
     "broadcast",
     "destroy_process_group",
+    "get_backend",
     "get_global_rank",
     "get_group_rank",
     "get_process_group_ranks",
@@ -340,6 +429,7 @@ __all__ = [
     "init_process_group",
     "is_available",
     "is_initialized",
+    "monitored_barrier",
     "new_group",
     "recv",
     "reduce",

@@ -43,14 +43,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing import reduction, spawn
 from typing import Any
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, raised_at, short_line
 from ..random import manual_seed
 from . import group, mpi
-from .engine import DistributedError, Engine, Segment, Shared, processors
+from .engine import SILENT, DistributedError, Engine, Segment, Shared, processors
 
-#: Seconds without a heartbeat after which a rank counts as hung, and seconds of waiting that are worth a
-#: word.
-SILENT, SLOW = 3.0, 4.0
+#: Seconds of waiting that are worth a word.
+SLOW = 4.0
 #: Seconds between being asked to end and being killed.
 GRACE = 1.0
 
@@ -168,6 +167,8 @@ def launch(
 ) -> None:
     """Run a script (or a module, as `python -m` does) in `nprocs` processes; see
     `minigrad.distributed.launch`."""
+    if not module and not os.path.isfile(script):
+        raise ArgumentError("launch", f"there is no file {script!r}", fix="pass the path of a script, or -m")
     payload = _pack(None, seed, "module" if module else "script", (script, list(argv)))
     _attempts(nprocs, payload, threads, timeout, max_restarts, min_nprocs)
 
@@ -203,6 +204,14 @@ def _pack(preparation: Any, seed: int | None, kind: str, what: Any) -> bytes:
         packed = bytes(reduction.ForkingPickler.dumps(what))
         if preparation is not None and b"__main__" not in packed:  # then the script is not needed, nor run
             preparation = {k: v for k, v in preparation.items() if not k.startswith("init_main")}
+        elif preparation is not None and not _has_main(preparation):
+            raise ArgumentError(
+                "run",
+                "the function, or something that it is given, was defined in an interactive session or by "
+                "python -c, where other processes cannot import it",
+                fix="write it to a file (in a notebook: %%writefile work.py), import it from there, and pass "
+                "work.train",
+            )
         return pickle.dumps((preparation, seed, kind, packed))
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise ArgumentError(
@@ -210,6 +219,12 @@ def _pack(preparation: Any, seed: int | None, kind: str, what: Any) -> bytes:
             f"the function and its arguments cannot be sent to another process ({error})",
             fix="define the function at the top level of a module or script",
         ) from None
+
+
+def _has_main(preparation: Mapping[str, Any]) -> bool:
+    """Whether there is a file to import `__main__` from."""
+    path = preparation.get("init_main_from_path")
+    return "init_main_from_name" in preparation or (path is not None and os.path.isfile(path))
 
 
 def _preparation() -> dict[str, Any]:
@@ -344,10 +359,11 @@ class _Parent:
 
     def _fail(self, rank: int, answer: Any = None) -> None:
         """Raise what rank `rank` is to blame for."""
-        kind, text, _ = answer or self._answer(rank)
+        kind, text, _, *place = answer or self._answer(rank)
         self.segment.abort(rank)
         if kind == "error":
-            problem, fix = f"rank {rank} of {self.size} raised", "the traceback of that rank is below"
+            at = f" at {place[0]}" if place[0] else ""
+            problem, fix = f"rank {rank} of {self.size} raised{at}", "the traceback of that rank is below"
             if "which did not come" in text:
                 late = [r for r in range(self.size) if r != rank and self._alive(r)]
                 text += "".join(f"\nrank {r} was here:\n{self._stack(r)}" for r in late)
@@ -583,13 +599,14 @@ def _child() -> None:
     except BaseException as error:
         code = 1
         secondary = isinstance(error, DistributedError) and "has failed" in error.problem
-        answer = "error", _traceback(error), secondary
+        place = short_line(raised_at(error))
+        answer = "error", _traceback(error), secondary, place
     try:
         packed = bytes(reduction.ForkingPickler.dumps(answer))
     except Exception as error:
         code = 1
         text = f"its result cannot be sent to the parent: {error!r}; return numbers, arrays or tensors"
-        packed = pickle.dumps(("error", text, False))
+        packed = pickle.dumps(("error", text, False, ""))
     if answer[0] == "result":
         group.destroy_process_group()
     with contextlib.suppress(BrokenPipeError), os.fdopen(fds["answer"], "wb") as pipe:
@@ -664,6 +681,7 @@ def _outlive_nobody(parent: int) -> None:
 def _traceback(error: BaseException) -> str:
     """A traceback that begins at the user's code."""
     frames = error.__traceback__
-    while frames is not None and frames.tb_frame.f_code.co_filename in (__file__, "<string>"):
+    ours = (__file__, "<string>", "<frozen runpy>")
+    while frames is not None and frames.tb_frame.f_code.co_filename in ours:
         frames = frames.tb_next
     return "".join(traceback.format_exception(type(error), error, frames))

@@ -17,9 +17,18 @@ sends 2 n (p-1)/p bytes, as it does by the algorithms of Rabenseifner 2004 and T
 2005. A small x goes to everybody at once. As long as ranks have equal weights, the bits are those of shared
 memory.
 
-**Faults.** mpirun ends all ranks when one is killed. One that raises prints its traceback behind its number
-and ends the job; without that, the others would wait for it for ever. Who waits for another rank says so
-after SLOW seconds, and raises after `timeout`.
+**Faults.** All of these end the job, and say which rank it was:
+
+======================  =============================================================================
+a rank raised           it prints its traceback behind its number, and aborts
+a rank was killed       mpirun sees its process end, and says so in its own words; there is no traceback
+a rank stopped          the next rank has not heard of it for SILENT seconds (`_Heart`), and aborts
+a rank does not come    who waits for it says so after SLOW seconds, and it prints where it is; after
+                        `timeout` seconds the one that waits raises
+======================  =============================================================================
+
+Heartbeats need an MPI in which two threads of a process may call (MPI_THREAD_MULTIPLE; Open MPI and MPICH
+give it). Without it, a rank that stopped is one that does not come.
 
 Left out: reductions behind the back of `backward`. MPI makes progress when it is called, and nobody would
 call it in the meantime. For one machine shared memory is faster (`engine.Shared`)."""
@@ -32,6 +41,7 @@ import importlib
 import os
 import pickle
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable
@@ -44,19 +54,20 @@ from .engine import (
     DTYPES,
     KINDS,
     REDUCTIONS,
+    SILENT,
     Array,
     DistributedError,
     Engine,
     Outside,
     agree,
     describe_call,
-    processors,
+    share_processors,
 )
 
 #: Bytes of all ranks' x together up to which everybody adds up everything.
 SMALL = 1 << 16
-#: Seconds of waiting that are worth a word.
-SLOW = 4.0
+#: Seconds of waiting that are worth a word, and between two heartbeats.
+SLOW, BEAT = 4.0, 0.25
 #: Tags of meetings and of messages.
 _MEET, _MESSAGE = 1, 2
 #: What a rank calls that leaves, beside the `KINDS` of the C side.
@@ -122,6 +133,70 @@ def _noted(method: Callable[..., Any]) -> Callable[..., Any]:
     return call
 
 
+class _Heart(threading.Thread):
+    """Tells the next rank a few times a second that this process answers, and listens to the one before.
+
+    comm: a communicator of its own.  Ends the job when the rank before is silent for SILENT seconds.  A rank
+    that others wait for is asked here where it is, and prints that, whatever its main thread is doing.
+    """
+
+    def __init__(self, comm: Any, about: Callable[[], str]) -> None:
+        super().__init__(name="minigrad heartbeat", daemon=True)
+        self._comm, self._about = comm, about
+        self._before, self._next = (comm.rank - 1) % comm.size, (comm.rank + 1) % comm.size
+        self._ended = threading.Event()
+        self._sent: list[tuple[Any, Any]] = []
+        self._lock = threading.Lock()
+        self._asked: set[int] = set()  # waits for which this rank has said where it is
+
+    def _send(self, to: int, number: int) -> None:
+        with self._lock:
+            self._sent = [(request, kept) for request, kept in self._sent if not request.Test()]
+            message = np.array([number], np.int64)
+            self._sent.append((self._comm.Isend(message, to), message))
+
+    def ask(self, rank: int, wait: int) -> None:
+        """Let a rank print where it is; wait: which wait for it this is, from 0."""
+        self._send(rank, 1 + wait)
+
+    def run(self) -> None:
+        """The life of the thread."""
+        heard, last = time.monotonic(), time.monotonic()
+        any_source = importlib.import_module("mpi4py.MPI").ANY_SOURCE
+        message, status = np.zeros(1, np.int64), importlib.import_module("mpi4py.MPI").Status()
+        while not self._ended.wait(BEAT):
+            self._send(self._next, 0)
+            while self._comm.Iprobe(any_source, status=status):
+                self._comm.Recv(message, status.Get_source())
+                heard = time.monotonic() if status.Get_source() == self._before else heard
+                if message[0]:
+                    self._answer(status.Get_source(), int(message[0]))
+            now = time.monotonic()
+            heard += max(0.0, now - last - 4 * BEAT)  # this process itself was held up: others may be fine
+            last = now
+            if now - heard > SILENT:
+                who, me = f"rank {self._before} of {self._comm.size}", f"rank {self._comm.rank}"
+                _say(
+                    f"{who} has stopped answering for {now - heard:.0f} s, says {me}, which was last in "
+                    f"{self._about()} and ends the job"
+                )
+                time.sleep(0.1)  # mpirun reads what was printed
+                self._comm.Abort(1)
+
+    def _answer(self, who: int, wait: int) -> None:
+        frame = sys._current_frames().get(threading.main_thread().ident or 0)
+        if frame is None or wait in self._asked:
+            return
+        self._asked.add(wait)
+        stack = "".join(traceback.format_stack(frame))
+        _say(f"rank {self._comm.rank}, for which rank {who} waits, is here:\n{stack}")
+
+    def close(self) -> None:
+        """Stop; the others are about to do so, too."""
+        self._ended.set()
+        self.join()
+
+
 class MPI:
     """A rank of a communicator. timeout: seconds that a wait for another rank may take.
 
@@ -151,6 +226,14 @@ class MPI:
         self.neighbours = int(local.size)
         local.Free()
         self.waited = 0.0  # seconds of waiting for other ranks so far
+        self._waits = 0  # that were worth a word
+        self._heart: _Heart | None = None
+
+    def watch(self) -> None:
+        """Begin to show others that this process answers, and to look whether they do; of the world only."""
+        if self.size > 1 and self._mpi.Query_thread() == self._mpi.THREAD_MULTIPLE:
+            self._heart = _Heart(self._comm.Dup(), lambda: describe_call(*(int(v) for v in self._mine[:5])))
+            self._heart.start()
 
     def __repr__(self) -> str:
         return f"group of {self.size}"
@@ -161,7 +244,7 @@ class MPI:
         if self.rank not in ranks:
             return Outside(ranks)
         part = MPI(self.timeout, self._comm.Create_group(self._comm.group.Incl(ranks)), ranks)
-        part._log = self._log
+        part._log, part._heart = self._log, self._heart
         self._parts.append(part)
         return part
 
@@ -178,18 +261,20 @@ class MPI:
             if done():
                 self.waited += time.monotonic() - begin
                 return
-        warned = False
+        warned, patience, limit = False, min(SLOW, self.timeout), self.timeout
         while not done():
             waited = time.monotonic() - begin
-            if waited > SLOW and not warned and self.timeout > SLOW:
+            if waited > patience and not warned:
                 warned = True
-                print(
-                    f"minigrad.distributed: rank {self.ranks[self.rank]} has waited {SLOW:g} s in {what} for "
-                    f"{self._names(late())}",
-                    file=sys.stderr,
-                    flush=True,
-                )
-            if waited > self.timeout:
+                self._waits += 1
+                who = late()
+                me = self.ranks[self.rank]
+                _say(f"rank {me} has waited {patience:g} s in {what} for {self._names(who)}")
+                if self._heart is not None:
+                    limit += 3 * BEAT if limit == patience else 0.0  # time for an answer
+                    for r in who:
+                        self._heart.ask(self.ranks[r], self._waits)
+            if waited > limit:
                 who = late()
                 raise self._fail(
                     what,
@@ -417,22 +502,18 @@ class MPI:
             self._meet(_LEAVE)
             self._wait("send", lambda: all(r.Test() for r, _ in self._sent), lambda: self._others)
         self._open = False
+        if self._heart is not None and self.ranks == tuple(range(self.size)):
+            self._heart.close()
 
 
 def join(timeout: float) -> MPI:
     """Join the group of all processes of this mpirun; threads are shared out among those of a machine."""
     engine = MPI(timeout)
     if engine.size > 1:
+        engine.watch()
         _abort_on_errors(engine)
         atexit.register(engine.close)
-    if "MINIGRAD_NUM_THREADS" not in os.environ:
-        allowed = processors()
-        if allowed == (os.cpu_count() or 1):  # not bound to some of the processors by mpirun
-            try:
-                kernels = importlib.import_module("minigrad._kernels")
-            except ImportError:
-                return engine
-            kernels.lib.mg_set_num_threads(max(1, allowed // engine.neighbours))
+    share_processors(engine.neighbours)
     return engine
 
 
@@ -451,6 +532,11 @@ def _abort_on_errors(engine: MPI) -> None:
         engine._comm.Abort(1)
 
     sys.excepthook = hook
+
+
+def _say(text: str) -> None:
+    """A line for whoever looks at the job."""
+    print(f"minigrad.distributed: {text}", file=sys.stderr, flush=True)
 
 
 def _bytes(x: Array) -> Any:

@@ -11,7 +11,9 @@ of the model), so a last batch that is smaller on some ranks is right.  A loss m
 examples of its rank.
 
 In a captured step (`minigrad.compile`) the reductions are operations of the program, between those that
-compute gradients and those of the optimizer.
+compute gradients and those of the optimizer.  On shared memory nothing is copied there for a large gradient:
+backward writes it where other ranks reach it, the mean takes its place, and the optimizer reads it.  Small
+ones are copied once, as they are laid end to end.  Eagerly, and on MPI, the engine copies what it hands over.
 
 References: Li et al. 2020 (PyTorch Distributed, VLDB 13; buckets and overlap); Goyal et al. 2017
 (1706.02677, learning rates for large batches).  Left out: gradients in half precision."""
@@ -26,20 +28,22 @@ from typing import Any
 import numpy as np
 
 from .. import tape
-from ..autograd import no_grad
+from ..autograd import is_grad_enabled, no_grad
 from ..errors import ArgumentError, DTypeError, GradientError
 from ..mode import current
 from ..nn.module import Module
 from ..ops.collective import all_reduce
 from ..ops.movement import cat
 from ..tensor import Tensor, wrap
-from .engine import Engine
+from .engine import DistributedError, Engine
 from .group import of
 
 #: A gradient of at least so many bytes is a bucket of its own.
 LARGE = 1 << 16
 #: Tags of reductions of statistics, which no bucket of gradients has.
 STATISTICS = 1 << 21
+#: Layers that wait for all ranks in their forward pass.
+REDUCING = ("SyncBatchNorm", "ColumnParallelLinear", "RowParallelLinear", "ParallelMultiheadAttention")
 #: How much small gradients are collected before they are reduced, in MB.
 BUCKET_MB = 1.0
 
@@ -52,6 +56,7 @@ class DistributedDataParallel(Module):
     reach on this rank counts as one with a gradient of zero; without it, that is a GradientError.
     broadcast_buffers: after each forward pass in training, buffers of floating point (running means) become
     their means over ranks.  process_group: the ranks that have copies (`new_group`); None: the world.
+    device_ids, output_device: None, as there are processors only.
 
     The wrapped model is `.module`; `state_dict()` has its names behind "module.", as in PyTorch.
     """
@@ -64,9 +69,17 @@ class DistributedDataParallel(Module):
         find_unused_parameters: bool = False,
         broadcast_buffers: bool = True,
         process_group: Engine | None = None,
+        device_ids: None = None,
+        output_device: None = None,
     ) -> None:
         super().__init__()
         op = "DistributedDataParallel"
+        if device_ids is not None or output_device is not None:
+            raise ArgumentError(
+                op,
+                f"device_ids={device_ids!r}, output_device={output_device!r}: there are processors only",
+                fix="leave both out",
+            )
         if not isinstance(module, Module):
             raise DTypeError(op, f"a {type(module).__name__} is no Module", fix="pass an nn.Module")
         learned = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
@@ -80,6 +93,7 @@ class DistributedDataParallel(Module):
             raise ArgumentError(op, f"bucket_cap_mb is {bucket_cap_mb!r}", fix="pass megabytes, above 0")
         self.module = module
         self.broadcast_buffers = bool(broadcast_buffers)
+        self._joining, self._must_be_even, self._steps = False, False, 0
         group = of(process_group)
         make_alike(op, module, group)
         self.reducer = Reducer(
@@ -93,6 +107,8 @@ class DistributedDataParallel(Module):
         """What the module computes of this rank's examples."""
         first = next((x for x in (*args, *kwargs.values()) if isinstance(x, Tensor)), None)
         self.reducer.weight = weight_of(float(first.shape[0]) if first is not None and first.ndim else 1.0)
+        if self._joining:
+            self._announce()
         y = self.module(*args, **kwargs)
         if self.broadcast_buffers and self.training:
             self.reducer.average_buffers(self.module)
@@ -106,6 +122,74 @@ class DistributedDataParallel(Module):
             yield
         finally:
             self.reducer.averaging = before
+
+    @contextlib.contextmanager
+    def join(self, enable: bool = True, throw_on_early_termination: bool = False) -> Iterator[None]:
+        """Let ranks have different numbers of batches inside: one that has no more takes part in the
+        reductions of the others, counting nothing, until all are done, and then has the model of the last.
+
+        Forward passes must be followed by `backward`, and cost a small reduction more each.  enable: False
+        does nothing.  throw_on_early_termination: raise on all ranks when the first one is done.
+        Raises ArgumentError for a captured step, and for layers that reduce by themselves.
+        """
+        if not enable or self.reducer.group.size == 1:
+            yield
+            return
+        for name, layer in self.module.named_modules():
+            if type(layer).__name__ in REDUCING:
+                raise ArgumentError(
+                    "join",
+                    f"layer {name!r} is a {type(layer).__name__}, which waits for all ranks",
+                    fix="give all ranks as many batches, as DistributedSampler does",
+                )
+        self._joining, self._must_be_even, self._steps = True, bool(throw_on_early_termination), 0
+        try:
+            yield
+        finally:
+            self._joining = False
+        self._stay()
+
+    def _announce(self) -> None:
+        """Say that this rank has another batch, and what it will reduce."""
+        if current().trace is not None:
+            raise ArgumentError(
+                "join",
+                "a captured step does the same reductions each time, and other ranks may have no batch",
+                fix="call the step as it is, or give all ranks as many batches, as DistributedSampler does",
+            )
+        averages = self.reducer.averaging and is_grad_enabled()
+        self._steps += 1
+        busy = self._told([1.0, float(averages), float(self.broadcast_buffers and self.training)])[0]
+        if self._must_be_even and busy < self.reducer.group.size:
+            raise self._uneven()
+
+    def _told(self, mine: list[float]) -> list[float]:
+        summed: list[float] = self.reducer.group.all_reduce(np.array(mine), "sum", 1.0).tolist()
+        return summed
+
+    def _uneven(self) -> DistributedError:
+        return DistributedError(
+            "join",
+            f"some ranks have no more batches, and this one has begun {self._steps}",
+            fix="deal them out evenly, or pass throw_on_early_termination=False",
+        )
+
+    def _stay(self) -> None:
+        """Take part in what others reduce, without examples, until they are done."""
+        group, reducer = self.reducer.group, self.reducer
+        while True:
+            busy, averages, buffers = self._told([0.0, 0.0, 0.0])
+            if not busy:
+                break
+            if self._must_be_even:
+                raise self._uneven()
+            reducer.weight = 0.0
+            if buffers:
+                reducer.average_buffers(self.module)
+            if averages:
+                reducer.reduce_nothing()
+        steps = group.all_gather(np.array([self._steps]))[:, 0]
+        copy_from(self.module, group, int(steps.argmax()))
 
     def average_now(self, examples: float) -> None:
         """Inside of `no_sync`: let the next `backward` average, on all ranks the sum of gradients so far.
@@ -149,6 +233,18 @@ class Reducer:
         for hook in self._hooks:
             hook.remove()
 
+    def reduce_all(self) -> None:
+        """Average gradients that no hook has seen come, as those of a captured backward pass."""
+        self._missing = [{id(q) for q in bucket if q.grad is None} for bucket in self._buckets]
+        self._next = 0
+        self._finish()
+
+    def reduce_nothing(self) -> None:
+        """Take part in the reductions of a backward pass that this rank does not have."""
+        for k, bucket in enumerate(self._buckets):
+            array = np.zeros(sum(p.numel() for p in bucket), bucket[0].dtype)
+            self.group.all_reduce(array, self.reduction, 0.0, array, k)
+
     def average_buffers(self, module: Module) -> None:
         """Buffers of floating point become their means over ranks."""
         if self.group.size == 1:
@@ -189,7 +285,7 @@ class Reducer:
             for q in self._buckets[k]
             if id(q) in self._missing[k]
         ]
-        if not self.find_unused:
+        if unused and not self.find_unused:
             names = ", ".join(self._names[id(q)] for q in unused)
             raise GradientError(
                 "DistributedDataParallel",
@@ -279,11 +375,16 @@ def make_alike(op: str, module: Module, group: Engine) -> None:
                 f"{difference[1]}",
                 fix="build the same model on all ranks",
             )
+    copy_from(module, group, 0)
+
+
+def copy_from(module: Module, group: Engine, root: int) -> None:
+    """Give all ranks of a group the parameters and buffers of one of them."""
     if group.size > 1:
         with no_grad():
-            for _, t in tensors:
+            for t in (*module.parameters(), *module.buffers()):
                 array = np.array(t._array, order="C")
-                group.broadcast(array, 0)
+                group.broadcast(array, root)
                 t.assign(array)
 
 
@@ -319,6 +420,7 @@ __all__ = [
     "DistributedDataParallel",
     "Reducer",
     "buckets",
+    "copy_from",
     "idle",
     "make_alike",
     "part_of",

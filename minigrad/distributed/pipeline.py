@@ -26,8 +26,11 @@ stage: gradients are averaged after the last micro-batch.
     >>> [list(stage.state_dict()) for stage in split_module(model, 2, costs=[3, 1, 9, 1])]
     [['0.weight', '0.bias'], ['2.weight', '2.bias', '3.weight', '3.bias']]
 
-The names are those of `torch.distributed.pipelining`. Left out: several stages on one rank (interleaved), and
-captured steps: a stage runs eagerly, as messages come between its operations.
+A stage is compiled: its forward and its backward pass are programs of their own, with messages between
+them, and on the last stage, whose gradients come at once, one program (`minigrad.halves`). A stage whose
+operations cannot be captured says so once, and runs eagerly.
+
+The names are those of `torch.distributed.pipelining`. Left out: several stages on one rank (interleaved).
 """
 
 from __future__ import annotations
@@ -42,19 +45,24 @@ import numpy as np
 
 from .. import autograd
 from ..autograd import no_grad
-from ..errors import ArgumentError, DTypeError, ShapeError
+from ..compiled import compile as captured
+from ..errors import ArgumentError, DTypeError, Error, ShapeError, TraceError, notice
+from ..halves import Back, Halves, Whole
+from ..mode import current
 from ..nn.clip import clip_grads_with_norm_, get_total_norm
 from ..nn.containers import Sequential
 from ..nn.module import Module
 from ..ops.collective import gather_from
 from ..ops.movement import cat
 from ..tensor import Tensor, wrap
-from .engine import DTYPES, Engine
+from .engine import DTYPES, DistributedError, Engine
 from .group import of
 from .parallel import DistributedDataParallel, make_alike
 
 #: Numbers that describe the tensors of a message: how many, then dtype, dimensions and sizes of each.
 HEADER = 64
+#: Kinds of micro-batches (shapes, mostly) that a stage is compiled for; with more of them it is not.
+KINDS_MOST = 32
 
 
 # -- splitting ---------------------------------------------------------------------------------------------
@@ -179,12 +187,19 @@ class PipelineStage:
     """What one rank has of a pipeline, and its neighbours.
 
     submodule: the layers, from what the stage before gives to what the next one takes (tensors, or tuples of
-    them).  group: the ranks of this pipeline, in the order of stages.  Raises ArgumentError if their number
-    is not num_stages, or stage_index is not this process's number among them.
+    them).  group: the ranks of this pipeline, in the order of stages.  compiled: False runs the operations
+    one by one, for layers that print, count or stop in a debugger.  Raises ArgumentError if the number of
+    ranks is not num_stages, or stage_index is not this process's number among them.
     """
 
     def __init__(
-        self, submodule: Module, stage_index: int, num_stages: int, group: Engine | None = None
+        self,
+        submodule: Module,
+        stage_index: int,
+        num_stages: int,
+        group: Engine | None = None,
+        *,
+        compiled: bool = True,
     ) -> None:
         if not isinstance(submodule, Module):
             raise DTypeError(
@@ -205,6 +220,43 @@ class PipelineStage:
             )
         self.submodule, self.stage_index, self.num_stages = submodule, stage_index, num_stages
         self.group = ranks
+        self.compiled = bool(compiled)
+        self._halves = Halves(self._apply, submodule.parameters, pull=stage_index > 0)
+        self._infer = captured(self._apply)
+
+    def _apply(self, *given: Tensor) -> Any:
+        """The layers, whatever `submodule` is at the moment."""
+        return self.submodule(*given)
+
+    def attempt(self, program: Any, *given: Tensor) -> Any:
+        """What a compiled function gives; None if its operations are to be run one by one."""
+        mode = current()
+        unusual = mode.anomaly or mode.trace is not None or any(t.requires_grad for t in given)
+        if not self.compiled or unusual or _watched(self.submodule):
+            return None
+        name = f"stage {self.stage_index} of {self.num_stages}"
+        if program.traces > KINDS_MOST:
+            self.compiled = False
+            notice(
+                "PipelineStage",
+                f"{name} runs uncompiled, as its micro-batches come in more than {KINDS_MOST} kinds",
+                fix="pad them to a few shapes, or pass compiled=False",
+            )
+            return None
+        try:
+            return program(*given)
+        except DistributedError:
+            raise
+        except TraceError as error:
+            self.compiled = False
+            notice(
+                "PipelineStage",
+                f"{name} runs uncompiled, because it cannot be captured: {error}",
+                fix="PipelineStage(..., compiled=False) does the same and says nothing",
+            )
+        except Error:
+            pass  # nothing has changed, and the operations themselves say better what is wrong
+        return None
 
     @property
     def is_first(self) -> bool:
@@ -248,6 +300,19 @@ class PipelineStage:
         got = np.empty(int(header[1]), np.uint8)
         self.group.exchange(data, other, got, other)
         return _unpacked(header, got)
+
+
+def _watched(module: Module) -> bool:
+    """Whether somebody wants to be called when a parameter has its gradient: a program could not do that."""
+    ours = isinstance(module, DistributedDataParallel) and module.reducer.group.size > 1
+    return any(p.requires_grad and len(hooks_of(p)) > ours for p in module.parameters())
+
+
+def hooks_of(p: Tensor) -> dict[int, Any]:
+    """What is called after the gradient of a parameter was accumulated."""
+    node = p._node
+    extra = None if node is None else node._extra
+    return {} if extra is None else extra.get("post", {})
 
 
 def _packed(tensors: Sequence[Tensor]) -> tuple[Any, Any]:
@@ -310,6 +375,18 @@ class _Schedule:
         self.stage, self.n_microbatches, self.loss_fn = stage, n_microbatches, loss_fn
         self.scale_grads = scale_grads
         self._prev, self._next = stage.stage_index - 1, stage.stage_index + 1
+        self._whole = Whole(self._loss_and_output, stage.submodule.parameters, 1, stage.stage_index > 0)
+
+    def _loss_and_output(self, target: Tensor, *given: Tensor) -> tuple[Tensor, Any]:
+        """What the last stage computes of a micro-batch."""
+        y = self.stage.submodule(*given)
+        assert self.loss_fn is not None
+        loss = self.loss_fn(y, target)
+        if not isinstance(loss, Tensor) or loss.numel() != 1:
+            raise ShapeError(
+                type(self).__name__, "the loss is no single number", fix="return a mean over examples"
+            )
+        return loss, y
 
     def step(self, *args: Any, target: Any = None, losses: list[Tensor] | None = None) -> Any:
         """One training step: gradients are added to those of the parameters; the optimizer is the caller's.
@@ -364,7 +441,10 @@ class _Schedule:
             )
         self._inputs = [self._cut(name, a) for a in args]
         self._targets = None if target is None else self._cut(name, target)
-        self._kept: dict[int, tuple[list[Tensor], list[Tensor]]] = {}
+        self._training = training
+        self._kept: dict[int, tuple[list[Tensor], list[Tensor]]] = {}  # of eager micro-batches
+        self._backs: dict[int, Back] = {}  # of captured ones
+        self._grads: dict[int, list[Tensor | None]] = {}  # of captured ones on the last stage
         self._losses: list[Tensor] = []
         self._outputs: list[Any] = []
         self._examples = 0
@@ -382,55 +462,100 @@ class _Schedule:
         return [t[a:b] for a, b in itertools.pairwise(ends)]
 
     def _forward(self, k: int, received: list[Tensor]) -> list[Tensor]:
-        """What the stage makes of micro-batch k; it is kept for the way back."""
+        """What the stage makes of micro-batch k; what its way back needs is kept."""
         stage = self.stage
         given = [parts[k] for parts in self._inputs] if stage.is_first else received
-        if not stage.is_first:
-            for t in given:
-                if t.dtype.kind == "f":
-                    t.requires_grad_(autograd.is_grad_enabled())
         self._examples += given[0].shape[0] if given and given[0].ndim else 1
-        y = stage.submodule(*given)
+        if not self._training:
+            y = stage.attempt(stage._infer, *given)
+            y = stage.submodule(*given) if y is None else y
+            loss = None
+            if stage.is_last and self._targets is not None and self.loss_fn is not None:
+                loss = self.loss_fn(y, self._targets[k])
+            return self._came_out(y, loss)
+        if stage.is_last:
+            return self._forward_last(k, given)
+        found = stage.attempt(stage._halves, *given)
+        if found is not None:
+            y, self._backs[k] = found
+            return self._came_out(y, None)
+        points = self._points(given)
+        y = stage.submodule(*points)
+        outputs = self._came_out(y, None)
+        self._kept[k] = (points, outputs)
+        return outputs
+
+    def _forward_last(self, k: int, given: list[Tensor]) -> list[Tensor]:
+        """The loss of micro-batch k: where a program computes it, together with its gradients."""
+        stage, target, share = self.stage, self._target(k), self._share(k)
+        found = stage.attempt(self._whole, share, target, *given)
+        if found is not None:
+            (loss, y), self._grads[k] = found
+            return self._came_out(y, loss)
+        points = self._points(given)
+        loss, y = self._loss_and_output(target, *points)
+        self._kept[k] = (points, [loss])
+        return self._came_out(y, loss)
+
+    def _target(self, k: int) -> Tensor:
+        assert self._targets is not None
+        return self._targets[k]
+
+    def _share(self, k: int) -> Tensor:
+        """What the loss of micro-batch k counts in that of the batch, float64, 0-d."""
+        assert self._targets is not None
+        whole = sum(t.shape[0] for t in self._targets)
+        return wrap(np.array(self._targets[k].shape[0] / whole if self.scale_grads else 1.0))
+
+    def _points(self, given: list[Tensor]) -> list[Tensor]:
+        """What came in, as points where a gradient is wanted."""
+        if self.stage.is_first:
+            return given
+        on = autograd.is_grad_enabled()
+        return [t.detach().requires_grad_(on) if t.dtype.kind == "f" else t for t in given]
+
+    def _came_out(self, y: Any, loss: Tensor | None) -> list[Tensor]:
+        """The tensors of a result; on the last stage that and the loss are noted."""
         outputs = list(y) if isinstance(y, (tuple, list)) else [y]
         for t in outputs:
             if not isinstance(t, Tensor):
                 raise DTypeError(
                     type(self).__name__,
-                    f"stage {stage.stage_index} gives a {type(t).__name__}",
+                    f"stage {self.stage.stage_index} gives a {type(t).__name__}",
                     fix="let stages return tensors, or tuples of them",
                 )
-        if stage.is_last:
-            self._outputs.append(
-                tuple([t.detach() for t in y]) if isinstance(y, (tuple, list)) else y.detach()
-            )
-            if self._targets is not None and self.loss_fn is not None:
-                loss = self.loss_fn(y, self._targets[k])
-                if not isinstance(loss, Tensor) or loss.numel() != 1:
-                    raise ShapeError(
-                        type(self).__name__, "the loss is no single number", fix="return a mean over examples"
-                    )
+        if self.stage.is_last:
+            several = isinstance(y, (tuple, list))
+            self._outputs.append(tuple([t.detach() for t in outputs]) if several else y.detach())
+            if loss is not None:
                 self._losses.append(loss.detach())
-                outputs = [loss]
-        self._kept[k] = (given, outputs)
         return outputs
 
     def _backward(self, k: int, received: list[Tensor]) -> list[Tensor]:
         """The gradients of what micro-batch k came in as; those of parameters are added up."""
-        stage = self.stage
-        given, outputs = self._kept.pop(k)
-        if stage.is_last:
-            assert self._targets is not None
-            share = self._targets[k].shape[0] / sum(t.shape[0] for t in self._targets)
-            received = [wrap(np.full(outputs[0].shape, share if self.scale_grads else 1.0, outputs[0].dtype))]
+        module: Any = self.stage.submodule
+        copies = isinstance(module, DistributedDataParallel) and k == self.n_microbatches - 1
+        if k not in self._kept:
+            if k in self._backs:
+                back = self._backs.pop(k)
+                found = back([g for g, wanted in zip(received, back.wanted, strict=True) if wanted])
+            else:
+                found = self._grads.pop(k)
+            if copies:
+                module.average_now(self._examples)
+                module.reducer.reduce_all()
+            return [g for g in found if g is not None]
+        points, outputs = self._kept.pop(k)
+        if self.stage.is_last:
+            received = [self._share(k).to(outputs[0].dtype).expand(outputs[0].shape)]
         floats = [t for t in outputs if t.dtype.kind == "f"]
         pairs = [(t, g) for t, g in zip(floats, received, strict=True) if t.requires_grad]
-        module = stage.submodule
-        if isinstance(module, DistributedDataParallel) and k == self.n_microbatches - 1:
+        if copies:
             module.average_now(self._examples)
         autograd.backward([t for t, _ in pairs], [g for _, g in pairs])
         return [
             t.grad if t.grad is not None else wrap(np.zeros(t.shape, t.dtype))
-            for t in given
+            for t in (() if self.stage.is_first else points)
             if t.requires_grad
         ]
 

@@ -145,6 +145,8 @@ class Assembler:
             self.tile(piece)
         elif piece.kind == "mixed":
             self.mixed(piece)
+        elif piece.kind == "product":
+            self.product(piece)
         elif piece.kind == "squares":
             self.squares(group.start)
         else:
@@ -242,23 +244,89 @@ class Assembler:
         for some in [[lane] for lane in lanes] if mixed_up else [lanes]:
             self.emit_lanes(made, some)
 
+    def describe_gemm(self, g: Any, node: Node, a: Place, b: Place, y: Place) -> None:
+        """Fill in what a product is; a constant b is packed."""
+        kind = _kind(y)
+        if not a.size or not b.size:
+            raise Unsupported("empty")
+        turn_a, turn_b = node.attrs
+
+        def matrix(p: Place, row: bool, turn: bool) -> tuple[Shape, tuple[int, ...]]:
+            shape, strides = p.shape, p.strides
+            if len(shape) == 1:
+                return ((1, *shape), (0, *strides)) if row else ((*shape, 1), (*strides, 0))
+            if turn:
+                return (*shape[:-2], shape[-1], shape[-2]), (*strides[:-2], strides[-1], strides[-2])
+            return shape, strides
+
+        a_shape, a_strides = matrix(a, True, turn_a)
+        b_shape, b_strides = matrix(b, False, turn_b)
+        g.type, g.alpha = kind, 1.0
+        g.m, g.k, g.n = a_shape[-2], a_shape[-1], b_shape[-1]
+        g.rsa, g.csa = a_strides[-2:]
+        g.rsb, g.csb = b_strides[-2:]
+        g.rsc, g.csc = g.n, 1
+        batch = np.broadcast_shapes(a_shape[:-2], b_shape[:-2])
+        if len(batch) > _c.lib.MG_MAX_BATCH_RANK:
+            raise Unsupported("too many dimensions of a batch")
+        g.batch_rank = len(batch)
+        below = g.m * g.n
+        for d in reversed(range(len(batch))):
+            g.batch[d] = batch[d]
+            for shape, strides, to in ((a_shape, a_strides, g.batch_a), (b_shape, b_strides, g.batch_b)):
+                at = d - len(batch) + len(shape) - 2
+                to[d] = strides[at] if at >= 0 and shape[at] != 1 else 0
+            g.batch_c[d] = below
+            below *= batch[d]
+        _pack(self, g, b, y.size // g.n)
+
+    def product(self, piece: Piece) -> None:
+        """A product, and an elementwise program that has it as an input."""
+        graph, start = self.graph, piece.group.start
+        bias, length, made = piece.made
+        first = graph.first_node + start + length
+        at = made.inputs.index((first - 1,))
+        a, b = (self.place(v) for v in graph.nodes[start].inputs)
+        places = [a if k == at else self.place(v) for k, (v,) in enumerate(made.inputs)]  # it has no place
+        outputs = [self.place(first + o) for o in piece.outputs]
+        scalars = [self.place(v) for (v,) in made.scalars]
+        pairs = [
+            (i, o)
+            for i, x in enumerate(places)
+            for o, y in enumerate(outputs)
+            if i != at and (x.base, x.offset) == (y.base, y.offset)
+        ]
+        made = loops.in_place_safe(made, pairs)
+        if len(made.code.code) > _c.lib.MG_MAX_PATCHED:
+            raise Unsupported("too long for lanes")
+        self.keep.append(made)
+        p = self.new("struct mg_product *")
+        self.describe_lanes(p.lanes, made, [outputs[0].size])
+        self.describe_gemm(p.gemm, graph.nodes[start], a, b, outputs[0])
+        p.input, p.has_bias = at, bias is not None
+        extra = () if bias is None else (self.dense(bias),)
+        self.add("product", a, b, *extra, *places, *outputs, *scalars, attributes=p)
+
     def emit_lanes(
         self, made: loops.Flat, lanes: Sequence[tuple[list[Place], list[Place], list[Place]]]
     ) -> None:
         """One instruction for these lanes, each with its inputs, outputs and scalars."""
-        sizes = [outputs[0].size for _, outputs, _ in lanes]
+        a = self.new("struct mg_lanes *")
+        self.describe_lanes(a, made, [outputs[0].size for _, outputs, _ in lanes])
+        self.add("lanes", *[place for lane in lanes for part in lane for place in part], attributes=a)
+
+    def describe_lanes(self, a: Any, made: loops.Flat, sizes: Sequence[int]) -> None:
+        """Fill in what a program over tensors of these sizes is."""
         firsts = [0]
         for n in sizes:
             firsts.append(firsts[-1] + -(-n // _c.lib.MG_LANE_CHUNK))
         patches = self.new("struct mg_patch[]", max(len(made.patches), 1))
         for patch, values in zip(patches, made.patches, strict=False):
             patch.step, patch.second, patch.scalar, patch.sign = values
-        a = self.new("struct mg_lanes *")
-        a.program, a.lanes, a.scalars = made.code._program, len(lanes), len(made.scalars)
+        a.program, a.lanes, a.scalars = made.code._program, len(sizes), len(made.scalars)
         a.patches, a.patch = len(made.patches), patches
         a.n, a.first = self.new("int64_t[]", sizes), self.new("int64_t[]", firsts)
         a.chain = _c.lib.mg_lanes_chain(a.program, a.array, a.immediate)
-        self.add("lanes", *[place for lane in lanes for part in lane for place in part], attributes=a)
 
     def tile(self, piece: Piece) -> None:
         """An elementwise program with broadcasting, strides and sums."""
@@ -358,40 +426,9 @@ def _kind(place: Place) -> int:
 def _matmul(asm: Assembler, node: Node, value: int, bias: int | None = None, relu: bool = False) -> None:
     a, b = (asm.place(v) for v in node.inputs)
     y = asm.place(value)
-    kind = _kind(y)
-    if not a.size or not b.size:
-        raise Unsupported("empty")
-    turn_a, turn_b = node.attrs
     g = asm.new("struct mg_gemm *")
-
-    def matrix(p: Place, row: bool, turn: bool) -> tuple[Shape, tuple[int, ...]]:
-        shape, strides = p.shape, p.strides
-        if len(shape) == 1:
-            return ((1, *shape), (0, *strides)) if row else ((*shape, 1), (*strides, 0))
-        if turn:
-            return (*shape[:-2], shape[-1], shape[-2]), (*strides[:-2], strides[-1], strides[-2])
-        return shape, strides
-
-    a_shape, a_strides = matrix(a, True, turn_a)
-    b_shape, b_strides = matrix(b, False, turn_b)
-    g.type, g.act, g.alpha = kind, int(relu), 1.0
-    g.m, g.k, g.n = a_shape[-2], a_shape[-1], b_shape[-1]
-    g.rsa, g.csa = a_strides[-2:]
-    g.rsb, g.csb = b_strides[-2:]
-    g.rsc, g.csc = g.n, 1
-    batch = np.broadcast_shapes(a_shape[:-2], b_shape[:-2])
-    if len(batch) > _c.lib.MG_MAX_BATCH_RANK:
-        raise Unsupported("too many dimensions of a batch")
-    g.batch_rank = len(batch)
-    below = g.m * g.n
-    for d in reversed(range(len(batch))):
-        g.batch[d] = batch[d]
-        for shape, strides, to in ((a_shape, a_strides, g.batch_a), (b_shape, b_strides, g.batch_b)):
-            at = d - len(batch) + len(shape) - 2
-            to[d] = strides[at] if at >= 0 and shape[at] != 1 else 0
-        g.batch_c[d] = below
-        below *= batch[d]
-    _pack(asm, g, b, y.size // g.n)
+    asm.describe_gemm(g, node, a, b, y)
+    g.act = int(relu)
     extra = () if bias is None else (asm.dense(bias),)
     asm.add("gemm", a, b, y, *extra, attributes=g)
 

@@ -21,6 +21,8 @@ from ..ir import Graph, Group, Node, Shape, bool_
 from . import loops
 from .places import Layout, is_dense
 
+#: Products with fewer rows or columns have kernels of their own, which do nothing behind them.
+NARROW = 16
 #: Elements that a sum inside of a loop may keep side by side.
 MOST_KEPT = 1 << 12
 
@@ -378,7 +380,42 @@ class Cutter:
             else:
                 break
             end += 1
+        if node.op.name == "matmul" and not activation:
+            found = self.behind(start, end, stop, bias)
+            if found is not None:
+                return found
         return Piece(Group(start, end), "node", (bias, activation))
+
+    def behind(self, start: int, end: int, stop: int, bias: int | None) -> Piece | None:
+        """A product of few terms, and the elementwise nodes behind it, done while its rows are in cache."""
+        graph, last = self.graph, end - 1
+        node = graph.nodes[start]
+        a, b = (graph.spec(v).shape for v in node.inputs)
+        terms = a[-2 if node.attrs[0] else -1] if len(a) == 2 else 0
+        if len(b) != 2 or not 0 < terms * node.spec.dtype.itemsize <= _c.lib.MG_SHALLOW:
+            return None
+        if min(node.spec.shape) < NARROW or self.numpy(node):
+            return None
+        while end < stop and graph.nodes[end].op.kind == "elementwise" and graph.nodes[end].spec == node.spec:
+            end += 1
+        if end == last + 1 or self.outside(last, start, end):
+            return None
+        inner = range(last + 1, end)
+        outputs = tuple([p - inner.start for p in inner if self.outside(p, start, end)])
+        if not outputs or len(outputs) > _c.lib.MG_MAX_OUTPUTS:
+            return None
+        if any(self.numpy(graph.nodes[p]) for p in inner):
+            return None
+        try:
+            made = loops.flat(graph, [inner], outputs)
+        except Unsupported:
+            return None
+        if len(made.code.code) > _c.lib.MG_MAX_PATCHED or not self.lies_flat(made, [inner]):
+            return None
+        product = (graph.first_node + last,)
+        if product not in made.inputs:
+            return None
+        return Piece(Group(start, end), "product", (bias, last + 1 - start, made), outputs)
 
     def is_bias(self, v: int, node: Node) -> bool:
         """Whether a value has one number for each column of a product, or each channel of an image."""

@@ -14,8 +14,10 @@ networks a package (`graph`); `functional` has the same things
 as functions, `init` the ways to start, and `summary` says what each layer costs.
 """
 
-from . import clip as utils  # PyTorch's name for where these functions are
-from . import functional, init
+import sys
+
+from . import clip as utils
+from . import functional, init, sequences
 from .activation import (
     CELU,
     ELU,
@@ -46,7 +48,14 @@ from .activation import (
     Tanhshrink,
     Threshold,
 )
-from .attention import MultiheadAttention, Transformer, TransformerEncoder, TransformerEncoderLayer
+from .attention import (
+    MultiheadAttention,
+    Transformer,
+    TransformerDecoder,
+    TransformerDecoderLayer,
+    TransformerEncoder,
+    TransformerEncoderLayer,
+)
 from .clip import clip_grad_norm_, clip_grad_value_
 from .containers import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
 from .conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d
@@ -151,6 +160,10 @@ from .resampling import (
     ZeroPad2d,
 )
 from .summary import summary
+
+# PyTorch's names for where the functions of `clip` and `sequences` are, also to `import` (as os.path is).
+sys.modules[f"{__name__}.utils"] = utils
+sys.modules[f"{__name__}.utils.rnn"] = utils.rnn = sequences  # type: ignore[attr-defined]
 
 __all__ = [
     "APPNP",
@@ -274,6 +287,8 @@ __all__ = [
     "Threshold",
     "TopKPooling",
     "Transformer",
+    "TransformerDecoder",
+    "TransformerDecoderLayer",
     "TransformerEncoder",
     "TransformerEncoderLayer",
     "TripletMarginLoss",

@@ -1,4 +1,4 @@
-"""Attention and the transformer encoder (Vaswani et al. 2017, arXiv 1706.03762).
+"""Attention and the transformer (Vaswani et al. 2017, arXiv 1706.03762).
 
 Attention looks up values by comparing a query with keys, softly: every value counts, in proportion to
 
@@ -26,7 +26,9 @@ The encoder layer is attention and a two-layer network, each with dropout, a res
     norm_first=False    x = norm(x + f(x))              (the paper's)
     norm_first=True     x = x + f(norm(x))              (Xiong et al. 2020, arXiv 2002.04745)
 
-Left out: the decoder, and nested tensors (`enable_nested_tensor` is torch's way of skipping padding; results
+The decoder layer has a third part between the two, attention to what the encoder made of the source.
+
+Left out: nested tensors (`enable_nested_tensor` is torch's way of skipping padding; results
 are the same without).
 """
 
@@ -40,11 +42,12 @@ from typing import Any
 import numpy as np
 
 from ..errors import ArgumentError, DTypeError, ShapeError
+from ..ir import default_float
 from ..ops.contraction import matmul
 from ..ops.creation import zeros
 from ..ops.elementwise import logical_or, where
 from ..ops.movement import _permute, _reshape, broadcast_to, cat, pad_dim, transpose, unbind, unsqueeze
-from ..tensor import Tensor, as_dtype
+from ..tensor import Tensor
 from . import functional as F
 from . import init
 from .containers import ModuleList
@@ -380,23 +383,243 @@ class TransformerEncoder(Module):
         src_key_padding_mask: Tensor | None = None,
         is_causal: bool | None = None,
     ) -> Tensor:
-        """All layers.  is_causal None or False: the mask says it; True: it is the causal one."""
+        """All layers.  is_causal None or False: the mask says it; True: mask is the causal one."""
         x = src
         for layer in self.layers:
             x = layer(
                 x,
                 src_mask=mask,
                 src_key_padding_mask=src_key_padding_mask,
-                is_causal=bool(is_causal) and mask is not None,
+                is_causal=bool(is_causal),
             )
         return x if self.norm is None else self.norm(x)
 
 
-class Transformer:
-    """torch's encoder and decoder in one is left out here; what people take from it is the mask."""
+class TransformerDecoderLayer(Module):
+    """Self-attention, attention to an encoder's output, and a two-layer network, with residuals and norms.
+
+    norm_first: the norms before the three parts instead of after the residuals.
+    """
+
+    def __init__(
+        self,
+        d_model: int,
+        nhead: int,
+        dim_feedforward: int = 2048,
+        dropout: float = 0.1,
+        activation: str | Callable[[Tensor], Tensor] = F.relu,
+        layer_norm_eps: float = 1e-5,
+        batch_first: bool = False,
+        norm_first: bool = False,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        dtype = factory("TransformerDecoderLayer", device, dtype)
+        self.self_attn = MultiheadAttention(
+            d_model, nhead, dropout, bias, batch_first=batch_first, dtype=dtype
+        )
+        self.multihead_attn = MultiheadAttention(
+            d_model, nhead, dropout, bias, batch_first=batch_first, dtype=dtype
+        )
+        self.linear1 = Linear(d_model, dim_feedforward, bias, dtype=dtype)
+        self.dropout = Dropout(dropout)
+        self.linear2 = Linear(dim_feedforward, d_model, bias, dtype=dtype)
+        self.norm_first = norm_first
+        self.norm1 = LayerNorm(d_model, layer_norm_eps, bias=bias, dtype=dtype)
+        self.norm2 = LayerNorm(d_model, layer_norm_eps, bias=bias, dtype=dtype)
+        self.norm3 = LayerNorm(d_model, layer_norm_eps, bias=bias, dtype=dtype)
+        self.dropout1 = Dropout(dropout)
+        self.dropout2 = Dropout(dropout)
+        self.dropout3 = Dropout(dropout)
+        self.activation = _activation("TransformerDecoderLayer", activation)
+
+    def forward(
+        self,
+        tgt: Tensor,
+        memory: Tensor,
+        tgt_mask: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+        tgt_key_padding_mask: Tensor | None = None,
+        memory_key_padding_mask: Tensor | None = None,
+        tgt_is_causal: bool = False,
+        memory_is_causal: bool = False,
+    ) -> Tensor:
+        """The layer; tgt (length, n, d_model), memory (places, n, d_model); n first if batch_first, or no n.
+
+        tgt_ masks are for the attention of tgt to itself, memory_ masks for that to memory: as for attention.
+        """
+        own = (tgt_mask, tgt_key_padding_mask, tgt_is_causal)
+        other = (memory_mask, memory_key_padding_mask, memory_is_causal)
+        if self.norm_first:
+            x = tgt + self._attend(self.norm1(tgt), *own)
+            x = x + self._look_up(self.norm2(x), memory, *other)
+            return x + self._feed(self.norm3(x))
+        x = self.norm1(tgt + self._attend(tgt, *own))
+        x = self.norm2(x + self._look_up(x, memory, *other))
+        y: Tensor = self.norm3(x + self._feed(x))
+        return y
+
+    def _attend(self, x: Tensor, mask: Tensor | None, padding: Tensor | None, is_causal: bool) -> Tensor:
+        y, _ = self.self_attn(x, x, x, padding, False, mask, is_causal=is_causal)
+        dropped: Tensor = self.dropout1(y)
+        return dropped
+
+    def _look_up(
+        self, x: Tensor, memory: Tensor, mask: Tensor | None, padding: Tensor | None, is_causal: bool
+    ) -> Tensor:
+        y, _ = self.multihead_attn(x, memory, memory, padding, False, mask, is_causal=is_causal)
+        dropped: Tensor = self.dropout2(y)
+        return dropped
+
+    def _feed(self, x: Tensor) -> Tensor:
+        y: Tensor = self.dropout3(self.linear2(self.dropout(self.activation(self.linear1(x)))))
+        return y
+
+
+class TransformerDecoder(Module):
+    """num_layers copies of a decoder layer, one after the other, and a norm at the end if one is given."""
+
+    def __init__(self, decoder_layer: Module, num_layers: int, norm: Module | None = None) -> None:
+        super().__init__()
+        positive("TransformerDecoder", num_layers=num_layers)
+        self.layers = ModuleList([copy.deepcopy(decoder_layer) for _ in range(num_layers)])
+        self.num_layers = num_layers
+        self.norm = norm
+
+    def forward(
+        self,
+        tgt: Tensor,
+        memory: Tensor,
+        tgt_mask: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+        tgt_key_padding_mask: Tensor | None = None,
+        memory_key_padding_mask: Tensor | None = None,
+        tgt_is_causal: bool | None = None,
+        memory_is_causal: bool = False,
+    ) -> Tensor:
+        """All layers, each given the same memory; arguments as for the layer."""
+        x = tgt
+        for layer in self.layers:
+            x = layer(
+                x,
+                memory,
+                tgt_mask=tgt_mask,
+                memory_mask=memory_mask,
+                tgt_key_padding_mask=tgt_key_padding_mask,
+                memory_key_padding_mask=memory_key_padding_mask,
+                tgt_is_causal=bool(tgt_is_causal),
+                memory_is_causal=memory_is_causal,
+            )
+        return x if self.norm is None else self.norm(x)
+
+
+class Transformer(Module):
+    """Encoder and decoder, each with a norm at the end (Vaswani et al. 2017): sequences to sequences.
+
+    custom_encoder, custom_decoder: modules to use instead of those that the settings describe.  Matrices
+    start Xavier uniform.  Embeddings, positions and the last projection are the user's.
+    """
+
+    def __init__(
+        self,
+        d_model: int = 512,
+        nhead: int = 8,
+        num_encoder_layers: int = 6,
+        num_decoder_layers: int = 6,
+        dim_feedforward: int = 2048,
+        dropout: float = 0.1,
+        activation: str | Callable[[Tensor], Tensor] = F.relu,
+        custom_encoder: Module | None = None,
+        custom_decoder: Module | None = None,
+        layer_norm_eps: float = 1e-5,
+        batch_first: bool = False,
+        norm_first: bool = False,
+        bias: bool = True,
+        device: Any = None,
+        dtype: Any = None,
+    ) -> None:
+        super().__init__()
+        dtype = factory("Transformer", device, dtype)
+        settings: dict[str, Any] = {
+            "d_model": d_model,
+            "nhead": nhead,
+            "dim_feedforward": dim_feedforward,
+            "dropout": dropout,
+            "activation": activation,
+            "layer_norm_eps": layer_norm_eps,
+            "batch_first": batch_first,
+            "norm_first": norm_first,
+            "bias": bias,
+            "dtype": dtype,
+        }
+
+        def norm() -> LayerNorm:
+            return LayerNorm(d_model, layer_norm_eps, bias=bias, dtype=dtype)
+
+        self.encoder: Module = custom_encoder or TransformerEncoder(
+            TransformerEncoderLayer(**settings), num_encoder_layers, norm()
+        )
+        self.decoder: Module = custom_decoder or TransformerDecoder(
+            TransformerDecoderLayer(**settings), num_decoder_layers, norm()
+        )
+        self.d_model = d_model
+        self.nhead = nhead
+        self.batch_first = batch_first
+        self._reset_parameters()
+
+    def _reset_parameters(self) -> None:
+        """Draw all matrices anew, Xavier uniform."""
+        for p in self.parameters():
+            if p.ndim > 1:
+                init.xavier_uniform_(p)
+
+    def forward(
+        self,
+        src: Tensor,
+        tgt: Tensor,
+        src_mask: Tensor | None = None,
+        tgt_mask: Tensor | None = None,
+        memory_mask: Tensor | None = None,
+        src_key_padding_mask: Tensor | None = None,
+        tgt_key_padding_mask: Tensor | None = None,
+        memory_key_padding_mask: Tensor | None = None,
+        src_is_causal: bool | None = None,
+        tgt_is_causal: bool | None = None,
+        memory_is_causal: bool = False,
+    ) -> Tensor:
+        """The decoder's output for tgt (length, n, d_model), given the encoder's of src (places, n, d_model).
+
+        n first with batch_first, or no n.  Masks and hints as for `TransformerEncoder` and
+        `TransformerDecoder`.  Raises ShapeError for another d_model or batch.
+        """
+        sizes, at = (src.shape, tgt.shape), 0 if self.batch_first else 1
+        unlike = src.ndim != tgt.ndim or src.shape[-1] != self.d_model or tgt.shape[-1] != self.d_model
+        if unlike or (src.ndim == 3 and src.shape[at] != tgt.shape[at]):
+            raise ShapeError(
+                "Transformer",
+                f"src {sizes[0]} and tgt {sizes[1]}",
+                fix=f"both need the same batch, and last sizes of {self.d_model}",
+            )
+        memory = self.encoder(
+            src, mask=src_mask, src_key_padding_mask=src_key_padding_mask, is_causal=src_is_causal
+        )
+        y: Tensor = self.decoder(
+            tgt,
+            memory,
+            tgt_mask=tgt_mask,
+            memory_mask=memory_mask,
+            tgt_key_padding_mask=tgt_key_padding_mask,
+            memory_key_padding_mask=memory_key_padding_mask,
+            tgt_is_causal=tgt_is_causal,
+            memory_is_causal=memory_is_causal,
+        )
+        return y
 
     @staticmethod
     def generate_square_subsequent_mask(sz: int, device: Any = None, dtype: Any = None) -> Tensor:
         """The (sz, sz) mask to add to scores so that no place sees later ones: -Inf above the diagonal."""
-        kind = as_dtype("float32" if factory("Transformer", device, dtype) is None else dtype, "Transformer")
-        return Tensor(np.triu(np.full((sz, sz), -np.inf, kind), 1))
+        kind = factory("Transformer", device, dtype)
+        rows = np.triu(np.full((sz, sz), -np.inf), 1)
+        return Tensor(rows, default_float() if kind is None else kind)

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar, overload
 
@@ -141,27 +142,27 @@ class ModuleList(_Numbered):
         )
 
 
-class ModuleDict(Module):
-    """A dictionary of modules that belong to their owner; it cannot be called."""
+class _Named(Module):
+    """What dictionaries of modules and of parameters share: attributes of one kind, in order."""
 
-    def __init__(self, modules: Mapping[str, Module] | None = None) -> None:
-        super().__init__()
-        if modules is not None:
-            self.update(modules)
+    kind: type
+    noun: str
 
-    def _parts(self) -> dict[str, Module]:
-        return {name: value for name, value in self.__dict__.items() if isinstance(value, Module)}
+    def _parts(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if isinstance(value, self.kind)}
 
     def __getitem__(self, key: str) -> Any:
         parts = self._parts()
         if key not in parts:
+            known = ", ".join(parts) or "none"
             raise ArgumentError(
-                "ModuleDict", f"there is no module {key!r}", fix=f"it has: {', '.join(parts) or 'none'}"
+                type(self).__name__, f"there is no {self.noun} {key!r}", fix=f"it has: {known}"
             )
         return parts[key]
 
-    def __setitem__(self, key: str, module: Module) -> None:
-        self.add_module(key, module)
+    @abstractmethod
+    def __setitem__(self, key: str, value: Any) -> None:
+        """Add a part, or replace the one of that name."""
 
     def __delitem__(self, key: str) -> None:
         self.pop(key)
@@ -179,35 +180,51 @@ class ModuleDict(Module):
         """The names."""
         return self._parts().keys()
 
-    def values(self) -> Iterable[Module]:
-        """The modules."""
+    def values(self) -> Iterable[Any]:
+        """What the names stand for."""
         return self._parts().values()
 
-    def items(self) -> Iterable[tuple[str, Module]]:
-        """Names and modules."""
+    def items(self) -> Iterable[tuple[str, Any]]:
+        """Names and what they stand for."""
         return self._parts().items()
 
     def pop(self, key: str) -> Any:
-        """Take a module out and return it."""
-        module = self[key]
+        """Take one out and return it."""
+        value = self[key]
         delattr(self, key)
-        return module
+        return value
 
     def clear(self) -> None:
-        """Take all modules out."""
+        """Take all out."""
         for key in list(self._parts()):
             delattr(self, key)
 
-    def update(self, modules: Any) -> None:
-        """Add modules from a mapping or from pairs."""
-        for key, module in modules.items() if isinstance(modules, Mapping) else modules:
-            self[key] = module
+    def update(self, parts: Any) -> None:
+        """Add from a mapping or from pairs."""
+        for key, value in parts.items() if isinstance(parts, Mapping) else parts:
+            self[key] = value
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Raises ArgumentError."""
         raise ArgumentError(
-            "ModuleDict", "a dictionary of modules cannot be called", fix="call one of its modules"
+            type(self).__name__,
+            f"a dictionary of {self.noun}s cannot be called",
+            fix="call or use its values",
         )
+
+
+class ModuleDict(_Named):
+    """A dictionary of modules that belong to their owner; it cannot be called."""
+
+    kind, noun = Module, "module"
+
+    def __init__(self, modules: Mapping[str, Module] | None = None) -> None:
+        super().__init__()
+        if modules is not None:
+            self.update(modules)
+
+    def __setitem__(self, key: str, module: Module) -> None:
+        self.add_module(key, module)
 
 
 class ParameterList(Module):
@@ -261,23 +278,15 @@ class ParameterList(Module):
         raise ArgumentError("ParameterList", "a list of parameters cannot be called", fix="loop over it")
 
 
-class ParameterDict(Module):
+class ParameterDict(_Named):
     """A dictionary of parameters that belong to their owner; tensors are made parameters."""
+
+    kind, noun = Parameter, "parameter"
 
     def __init__(self, parameters: Any = None) -> None:
         super().__init__()
         if parameters is not None:
             self.update(parameters)
-
-    def _parts(self) -> dict[str, Parameter]:
-        return {name: value for name, value in self.__dict__.items() if isinstance(value, Parameter)}
-
-    def __getitem__(self, key: str) -> Any:
-        parts = self._parts()
-        if key not in parts:
-            known = ", ".join(parts) or "none"
-            raise ArgumentError("ParameterDict", f"there is no parameter {key!r}", fix=f"it has: {known}")
-        return parts[key]
 
     def __setitem__(self, key: str, value: Any) -> None:
         parameter = _parameter("ParameterDict", value)
@@ -285,47 +294,6 @@ class ParameterDict(Module):
             setattr(self, key, parameter)
         else:
             self.register_parameter(key, parameter)
-
-    def __delitem__(self, key: str) -> None:
-        self.pop(key)
-
-    def __len__(self) -> int:
-        return len(self._parts())
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._parts())
-
-    def __contains__(self, key: object) -> bool:
-        return key in self._parts()
-
-    def keys(self) -> Iterable[str]:
-        """The names."""
-        return self._parts().keys()
-
-    def values(self) -> Iterable[Parameter]:
-        """The parameters."""
-        return self._parts().values()
-
-    def items(self) -> Iterable[tuple[str, Parameter]]:
-        """Names and parameters."""
-        return self._parts().items()
-
-    def pop(self, key: str) -> Any:
-        """Take a parameter out and return it."""
-        value = self[key]
-        delattr(self, key)
-        return value
-
-    def update(self, parameters: Any) -> None:
-        """Add parameters from a mapping or from pairs."""
-        for key, value in parameters.items() if isinstance(parameters, Mapping) else parameters:
-            self[key] = value
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Raises ArgumentError."""
-        raise ArgumentError(
-            "ParameterDict", "a dictionary of parameters cannot be called", fix="use its values"
-        )
 
 
 def _parameter(owner: str, value: Any) -> Parameter:

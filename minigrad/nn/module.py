@@ -31,6 +31,10 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from threading import Lock
+from types import BuiltinFunctionType, FunctionType
 from typing import Any, NamedTuple, TypeVar
 from weakref import ref
 
@@ -40,7 +44,7 @@ from ..ir import float32, float64, is_float
 from ..mode import current
 from ..ops.elementwise import check_device
 from ..optim.base import clear_grad
-from ..tape import Leaf, Removable
+from ..tape import Leaf, Removable, hooks
 from ..tensor import WORLD, Tensor, as_array, as_dtype, note_replaced
 
 M = TypeVar("M", bound="Module")
@@ -87,6 +91,11 @@ class IncompatibleKeys(NamedTuple):
     missing_keys: list[str]
     unexpected_keys: list[str]
 
+    def __repr__(self) -> str:
+        if not self.missing_keys and not self.unexpected_keys:
+            return "<All keys matched successfully>"
+        return f"IncompatibleKeys(missing_keys={self.missing_keys}, unexpected_keys={self.unexpected_keys})"
+
 
 class StateDictError(ArgumentError, RuntimeError, KeyError):
     """A state that does not fit a module; the message lists every key at fault."""
@@ -95,6 +104,15 @@ class StateDictError(ArgumentError, RuntimeError, KeyError):
 
 
 _hook_number = iter(range(1 << 62)).__next__
+
+
+class _Hook(Removable):
+    """A handle to take a hook away again, which captured programs notice."""
+
+    def remove(self) -> None:
+        """Take the hook away; doing so twice is harmless."""
+        super().remove()
+        WORLD.changed()
 
 
 class _Hooks:
@@ -106,8 +124,15 @@ class _Hooks:
         self.back_before: dict[int, Any] = {}
         self.back_after: dict[int, Any] = {}
 
+    def _keys(self) -> list[int]:
+        """The numbers of all that there are."""
+        return [k for table in (self.before, self.after, self.back_before, self.back_after) for k in table]
+
     def run(self, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """What calling the module does, hooks included."""
+        trace = current().trace
+        if trace is not None:
+            trace.guard(("hooks", id(self)), self._keys, self._keys(), "the hooks of a module", WORLD)
         for hook, with_kwargs in list(self.before.values()):
             replaced = hook(module, args, kwargs) if with_kwargs else hook(module, args)
             if replaced is None:
@@ -247,7 +272,8 @@ class Module:
             table.update(others)
         else:
             table[key] = (hook, *settings)
-        return Removable(table, key)
+        WORLD.changed()
+        return _Hook(table, key)
 
     def register_forward_pre_hook(
         self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False
@@ -311,12 +337,15 @@ class Module:
                     fix="assign a tensor",
                 )
         object.__setattr__(self, name, value)
+        if old is not value:
+            _note_setting(self, name)
 
     def __delattr__(self, name: str) -> None:
         old = self.__dict__.get(name)
         if isinstance(old, (Tensor, Module)):
             _replaced(old)
         object.__delattr__(self, name)
+        _note_setting(self, name)
         if self._buffers is not None:
             self._buffers.pop(name, None)
 
@@ -554,10 +583,10 @@ class Module:
             fn(self)
         return self
 
-    def to(self: M, *args: Any, dtype: Any = None, device: Any = None) -> M:
+    def to(self: M, *args: Any, dtype: Any = None, device: Any = None, non_blocking: bool = False) -> M:
         """Convert floating-point parameters and buffers to another dtype, in place.
 
-        Accepts a dtype, a tensor (for its dtype) or the device "cpu".
+        Accepts a dtype, a tensor (for its dtype) or the device "cpu", to which nothing need be transferred.
         """
         for arg in args:
             if isinstance(arg, Tensor):
@@ -576,6 +605,15 @@ class Module:
             for tensor in tensors:
                 if is_float(tensor.dtype) and tensor.dtype != wanted:
                     _convert(tensor, wanted)
+        return self
+
+    def cpu(self: M) -> M:
+        """The module itself: there is no other device."""
+        return self
+
+    def cuda(self: M, device: Any = None) -> M:
+        """Raises ArgumentError: there is no such device."""
+        check_device("cuda", "cuda")
         return self
 
     def float(self: M) -> M:
@@ -609,6 +647,80 @@ def _replaced(old: Tensor | Module) -> None:
     """Note that an attribute holds these no more: captured programs that read them are out of date."""
     for t in (old,) if isinstance(old, Tensor) else (*old.parameters(), *old.buffers()):
         note_replaced(t)
+
+
+# While a function is traced, plain attributes of modules that Python reads are noted, so that a captured
+# program is traced anew when one has another value.  Nobody pays for that at other times: the method that
+# notes them is only there as long as something is traced.
+
+#: Types of attributes that are noted: those that cannot change but by being set anew.
+_PLAIN = {bool, int, float, str, bytes, type(None), FunctionType, BuiltinFunctionType, type}
+_MISSING = object()
+_watch_lock = Lock()
+_watches = 0
+
+
+def _noting(self: Module, name: str) -> Any:
+    """`__getattribute__`, while something is traced."""
+    value = object.__getattribute__(self, name)
+    if name[:2] != "__" and _plain(value):
+        trace = current().trace
+        if trace is not None and _held(self, name) is value:
+            key = ("settings", id(self))
+            if key not in trace.guards:
+                held: dict[str, Any] = {}
+                read = partial(_settings, ref(self, WORLD.changed), held)
+                trace.guard(key, read, held, "an attribute of a module", WORLD)
+            trace.guards[key].expected.setdefault(name, value)
+    return value
+
+
+def _plain(value: Any) -> bool:
+    kind = type(value)
+    return kind in _PLAIN or (kind is tuple and all(type(v) in _PLAIN for v in value))
+
+
+def _held(module: Module, name: str) -> Any:
+    """An attribute of a module or its class, as it is kept there: not what a property computes."""
+    own = object.__getattribute__(module, "__dict__")
+    return own[name] if name in own else getattr(type(module), name, _MISSING)
+
+
+def _settings(module: ref[Module], names: dict[str, Any]) -> dict[str, Any]:
+    """What the attributes of a module that may be gone are now."""
+    alive = module()
+    if alive is None:
+        return {}
+    values = ((name, _held(alive, name)) for name in names)
+    return {name: value if _plain(value) else _MISSING for name, value in values}
+
+
+def _note_setting(module: Module, name: str) -> None:
+    """An attribute was set: programs look again.  (What is set while tracing is Python's own affair.)"""
+    trace = current().trace
+    guard = None if trace is None else trace.guards.get(("settings", id(module)))
+    if guard is not None:
+        guard.expected.pop(name, None)
+    WORLD.changed()
+
+
+@contextmanager
+def _watch() -> Iterator[None]:
+    global _watches
+    with _watch_lock:
+        _watches += 1
+        if _watches == 1:
+            Module.__getattribute__ = _noting  # type: ignore[method-assign, assignment]
+    try:
+        yield
+    finally:
+        with _watch_lock:
+            _watches -= 1
+            if not _watches:
+                del Module.__getattribute__
+
+
+hooks.watch = _watch
 
 
 def _training(module: ref[Module]) -> bool | None:

@@ -13,12 +13,15 @@ Names and shapes of parameters are torch's: weight_ih_l0 (gates hidden, input), 
 hidden), bias_ih_l0, bias_hh_l0, then _reverse, then the next layer.  Gates are in torch's order, i f g o for
 the LSTM and r z n for the GRU.
 
-Left out: sequences of different lengths in one batch (packed sequences); pad and mask them.
+Sequences of different lengths in one batch come as a `PackedSequence` (`nn.utils.rnn.pack_padded_sequence`):
+then output and states are those of each sequence alone, and nothing is computed on padding.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from itertools import groupby
 from typing import Any, ClassVar
 
 from ..autograd import Function
@@ -26,12 +29,13 @@ from ..errors import ArgumentError, ShapeError, notice
 from ..ops import recurrent as ops
 from ..ops.creation import zeros
 from ..ops.elementwise import sigmoid, tanh
-from ..ops.movement import cat, slice_dim, stack, transpose, unsqueeze
+from ..ops.movement import _reshape, cat, slice_dim, stack, transpose, unsqueeze
 from ..tensor import Tensor
 from . import functional as F
 from . import init
 from .layers import positive
 from .module import Module, Parameter, factory
+from .sequences import PackedSequence, sizes_of
 
 
 class _Walk(Function):
@@ -151,11 +155,13 @@ class _Recurrent(Module):
         if not input.shape[1 if self.batch_first and input.ndim == 3 else 0]:
             raise ShapeError(layer, "a sequence of no steps", fix="give it at least one")
 
-    def _state(self, given: Tensor | None, like: Tensor, size: int, what: str, batched: bool) -> Tensor:
+    def _state(
+        self, given: Tensor | None, batch: int, dtype: Any, size: int, what: str, batched: bool
+    ) -> Tensor:
         """The initial state (layers * directions, batch, size)."""
-        shape = (self.num_layers * self._directions, like.shape[1], size)
+        shape = (self.num_layers * self._directions, batch, size)
         if given is None:
-            return zeros(*shape, dtype=like.dtype)
+            return zeros(*shape, dtype=dtype)
         state = given if batched else unsqueeze(given, 1) if given.ndim == 2 else given
         if state.shape != shape:
             wanted = shape if batched else (shape[0], size)
@@ -166,35 +172,97 @@ class _Recurrent(Module):
             )
         return state
 
-    def _run(self, input: Tensor, states: tuple[Tensor | None, ...]) -> tuple[Tensor, list[Tensor]]:
+    def _run(self, input: Any, states: tuple[Tensor | None, ...]) -> tuple[Any, list[Tensor]]:
         """The output and the last states, stacked, of all layers."""
+        if isinstance(input, PackedSequence):
+            return self._run_packed(input, states)
         self._check(input)
         batched = input.ndim == 3
         x = input if batched else unsqueeze(input, 1)
         if self.batch_first and batched:
             x = transpose(x, 0, 1)
-        out = self.proj_size or self.hidden_size
-        sizes = (out, self.hidden_size)
-        first = [
-            self._state(s, x, size, what, batched)
+        first = self._first(states, x.shape[1], x.dtype, batched)
+        x, stacked = self._layers(x, first, self._walk)
+        if not batched:
+            return x.squeeze(1), [s.squeeze(1) for s in stacked]
+        return (transpose(x, 0, 1) if self.batch_first else x), stacked
+
+    def _run_packed(
+        self, packed: PackedSequence, states: tuple[Tensor | None, ...]
+    ) -> tuple[Any, list[Tensor]]:
+        """`_run` of a packed sequence, whose states are in the order of before packing."""
+        data, sizes = packed.data, sizes_of(packed)
+        if data.ndim != 2 or data.shape[1] != self.input_size:
+            raise ShapeError(
+                type(self).__name__,
+                f"packed steps of shape {data.shape}",
+                fix=f"pack sequences of shape (time, {self.input_size})",
+            )
+        first = self._first(states, sizes[0], data.dtype, True)
+        if packed.sorted_indices is not None:
+            first = [s.index_select(1, packed.sorted_indices) for s in first]
+
+        def walk(x: Tensor, states: list[Tensor], suffix: str, reverse: bool) -> Any:
+            return self._walk_packed(x, states, suffix, reverse, sizes)
+
+        y, last = self._layers(data, first, walk)
+        if packed.unsorted_indices is not None:
+            last = [s.index_select(1, packed.unsorted_indices) for s in last]
+        return packed._replace(data=y), last
+
+    def _first(
+        self, states: tuple[Tensor | None, ...], batch: int, dtype: Any, batched: bool
+    ) -> list[Tensor]:
+        sizes = (self.proj_size or self.hidden_size, self.hidden_size)
+        return [
+            self._state(s, batch, dtype, size, what, batched)
             for s, size, what in zip(states, sizes, ("h_0", "c_0"), strict=False)
         ]
-        finals: list[list[Tensor]] = [[] for _ in states]
+
+    def _layers(
+        self, x: Tensor, first: list[Tensor], walk: Callable[..., Any]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """All layers and directions, each walked by `walk`: the output and the last states, stacked."""
+        finals: list[list[Tensor]] = [[] for _ in first]
         for k in range(self.num_layers):
             if k and self.dropout:
                 x = F.dropout(x, self.dropout, self.training)
             ways = []
             for d, suffix in enumerate(self._suffixes(k)):
                 at = k * self._directions + d
-                y, last = self._walk(x, [s[at] for s in first], suffix, d == 1)
+                y, last = walk(x, [s[at] for s in first], suffix, d == 1)
                 ways.append(y)
                 for table, state in zip(finals, last, strict=True):
                     table.append(state)
-            x = ways[0] if len(ways) == 1 else cat(ways, 2)
-        stacked = [stack(table, 0) for table in finals]
-        if not batched:
-            return x.squeeze(1), [s.squeeze(1) for s in stacked]
-        return (transpose(x, 0, 1) if self.batch_first else x), stacked
+            x = ways[0] if len(ways) == 1 else cat(ways, -1)
+        return x, [stack(table, 0) for table in finals]
+
+    def _walk_packed(
+        self, data: Tensor, states: list[Tensor], suffix: str, reverse: bool, sizes: list[int]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """`_walk` of a packed sequence: one walk for each run of times with the same number of sequences."""
+        runs, stop = [], 0  # (sequences, first row, last row)
+        for size, times in groupby(sizes):
+            start, stop = stop, stop + size * len(list(times))
+            runs.append((size, start, stop))
+        made: list[Any] = [None] * len(runs)
+        ended: list[list[Tensor]] = []
+        size = runs[-1][0] if reverse else runs[0][0]
+        now = [slice_dim(s, 0, 0, size) for s in states]
+        for r in reversed(range(len(runs))) if reverse else range(len(runs)):
+            wanted, start, stop = runs[r]
+            if wanted < size:  # some have ended
+                ended.append([slice_dim(s, 0, wanted, size) for s in now])
+                now = [slice_dim(s, 0, 0, wanted) for s in now]
+            elif wanted > size:  # some begin
+                more = [slice_dim(s, 0, size, wanted) for s in states]
+                now = [cat(pair, 0) for pair in zip(now, more, strict=True)]
+            size = wanted
+            x = _reshape(slice_dim(data, 0, start, stop), ((stop - start) // size, size, data.shape[1]))
+            y, now = self._walk(x, now, suffix, reverse)
+            made[r] = _reshape(y, (stop - start, y.shape[2]))
+        last = [cat(parts, 0) for parts in zip(now, *reversed(ended), strict=True)]
+        return cat(made, 0), last
 
     def _walk(
         self, x: Tensor, states: list[Tensor], suffix: str, reverse: bool
@@ -262,8 +330,8 @@ class RNN(_Recurrent):
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0, device, dtype
         )
 
-    def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The last layer's h of each time, and each layer's last h.  Raises ShapeError."""
+    def forward(self, input: Any, hx: Tensor | None = None) -> tuple[Any, Tensor]:
+        """The last layer's h of each time (packed, if the input is), and each layer's last h."""
         y, (h,) = self._run(input, (hx,))
         return y, h
 
@@ -313,9 +381,9 @@ class LSTM(_Recurrent):
         )
 
     def forward(
-        self, input: Tensor, hx: tuple[Tensor, Tensor] | None = None
-    ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """The last layer's h of each time, and each layer's last h and c.  Raises ShapeError."""
+        self, input: Any, hx: tuple[Tensor, Tensor] | None = None
+    ) -> tuple[Any, tuple[Tensor, Tensor]]:
+        """The last layer's h of each time (packed, if the input is), and each layer's last h and c."""
         y, (h, c) = self._run(input, _pair("LSTM", hx))
         return y, (h, c)
 
@@ -379,8 +447,8 @@ class GRU(_Recurrent):
             input_size, hidden_size, num_layers, bias, batch_first, dropout, bidirectional, 0, device, dtype
         )
 
-    def forward(self, input: Tensor, hx: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The last layer's h of each time, and each layer's last h.  Raises ShapeError."""
+    def forward(self, input: Any, hx: Tensor | None = None) -> tuple[Any, Tensor]:
+        """The last layer's h of each time (packed, if the input is), and each layer's last h."""
         y, (h,) = self._run(input, (hx,))
         return y, h
 

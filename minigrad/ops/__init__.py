@@ -35,8 +35,10 @@ LATER: tuple[str, ...] = (
     "collective",
     "ctc",
     "linalg",
+    "matrices",
     "quantized",
     "recurrent",
+    "sampling",
     "statistics",
     "transcendental",
 )

@@ -29,7 +29,7 @@ from ..bind import elementwise, floating
 from ..errors import ArgumentError
 from ..tensor import Tensor
 from .elementwise import exp, sigmoid, square, tanh, where
-from .nn import _activation, _number, _placed, softplus
+from .nn import _activation, _number, placed, softplus
 
 __all__ = [
     "celu",
@@ -133,7 +133,7 @@ def prelu_elementwise(input: Tensor, weight: Tensor) -> Tensor:
 
 def _plain(record: Callable[..., Tensor], name: str, doc: str) -> Callable[..., Tensor]:
     def call(input: Tensor, inplace: bool = False) -> Tensor:
-        return _placed(input, record(floating(input)), inplace, name + "_")
+        return placed(lambda x: record(floating(x)), input, inplace, name + "_")
 
     call.__name__ = call.__qualname__ = name
     call.__doc__ = doc
@@ -156,7 +156,7 @@ def celu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     a = _number("celu", "alpha", alpha)
     if not a:
         raise ArgumentError("celu", "alpha is 0", fix="pass another number")
-    return _placed(input, _celu(floating(input), a), inplace, "celu_")
+    return placed(lambda x: _celu(floating(x), a), input, inplace, "celu_")
 
 
 def softsign(input: Tensor) -> Tensor:

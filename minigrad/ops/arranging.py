@@ -17,19 +17,21 @@ say so.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from ..bind import method, primitive, promoted
+from ..bind import in_place, method, primitive, promoted
 from ..errors import ArgumentError, DTypeError, ShapeError
-from ..ir import Shape, Spec, broadcast_shapes, int32, int64, is_float
+from ..ir import Shape, Spec, int32, int64, is_float
+from ..ir import broadcast_shapes as common_shape
 from ..random import Generator
-from ..tensor import Tensor, wrap
+from ..tensor import Symbol, Tensor, wrap
 from .creation import randn, zeros
-from .elementwise import cast, maximum, where
+from .elementwise import cast, check_device, masked_fill, maximum, where
 from .indexing import (
     _check_range,
     _flat,
@@ -43,6 +45,7 @@ from .indexing import (
     _src_grad,
     gather,
     getitem,
+    nonzero,
 )
 from .indexing import diagonal as _diagonal
 from .movement import (
@@ -56,21 +59,28 @@ from .movement import (
     pad_dim,
     slice_dim,
     split,
+    stack,
     swapaxes,
     unsqueeze,
 )
+from .reduction import cumsum
 
 __all__ = [
+    "argwhere",
     "atleast_1d",
     "atleast_2d",
     "atleast_3d",
     "bincount",
     "block_diag",
+    "broadcast_shapes",
     "broadcast_tensors",
     "bucketize",
+    "cartesian_prod",
     "column_stack",
+    "combinations",
     "diag",
     "diag_embed",
+    "diagflat",
     "dstack",
     "fliplr",
     "flipud",
@@ -78,7 +88,10 @@ __all__ = [
     "index_copy",
     "index_fill",
     "index_put",
+    "isin",
+    "masked_scatter",
     "meshgrid",
+    "moveaxis",
     "narrow",
     "normal",
     "ravel",
@@ -93,8 +106,12 @@ __all__ = [
     "take_along_dim",
     "tensor_split",
     "tile",
+    "tril_indices",
+    "triu_indices",
     "unfold",
     "unique",
+    "unique_consecutive",
+    "unravel_index",
     "vstack",
 ]
 
@@ -313,10 +330,20 @@ def unfold(input: Tensor, dimension: int, size: int, step: int) -> Tensor:
     return movedim(_index_select(x, wrap(windows), at), at + 1, -1) if input.ndim else _reshape(x, (size,))
 
 
+def broadcast_shapes(*shapes: Any) -> Shape:
+    """The shape that tensors of these shapes broadcast to.  Raises ShapeError if they do not."""
+    try:
+        return common_shape(*(as_shape("broadcast_shapes", (s,)) for s in shapes))
+    except ValueError as error:
+        raise ShapeError(
+            "broadcast_shapes", f"shapes {shapes}: {error}", fix="make the sizes equal, or 1"
+        ) from None
+
+
 def broadcast_tensors(*tensors: Tensor) -> tuple[Tensor, ...]:
     """The tensors as views of their common shape."""
     try:
-        shape = broadcast_shapes(*[t.shape for t in tensors])
+        shape = common_shape(*[t.shape for t in tensors])
     except ValueError as error:
         shapes = " and ".join(str(t.shape) for t in tensors)
         raise ShapeError(
@@ -685,7 +712,7 @@ def take_along_dim(input: Tensor, indices: Tensor, dim: int | None = None) -> Te
 
     def common(own: Shape) -> Shape:
         sides = ((*s[:at], 1, *s[at + 1 :]) for s in (input.shape, indices.shape))
-        shape = broadcast_shapes(*sides)
+        shape = common_shape(*sides)
         return (*shape[:at], own[at], *shape[at + 1 :])
 
     try:
@@ -820,7 +847,7 @@ def normal(
                 "normal", "a size beside tensors", fix="leave it out: the tensors give the shape"
             )
         m, s = promoted("normal", mean, std)
-        shape, dtype = broadcast_shapes(m.shape, s.shape), m.dtype
+        shape, dtype = common_shape(m.shape, s.shape), m.dtype
     elif size is None:
         raise ArgumentError("normal", "numbers without a size", fix="pass size=(...)")
     else:
@@ -828,3 +855,152 @@ def normal(
     if not isinstance(std, Tensor) and std < 0:
         raise ArgumentError("normal", f"a standard deviation of {std}", fix="use one of at least 0")
     return mean + std * randn(shape, generator=generator, dtype=dtype)
+
+
+# -- places as numbers -----------------------------------------------------------------------------------
+
+
+moveaxis = method("moveaxis")(movedim)
+
+
+@method("argwhere")
+def argwhere(input: Tensor) -> Tensor:
+    """`nonzero`: the positions of nonzero elements, one a row."""
+    places: Tensor = nonzero(input)
+    return places
+
+
+def _triangle(op: str, places: Any, row: int, col: int, offset: int, dtype: Any) -> Tensor:
+    if row < 0 or col < 0:
+        raise ArgumentError(op, f"{row} rows and {col} columns", fix="sizes are at least 0")
+    return Tensor(np.stack(places(row, offset, col)), dtype or int64)
+
+
+def tril_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """Rows and columns (2, n) of the elements on and below a diagonal of a (row, col) matrix."""
+    check_device("tril_indices", device)
+    return _triangle("tril_indices", np.tril_indices, row, col, offset, dtype)
+
+
+def triu_indices(row: int, col: int, offset: int = 0, *, dtype: Any = None, device: Any = None) -> Tensor:
+    """Rows and columns (2, n) of the elements on and above a diagonal of a (row, col) matrix."""
+    check_device("triu_indices", device)
+    return _triangle("triu_indices", np.triu_indices, row, col, offset, dtype)
+
+
+def unravel_index(indices: Tensor, shape: Any) -> tuple[Tensor, ...]:
+    """Places in a flattened tensor as coordinates in its shape, one tensor a dimension."""
+    sizes = as_shape("unravel_index", (shape,))
+    place = _integers("unravel_index", indices)
+    found: list[Tensor] = []
+    for size in reversed(sizes):
+        found.append(place % size)
+        place = place // size
+    return tuple(reversed(found))
+
+
+def cartesian_prod(*tensors: Tensor) -> Tensor:
+    """All combinations of one element of each vector, a row each, the last varying fastest."""
+    if len(tensors) == 1:
+        return tensors[0]
+    return stack([ravel(t) for t in meshgrid(*tensors, indexing="ij")], -1)
+
+
+def combinations(input: Tensor, r: int = 2, with_replacement: bool = False) -> Tensor:
+    """All choices of r elements of a vector, a row each, in order."""
+    if input.ndim != 1:
+        raise ShapeError("combinations", f"shape {input.shape}", fix="pass a vector")
+    choose = itertools.combinations_with_replacement if with_replacement else itertools.combinations
+    rows = list(choose(range(input.shape[0]), r))
+    chosen: Tensor = getitem(input, wrap(np.array(rows, np.int64).reshape(len(rows), r)))
+    return chosen
+
+
+@method("diagflat")
+def diagflat(input: Tensor, offset: int = 0) -> Tensor:
+    """A matrix with the flattened elements on a diagonal."""
+    return diag_embed(ravel(input), offset)
+
+
+_masked_fill_ = in_place(masked_fill, "masked_fill_")
+
+
+@method("fill_diagonal_")
+def fill_diagonal_(self: Tensor, fill_value: float, wrap: bool = False) -> Tensor:
+    """Write one value on the diagonal (of a tall matrix again and again, if `wrap`); returns the tensor."""
+    if self.ndim < 2 or (self.ndim > 2 and len(set(self.shape)) > 1):
+        raise ShapeError("fill_diagonal_", f"shape {self.shape}", fix="pass a matrix, or a cube")
+    rows, columns = self.shape[0], self.shape[1]
+    step = sum(math.prod(self.shape[d + 1 :]) for d in range(self.ndim))
+    end = self.numel() if self.ndim > 2 or (wrap and rows > columns) else min(rows, columns) * columns
+    mask = np.zeros(self.numel(), bool)
+    mask[:end:step] = True
+    _masked_fill_(self, Tensor(mask.reshape(self.shape)), fill_value)
+    return self
+
+
+@method("masked_scatter", inplace=True)
+def masked_scatter(input: Tensor, mask: Tensor, source: Tensor) -> Tensor:
+    """`input` with the elements of `source`, one after the other, where `mask` (which broadcasts) is True.
+
+    Raises ShapeError for a source with too few elements (in a trace, where the mask is not known, with fewer
+    than the input), DTypeError for a mask that is not bool.
+    """
+    if mask.dtype.kind != "b":
+        raise DTypeError("masked_scatter", f"a mask of dtype {mask.dtype}", fix="write a comparison")
+    x = broadcast_to(input, common_shape(input.shape, mask.shape))
+    mask = broadcast_to(mask, x.shape)
+    traced = isinstance(mask._array, Symbol)
+    needed = x.numel() if traced else int(mask._array.sum())
+    flat = ravel(source)
+    if flat.shape[0] < needed:
+        raise ShapeError(
+            "masked_scatter", f"a source of {flat.shape[0]} elements for {needed} places", fix="pass more"
+        )
+    if not needed:
+        return x
+    which = (cumsum(cast(ravel(mask), int64), 0) - 1).clamp(0, flat.shape[0] - 1)
+    return where(mask, cast(_reshape(getitem(flat, which), x.shape), x.dtype), x)
+
+
+def isin(
+    elements: Tensor | float,
+    test_elements: Tensor | float,
+    *,
+    assume_unique: bool = False,
+    invert: bool = False,
+) -> Tensor:
+    """Whether each element is one of the test elements, as bools.
+
+    assume_unique says that none occurs twice, which is not needed to be known here.
+    """
+    x, tests = promoted("isin", elements, test_elements)
+    tests = ravel(tests).sort()[0]
+    if not tests.numel():
+        found = x != x
+    else:
+        place = _searchsorted(tests, x, False).clamp(max=tests.numel() - 1)
+        found = getitem(tests, place) == x
+    return found.logical_not() if invert else found
+
+
+@method("unique_consecutive")
+def unique_consecutive(
+    input: Tensor, return_inverse: bool = False, return_counts: bool = False, dim: int | None = None
+) -> Any:
+    """The values (slices along `dim`) without those that equal the one before; and, if asked for, which one
+    each element went to and how many went to each.  Not in a trace, as the shape depends on values.
+    """
+    array = input.detach()._concrete("unique_consecutive")
+    axis = 0 if dim is None else one_dim("unique_consecutive", dim, input.ndim)
+    flat = array.reshape(-1) if dim is None else np.moveaxis(array, axis, 0)
+    rows = flat.reshape(len(flat), -1)
+    new = np.ones(len(rows), bool)
+    new[1:] = (rows[1:] != rows[:-1]).any(1)
+    results = [wrap(np.ascontiguousarray(np.moveaxis(flat[new], 0, axis)))]
+    if return_inverse:
+        inverse = np.cumsum(new) - 1
+        results.append(wrap((inverse.reshape(array.shape) if dim is None else inverse).astype(np.int64)))
+    if return_counts:
+        results.append(wrap(np.diff(np.append(np.flatnonzero(new), len(rows))).astype(np.int64)))
+    return tuple(results) if len(results) > 1 else results[0]

@@ -16,9 +16,23 @@ from typing import Any
 
 import numpy as np
 
+from ..backends import forget_programs
 from ..bind import method, primitive, promoted
 from ..errors import ArgumentError, DTypeError
-from ..ir import DEFAULT_FLOAT, DType, Shape, Spec, float32, float64, int64, is_float
+from ..ir import (
+    DType,
+    Shape,
+    Spec,
+    bool_,
+    default_float,
+    float32,
+    float64,
+    int32,
+    int64,
+    is_float,
+    set_default_float,
+    uint8,
+)
 from ..mode import current
 from ..random import Generator, default_generator
 from ..tape import hooks
@@ -77,16 +91,33 @@ def _full(op: str, shape: Shape, value: Any, dtype: DType) -> Tensor:
     return _fill(shape, value, dtype) if current().trace is not None else wrap(np.full(shape, value, dtype))
 
 
+def set_default_dtype(d: Any) -> None:
+    """Make Python floats, integers in functions such as `exp`, and parameters float32 or float64.
+
+    Tensors keep their dtype; compiled functions are traced again.  Raises DTypeError for any other dtype.
+    """
+    dtype = as_dtype(d, "set_default_dtype")
+    if not is_float(dtype):
+        raise DTypeError("set_default_dtype", f"dtype {dtype}", fix="use float32 or float64")
+    set_default_float(dtype)
+    forget_programs()
+
+
+def get_default_dtype() -> DType:
+    """The dtype of Python floats: see `set_default_dtype`."""
+    return default_float()
+
+
 def zeros(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Zeros of a shape, float32 by default."""
     shape = as_shape("zeros", size)
-    return _made("zeros", _full("zeros", shape, 0, as_dtype(dtype or DEFAULT_FLOAT)), requires_grad, device)
+    return _made("zeros", _full("zeros", shape, 0, as_dtype(dtype or default_float())), requires_grad, device)
 
 
 def ones(*size: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
     """Ones of a shape, float32 by default."""
     shape = as_shape("ones", size)
-    return _made("ones", _full("ones", shape, 1, as_dtype(dtype or DEFAULT_FLOAT)), requires_grad, device)
+    return _made("ones", _full("ones", shape, 1, as_dtype(dtype or default_float())), requires_grad, device)
 
 
 def full(
@@ -110,7 +141,7 @@ def eye(
     n: int, m: int | None = None, *, dtype: Any = None, device: Any = None, requires_grad: bool = False
 ) -> Tensor:
     """The identity matrix (n, m)."""
-    return _made("eye", wrap(np.eye(n, m, dtype=as_dtype(dtype or DEFAULT_FLOAT))), requires_grad, device)
+    return _made("eye", wrap(np.eye(n, m, dtype=as_dtype(dtype or default_float()))), requires_grad, device)
 
 
 def arange(
@@ -135,7 +166,7 @@ def arange(
         if dtype is not None
         else int64
         if all(isinstance(v, int) for v in (start, end, step))
-        else DEFAULT_FLOAT
+        else default_float()
     )
     values = start + np.arange(count) * step
     return _made("arange", wrap(values.astype(kind)), requires_grad, device)
@@ -153,8 +184,47 @@ def linspace(
     """`steps` numbers from start to end, both included."""
     if steps < 0:
         raise ArgumentError("linspace", f"{steps} steps", fix="use at least 0 steps")
-    kind = as_dtype(dtype or DEFAULT_FLOAT)
+    kind = as_dtype(dtype or default_float())
     return _made("linspace", wrap(np.linspace(start, end, steps).astype(kind)), requires_grad, device)
+
+
+def _legacy(name: str, dtype: DType) -> Any:
+    def make(*data: Any) -> Tensor:
+        if len(data) == 1 and not isinstance(data[0], int):
+            return tensor(data[0], dtype=dtype)
+        return zeros(*data, dtype=dtype) if data else zeros(0, dtype=dtype)
+
+    make.__name__ = make.__qualname__ = name
+    make.__doc__ = (
+        f"A tensor of {dtype} from data, or (zeros) of given sizes: `tensor(data, dtype)` of old scripts."
+    )
+    return make
+
+
+FloatTensor = _legacy("FloatTensor", float32)
+DoubleTensor = _legacy("DoubleTensor", float64)
+ByteTensor = _legacy("ByteTensor", uint8)
+IntTensor = _legacy("IntTensor", int32)
+LongTensor = _legacy("LongTensor", int64)
+BoolTensor = _legacy("BoolTensor", bool_)
+
+
+def logspace(
+    start: float,
+    end: float,
+    steps: int,
+    base: float = 10.0,
+    *,
+    dtype: Any = None,
+    device: Any = None,
+    requires_grad: bool = False,
+) -> Tensor:
+    """`steps` numbers from base**start to base**end, both included, evenly spaced in their logarithms."""
+    if steps < 0:
+        raise ArgumentError("logspace", f"{steps} steps", fix="use at least 0 steps")
+    values = base ** np.linspace(start, end, steps)
+    made = wrap(values.astype(as_dtype(dtype or default_float())))
+    return _made("logspace", made, requires_grad, device)
 
 
 @method("zeros_like")
@@ -318,7 +388,7 @@ _permutation = primitive(
 
 
 def _float(op: str, dtype: Any) -> DType:
-    kind = as_dtype(dtype or DEFAULT_FLOAT)
+    kind = as_dtype(dtype or default_float())
     if not is_float(kind):
         raise DTypeError(op, f"dtype {kind}", fix="use float32 or float64, or randint")
     return kind

@@ -691,11 +691,16 @@ _where = primitive(
 )
 
 
-def where(condition: Tensor, input: Operand, other: Operand) -> Tensor:
+def where(condition: Tensor, input: Operand | None = None, other: Operand | None = None) -> Tensor:
     """`input` where `condition` is True, `other` elsewhere; all three broadcast.
 
+    Without the two, `nonzero(condition, as_tuple=True)`: the places where it is nonzero.
     Raises DTypeError if the condition is not bool.
     """
+    if input is None and other is None:
+        return condition.nonzero(as_tuple=True)  # type: ignore[no-any-return]
+    if input is None or other is None:
+        raise ArgumentError("where", "one of input and other is missing", fix="pass both, or none")
     x, w = promoted("where", input, other)
     if not isinstance(condition, Tensor):
         condition = Tensor(condition)
@@ -808,9 +813,17 @@ hooks.cast = cast  # type: ignore[attr-defined]
 
 
 @method("to")
-def to(input: Tensor, *args: Any, dtype: Any = None, device: Any = None, copy: bool = False) -> Tensor:
+def to(
+    input: Tensor,
+    *args: Any,
+    dtype: Any = None,
+    device: Any = None,
+    copy: bool = False,
+    non_blocking: bool = False,
+) -> Tensor:
     """The tensor with another dtype, as `x.to(mg.float64)`, `x.to("cpu")` or `x.to(other)`.
 
+    non_blocking says that the caller need not wait for the transfer; there is none.
     Raises ArgumentError for a device other than "cpu".
     """
     for value in args:

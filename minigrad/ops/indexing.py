@@ -318,6 +318,9 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
         if index:
             setitem(self, None, value)
         return
+    if isinstance(index, Tensor) and index.dtype.kind == "b" and isinstance(index._array, Symbol):
+        _set_where(self, index, value)
+        return
     template, arrays = _parse("index assignment", self, index)
     if current().trace is not None:
         new = value if isinstance(value, Tensor) else wrap(as_value(value, self.dtype, "index assignment"))
@@ -372,6 +375,16 @@ def setitem(self: Tensor, index: Any, value: Any) -> None:
     self._touch()
     if commit is not None:
         commit()
+
+
+def _set_where(self: Tensor, mask: Tensor, value: Any) -> None:
+    """`self[mask] = value` where the mask is not known yet: a `where`, if each place gets the same value."""
+    op = "index assignment"
+    new = value if isinstance(value, Tensor) else wrap(as_value(value, self.dtype, op))
+    if mask.shape != self.shape[: mask.ndim] or new.ndim > self.ndim - mask.ndim:
+        _parse(op, self, mask)  # says why not
+    wide = _reshape(mask, (*mask.shape, *(1,) * (self.ndim - mask.ndim)))
+    write(self, where(wide, promoted(op, self, new)[1], self), op)
 
 
 # -- gather and scatter ------------------------------------------------------------------------------
@@ -514,7 +527,7 @@ _scatter_add = primitive(
     kernel=_scatter_add_kernel,
     shape=_scatter_shape,
     vjp=(lambda g: g, None, lambda g, index, x_shape, dim: _src_grad(g, index, x_shape, dim)),
-    traits={"batched": True},
+    traits={"batched": True, "spreads": "gather"},
     samples=lambda rng: [
         ((rng.normal(size=(3, 4)), rng.integers(0, 4, (3, 5)), rng.normal(size=(3, 5))), (1,)),
         ((rng.normal(size=(3, 4)), rng.integers(0, 3, (2, 3)), rng.normal(size=(2, 4))), (0,)),
@@ -767,9 +780,15 @@ def one_hot(input: Tensor, num_classes: int = -1) -> Tensor:
 
 
 @method("nonzero")
-def nonzero(input: Tensor) -> Tensor:
-    """The positions of nonzero elements, one row each.  Not inside a trace: its shape depends on values."""
-    return wrap(np.argwhere(input._concrete("nonzero")).astype(np.int64))
+def nonzero(input: Tensor, *, as_tuple: bool = False) -> Any:
+    """The positions of nonzero elements, one row each; as_tuple: one tensor a dimension, to index with.
+
+    Not inside a trace: the shape depends on values.
+    """
+    array = input._concrete("nonzero")
+    if as_tuple:
+        return tuple(wrap(i.astype(np.int64)) for i in np.nonzero(np.atleast_1d(array)))
+    return wrap(np.argwhere(array).astype(np.int64))
 
 
 @method("masked_select")

@@ -215,6 +215,7 @@ _reshape = primitive(
     traits={
         "identity": lambda x, shape: True,
         "compose": lambda inner, outer: outer,
+        "flat": True,
         "may_copy": True,
     },
     doc="the same elements in row-major order under another shape",

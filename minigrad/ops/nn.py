@@ -53,7 +53,7 @@ from typing import Any
 
 import numpy as np
 
-from ..bind import _elementwise_shape, _Samples, elementwise, floating, method, primitive, write
+from ..bind import _elementwise_shape, _Samples, elementwise, floating, in_place, method, primitive
 from ..errors import ArgumentError, DTypeError, OutOfRangeError, Refusal, ShapeError
 from ..formula import Formula
 from ..ir import DType, Shape, Spec, is_float
@@ -126,6 +126,7 @@ def _relu_grad_rule(g: Tensor, output: Tensor) -> Tensor:
     "where(output <= 0.0, 0.0, input)",
     vjp=(_relu_grad_rule, None),
     dtype="float",
+    traits={"masks": True},
     away_from=(0.0,),
     error=0.0,
 )
@@ -291,20 +292,21 @@ def _number(op: str, name: str, value: Any) -> float:
     return float(value)
 
 
-def _placed(input: Tensor, result: Tensor, inplace: bool, name: str) -> Tensor:
-    """The result, written into the input if that is wanted."""
-    return write(input, result, name) if inplace else result
+def placed(function: Callable[[Tensor], Tensor], input: Tensor, inplace: bool, name: str) -> Tensor:
+    """`function(input)`, written into the input if that is wanted; a derivative then keeps the old value."""
+    return in_place(function, name)(input) if inplace else function(input)
 
 
 def leaky_relu(input: Tensor, negative_slope: float = 0.01, inplace: bool = False) -> Tensor:
     """The input where it is positive, the input times `negative_slope` elsewhere."""
-    y = _leaky_relu(floating(input), _number("leaky_relu", "negative_slope", negative_slope))
-    return _placed(input, y, inplace, "leaky_relu_")
+    slope = _number("leaky_relu", "negative_slope", negative_slope)
+    return placed(lambda x: _leaky_relu(floating(x), slope), input, inplace, "leaky_relu_")
 
 
 def elu(input: Tensor, alpha: float = 1.0, inplace: bool = False) -> Tensor:
     """The input where it is positive, alpha * (exp(input) - 1) elsewhere."""
-    return _placed(input, _elu(floating(input), _number("elu", "alpha", alpha)), inplace, "elu_")
+    a = _number("elu", "alpha", alpha)
+    return placed(lambda x: _elu(floating(x), a), input, inplace, "elu_")
 
 
 def gelu(input: Tensor, approximate: str = "none") -> Tensor:
@@ -319,7 +321,7 @@ def gelu(input: Tensor, approximate: str = "none") -> Tensor:
 
 def silu(input: Tensor, inplace: bool = False) -> Tensor:
     """input * sigmoid(input), also called swish."""
-    return _placed(input, _silu(floating(input)), inplace, "silu_")
+    return placed(lambda x: _silu(floating(x)), input, inplace, "silu_")
 
 
 def softplus(input: Tensor, beta: float = 1, threshold: float = 20) -> Tensor:
@@ -996,7 +998,8 @@ def _dropped(op: str, input: Tensor, shape: Shape, p: Any, training: bool, inpla
         return input
     if not is_float(input.dtype):
         raise DTypeError(op, f"the input has dtype {input.dtype}", fix="convert with .float()")
-    return _placed(input, mul(input, _mask(shape, p, input.dtype)), inplace, op + "_")
+    mask = _mask(shape, p, input.dtype)
+    return placed(lambda x: mul(x, mask), input, inplace, op + "_")
 
 
 def dropout(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> Tensor:

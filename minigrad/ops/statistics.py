@@ -41,23 +41,39 @@ from .reduction import (
     _no_dtype,
     _sum,
     all_dims,
+    amax,
+    amin,
     argmax,
     mean,
     std,
     var,
 )
+from .reduction import sum as sum_
 
 __all__ = [
+    "aminmax",
+    "corrcoef",
     "count_nonzero",
+    "cov",
     "cummax",
     "cummin",
     "cumprod",
+    "cumulative_trapezoid",
     "diff",
+    "histc",
+    "histogram",
+    "kthvalue",
     "logcumsumexp",
     "median",
+    "mode",
+    "msort",
+    "nanmean",
     "nanmedian",
+    "nansum",
     "quantile",
     "std_mean",
+    "trapezoid",
+    "trapz",
     "var_mean",
 ]
 
@@ -385,3 +401,191 @@ def quantile(
         elif input.ndim:
             y = unsqueeze(y, at + 1)
     return y if qs.ndim else squeeze(y, 0)
+
+
+@method("nansum")
+def nansum(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+    """`sum` of the elements that are not NaN."""
+    return sum_(
+        where(input.isnan(), 0.0, input) if is_float(input.dtype) else input, dim, keepdim, dtype=dtype
+    )
+
+
+@method("nanmean")
+def nanmean(input: Tensor, dim: Dims = None, keepdim: bool = False, *, dtype: Any = None) -> Tensor:
+    """`mean` of the elements that are not NaN; NaN if there are none."""
+    x = input if dtype is None else cast(input, dtype)
+    dims = all_dims("nanmean", dim, x.ndim)
+    return nansum(x, dim, keepdim) / _sum(cast(x == x, x.dtype), dims, keepdim)
+
+
+@method("kthvalue")
+def kthvalue(input: Tensor, k: int, dim: int = -1, keepdim: bool = False) -> ValuesIndices:
+    """The k-th smallest element along a dimension (k counts from 1), and its position."""
+    at = one_dim("kthvalue", dim, input.ndim)
+    n = input.shape[at] if input.ndim else 1
+    if not 1 <= k <= n:
+        raise ArgumentError("kthvalue", f"k {k} of {n} elements", fix="k counts from 1")
+    if not input.ndim:
+        return ValuesIndices(input, wrap(np.zeros((), np.int64)))
+    place = slice_dim(_argsort(input, at, False), at, k - 1, k)
+    values = _gather(input, place, at)
+    return ValuesIndices(values, place) if keepdim else ValuesIndices(squeeze(values, at), squeeze(place, at))
+
+
+@method("mode")
+def mode(input: Tensor, dim: int = -1, keepdim: bool = False) -> ValuesIndices:
+    """The most frequent element along a dimension (of several the smallest), and its last place."""
+    at = one_dim("mode", dim, input.ndim)
+    if not input.ndim:
+        return ValuesIndices(input, wrap(np.zeros((), np.int64)))
+    x = movedim(input, at, -1)
+    last = x.ndim - 1
+    often = _sum(cast(unsqueeze(x, -1) == unsqueeze(x, -2), int64), (last + 1,), False)
+    if is_float(x.dtype):
+        x_or_top = where(often == often.amax(-1, keepdim=True), x, float("inf"))
+    else:
+        x_or_top = where(often == often.amax(-1, keepdim=True), x, x.amax(-1, keepdim=True))
+    value = x_or_top.amin(-1, keepdim=True)
+    found = cast(x == value, int64) * wrap(np.arange(1, x.shape[-1] + 1))
+    place = argmax(found, -1, keepdim=True)
+    values, place = movedim(_gather(x, place, last), -1, at), movedim(place, -1, at)
+    return ValuesIndices(values, place) if keepdim else ValuesIndices(squeeze(values, at), squeeze(place, at))
+
+
+class MinMax(NamedTuple):
+    """Smallest and largest element."""
+
+    min: Tensor
+    max: Tensor
+
+
+@method("aminmax")
+def aminmax(input: Tensor, *, dim: int | None = None, keepdim: bool = False) -> MinMax:
+    """`amin` and `amax` of all elements, or along a dimension."""
+    return MinMax(amin(input, dim, keepdim), amax(input, dim, keepdim))
+
+
+@method("msort")
+def msort(input: Tensor) -> Tensor:
+    """The elements in order along the first dimension."""
+    return _gather(input, _argsort(input, 0, False), 0)
+
+
+@method("cov")
+def cov(
+    input: Tensor,
+    *,
+    correction: int = 1,
+    fweights: Tensor | None = None,
+    aweights: Tensor | None = None,
+) -> Tensor:
+    """The covariances of variables in rows and observations in columns: (k, n) -> (k, k); (n,) -> ().
+
+    fweights: how often each observation was made (integers); aweights: how much each counts.  The divisor is
+    the sum of weights w - correction, or w - correction sum(w aweights) / w with aweights.
+    """
+    if input.ndim > 2:
+        raise ArgumentError(
+            "cov", f"shape {input.shape}", fix="pass variables in rows, observations in columns"
+        )
+    x = floating(input)
+    rows = x.reshape(1, -1) if x.ndim < 2 else x
+    w = wrap(np.ones(rows.shape[1], x.dtype)) if fweights is None else cast(fweights, x.dtype)
+    if aweights is not None:
+        w = w * cast(aweights, x.dtype)
+    total = w.sum()
+    centred = rows - (rows * w).sum(1, keepdim=True) / total
+    lost = correction if aweights is None else correction * (w * cast(aweights, x.dtype)).sum() / total
+    divisor = total - lost
+    y = (centred * w) @ centred.mT / where(divisor > 0, divisor, 0.0)
+    return y if x.ndim == 2 else y.reshape(())
+
+
+@method("corrcoef")
+def corrcoef(input: Tensor) -> Tensor:
+    """The correlations of variables in rows and observations in columns: (k, n) -> (k, k), within [-1, 1]."""
+    c = cov(input)
+    if not c.ndim:
+        return c / c
+    deviation = c.diagonal().sqrt()
+    return (c / deviation.unsqueeze(1) / deviation).clamp(-1.0, 1.0)
+
+
+def _edges(low: float, high: float, bins: int, array: Any) -> Any:
+    if low == high == 0 and array.size:
+        low, high = float(array.min()), float(array.max())
+    if low == high:
+        low, high = low - 1.0, high + 1.0
+    return np.linspace(low, high, bins + 1)
+
+
+@method("histc")
+def histc(input: Tensor, bins: int = 100, min: float = 0, max: float = 0) -> Tensor:
+    """How many elements lie in each of `bins` equal parts of [min, max], in the input's dtype.
+
+    The last part includes its end; elements outside are not counted.  If both are 0 the smallest and the
+    largest element are taken.  Without a gradient; not in a trace.
+    """
+    if bins < 1 or min > max:
+        raise ArgumentError("histc", f"{bins} bins from {min} to {max}", fix="use at least 1, and min <= max")
+    array = input.detach()._concrete("histc")
+    counts = np.histogram(array, _edges(min, max, bins, array))[0]
+    return wrap(counts.astype(input.dtype))
+
+
+class Histogram(NamedTuple):
+    """Counts (or densities), and the edges of the bins."""
+
+    hist: Tensor
+    bin_edges: Tensor
+
+
+@method("histogram")
+def histogram(
+    input: Tensor,
+    bins: int | Tensor,
+    *,
+    range: tuple[float, float] | None = None,
+    weight: Tensor | None = None,
+    density: bool = False,
+) -> Histogram:
+    """Counts (sums of weights; densities) of the elements in bins, and the bins' edges.
+
+    bins: how many equal ones of `range` (of the smallest to the largest element unless given), or the edges.
+    """
+    array = input.detach()._concrete("histogram")
+    if isinstance(bins, Tensor):
+        edges = bins.detach()._concrete("histogram")
+    else:
+        edges = _edges(*((0.0, 0.0) if range is None else range), bins, array)
+    weights = None if weight is None else weight.detach()._concrete("histogram")
+    counts, edges = np.histogram(array, edges, weights=weights, density=density)
+    return Histogram(wrap(counts.astype(input.dtype)), wrap(edges.astype(input.dtype)))
+
+
+def _areas(op: str, y: Tensor, x: Tensor | None, dx: float, dim: int) -> tuple[Tensor, int]:
+    at = one_dim(op, dim, y.ndim)
+    n = y.shape[at]
+    sides = slice_dim(y, at, 1, n) + slice_dim(y, at, 0, n - 1)
+    if x is None:
+        return sides * (0.5 * dx), at
+    widths = diff(x, dim=-1 if x.ndim == 1 else dim)
+    if x.ndim == 1:
+        widths = widths.reshape(*(-1 if d == at else 1 for d in range(y.ndim)))
+    return sides * widths * 0.5, at
+
+
+def trapezoid(y: Tensor, x: Tensor | None = None, *, dx: float = 1.0, dim: int = -1) -> Tensor:
+    """The integral of samples y along a dimension by the trapezoidal rule, at places x, or dx apart."""
+    areas, at = _areas("trapezoid", y, x, dx, dim)
+    return areas.sum(at)
+
+
+trapz = trapezoid
+
+
+def cumulative_trapezoid(y: Tensor, x: Tensor | None = None, *, dx: float = 1.0, dim: int = -1) -> Tensor:
+    """The running integrals of `trapezoid`: one less than there are samples."""
+    areas, at = _areas("cumulative_trapezoid", y, x, dx, dim)
+    return areas.cumsum(at)

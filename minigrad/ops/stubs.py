@@ -27,7 +27,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from .ops.elementwise import Number, Operand
+from .ops.linalg import QR, SLogDet
+from .ops.matrices import USV
 from .ops.reduction import Dims, ValuesIndices
+from .ops.statistics import Histogram, MinMax
 from .random import Generator
 from .tensor import Tensor
 

@@ -42,6 +42,7 @@ from .elementwise import (
     trunc,
     where,
 )
+from .reduction import vector_norm
 
 __all__ = [
     "acos",
@@ -63,13 +64,21 @@ __all__ = [
     "atanh",
     "clamp_max",
     "clamp_min",
+    "copysign",
     "cosh",
+    "deg2rad",
     "digamma",
+    "dist",
     "equal",
     "erfc",
     "erfinv",
     "exp2",
+    "float_power",
+    "fmax",
+    "fmin",
     "fmod",
+    "frac",
+    "heaviside",
     "hypot",
     "isclose",
     "isinf",
@@ -82,6 +91,8 @@ __all__ = [
     "logit",
     "nan_to_num",
     "polygamma",
+    "rad2deg",
+    "signbit",
     "sinc",
     "sinh",
     "tan",
@@ -544,3 +555,72 @@ def addcdiv(input: Tensor, tensor1: Tensor, tensor2: Tensor, *, value: Number = 
         )
     quotient = tensor1 / tensor2
     return input + (quotient if value == 1 else quotient * value)
+
+
+# -- signs, parts, degrees ---------------------------------------------------------------------------
+
+
+@elementwise(kernel=np.signbit, dtype="bool", method="signbit", away_from=(0.0,), error=0.0)
+def signbit(input: Tensor) -> Tensor:
+    """Whether the sign bit is set: of negative numbers, and of -0.0."""
+
+
+@method("copysign", inplace=True)
+def copysign(input: Tensor, other: Operand) -> Tensor:
+    """|input| with the sign of other, of zeros too."""
+    x, sign = promoted("copysign", input, other)
+    x, sign = floating(x), floating(sign)
+    return where(signbit(sign) == signbit(x), x, -x)
+
+
+@method("frac", inplace=True)
+def frac(input: Tensor) -> Tensor:
+    """The fraction input - trunc(input), with the sign of the input."""
+    return input - trunc(input)
+
+
+@method("heaviside", inplace=True)
+def heaviside(input: Tensor, values: Tensor) -> Tensor:
+    """0 where the input is negative, 1 where it is positive, `values` where it is 0."""
+    x, v = promoted("heaviside", input, values)
+    return where(x == 0, v, cast(x > 0, x.dtype)).detach()
+
+
+@method("fmax")
+def fmax(input: Tensor, other: Tensor) -> Tensor:
+    """The larger of two elements; of NaN and a number, the number."""
+    x, y = promoted("fmax", input, other)
+    return where((x >= y).logical_or(y.isnan()), x, y)
+
+
+@method("fmin")
+def fmin(input: Tensor, other: Tensor) -> Tensor:
+    """The smaller of two elements; of NaN and a number, the number."""
+    x, y = promoted("fmin", input, other)
+    return where((x <= y).logical_or(y.isnan()), x, y)
+
+
+@method("deg2rad", inplace=True)
+def deg2rad(input: Tensor) -> Tensor:
+    """Degrees as radians."""
+    return floating(input) * (math.pi / 180.0)
+
+
+@method("rad2deg", inplace=True)
+def rad2deg(input: Tensor) -> Tensor:
+    """Radians as degrees."""
+    return floating(input) * (180.0 / math.pi)
+
+
+@method("float_power")
+def float_power(input: Operand, exponent: Operand) -> Tensor:
+    """`pow` in float64, whatever the dtypes."""
+    x = input if isinstance(input, Tensor) else Tensor(float(input))
+    y = cast(exponent, "float64") if isinstance(exponent, Tensor) else exponent
+    return cast(x, "float64") ** y
+
+
+@method("dist")
+def dist(input: Tensor, other: Tensor, p: float = 2.0) -> Tensor:
+    """The p-norm of the difference."""
+    return vector_norm(input - other, p)

@@ -8,6 +8,7 @@
     compose      f(f(x; a); b) = f(x; compose(a, b))                   reshape of reshape, permute of permute
     broadcast    an operation that broadcasts anyway takes x instead   y * broadcast_to(x, shape of y)
     transposes   a contraction reads x transposed, or writes so        x @ w.T, (x @ w).T
+    masks        what is spread over zeros is masked before that       the gradient of max_pool(relu(x))
 
 Only what holds for every bit of every number is used: never x * 0 = 0 (NaN, Inf), never
 x + 0.0 = x (it makes 0.0 of -0.0; x + -0.0 = x does hold), never 1 / (1 / x) = x (rounding), never a
@@ -44,6 +45,10 @@ def simplify(graph: Graph) -> Graph:
     for node, inputs in new.walk():
         node, inputs = _without_transpositions(new, node, inputs, uses)
         inputs = _without_broadcasts(new, node, inputs)
+        masked = _masked_early(new, node, inputs, uses)
+        if masked is not None:
+            new.replace(masked)
+            continue
         same = _same_as(new, node, inputs)
         if same is not None:
             new.replace(same)
@@ -153,6 +158,41 @@ def _transposes(new: Rewriter, node: Node, source: int | None = None) -> bool:
     if test is None:
         return False
     return bool(test(new.spec(node.inputs[0] if source is None else source), *node.attrs))
+
+
+def _masked_early(new: Rewriter, node: Node, inputs: tuple[int, ...], uses: dict[int, int]) -> int | None:
+    """mask(spread(g, places), y) as spread(mask(g, y at these places), places), which has been picked before.
+
+    `masks`: f(g, y) is g or 0.0, whichever y says, element by element.  `spreads`: parts of g are added at
+    places of zeros, which the operation of that name picks.  Each place has the same mask for all that is
+    added there, so the bits are the same; but y, which is larger, need not be kept, nor read.
+    """
+    if not node.op.traits.get("masks") or uses.get(node.inputs[0], 0) != 1:
+        return None
+    shaped, y = new.maker(inputs[0]), inputs[1]
+    spread = (
+        None if shaped is None else new.maker(shaped.inputs[0]) if shaped.op.traits.get("flat") else shaped
+    )
+    if spread is None or shaped is None or len(spread.inputs) != 3 or "spreads" not in spread.op.traits:
+        return None
+    base, places, g = spread.inputs
+    if not _is(new, base, 0.0) or new.spec(g).shape != new.spec(places).shape or new.spec(y) != node.spec:
+        return None
+    for at, other in enumerate(new.nodes):
+        if other.op.name != spread.op.traits["spreads"] or other.inputs[1:] != (places,):
+            continue
+        whole = new.maker(other.inputs[0])
+        flat = whole is not None and whole.op is shaped.op and shaped is not spread and whole.inputs == (y,)
+        if other.attrs != spread.attrs or new.spec(other.inputs[0]) != spread.spec:
+            continue
+        if flat or (other.inputs[0] == y and shaped is spread):
+            picked = new.NODE + at
+            part = new.node(node.op, (g, picked), node.attrs, new.spec(g), node.where)
+            result = new.node(spread.op, (base, places, part), spread.attrs, spread.spec, node.where)
+            if shaped is spread:
+                return result
+            return new.node(shaped.op, (result,), shaped.attrs, shaped.spec, node.where)
+    return None
 
 
 def _source(new: Rewriter, reference: int) -> int | None:

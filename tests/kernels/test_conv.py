@@ -14,14 +14,6 @@ pytestmark = pytest.mark.skipif(not c.available, reason="the extension is not bu
 UNIT = {np.dtype(np.float32): 2.0**-24, np.dtype(np.float64): 2.0**-53}
 
 
-@pytest.fixture(params=c.isas() or ("none",))
-def isa(request):
-    before = c.isa()
-    c.set_isa(request.param)
-    yield request.param
-    c.set_isa(before)
-
-
 def taps(shape, kernel, out, stride, padding, dilation):
     """For each tap, which part of the output sees which part of an unpadded image."""
     for u in range(kernel[0]):

@@ -42,21 +42,6 @@ ULP = {
 }
 
 
-@pytest.fixture(params=c.isas())
-def isa(request):
-    before = c.isa()
-    c.set_isa(request.param)
-    yield request.param
-    c.set_isa(before)
-
-
-@pytest.fixture
-def threads():
-    before = c.num_threads()
-    yield c.set_num_threads
-    c.set_num_threads(before)
-
-
 def exact(name, x):
     """The function in a wider type than x has."""
     with np.errstate(all="ignore"):

@@ -12,21 +12,6 @@ pytestmark = pytest.mark.skipif(not c.available, reason=c.reason)
 SIZES = [(5,), (), (0,), (300, 7), (1, 33), (8192,), (20001,), (16,)]
 
 
-@pytest.fixture(params=c.isas())
-def isa(request):
-    before = c.isa()
-    c.set_isa(request.param)
-    yield request.param
-    c.set_isa(before)
-
-
-@pytest.fixture
-def threads():
-    before = c.num_threads()
-    yield c.set_num_threads
-    c.set_num_threads(before)
-
-
 def tensors(rng, dtype):
     return [np.asarray(rng.normal(size=s).astype(dtype)) for s in SIZES]
 

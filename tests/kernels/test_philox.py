@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,14 +11,7 @@ from minigrad.backends import c
 
 if not c.available:
     pytest.skip(c.reason, allow_module_level=True)
-
-
-@pytest.fixture(params=c.isas(), autouse=True)
-def isa(request: pytest.FixtureRequest) -> Iterator[str]:
-    before = c.isa()
-    c.set_isa(request.param)
-    yield request.param
-    c.set_isa(before)
+pytestmark = pytest.mark.usefixtures("isa")
 
 
 def block(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[int, int, int, int]:

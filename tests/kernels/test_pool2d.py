@@ -15,14 +15,6 @@ from minigrad.record import OPS
 pytestmark = pytest.mark.skipif(not c.available, reason="the extension is not built")
 
 
-@pytest.fixture(params=c.isas() or ("none",))
-def isa(request):
-    before = c.isa()
-    c.set_isa(request.param)
-    yield request.param
-    c.set_isa(before)
-
-
 @st.composite
 def cases(draw):
     kernel = draw(st.tuples(st.integers(1, 4), st.integers(1, 4)))

@@ -11,21 +11,6 @@ from minigrad.backends.elementwise import CROSSOVER
 pytestmark = pytest.mark.skipif(not c.available, reason=c.reason)
 
 
-@pytest.fixture(params=c.isas())
-def isa(request):
-    before = c.isa()
-    c.set_isa(request.param)
-    yield request.param
-    c.set_isa(before)
-
-
-@pytest.fixture
-def threads():
-    before = c.num_threads()
-    yield c.set_num_threads
-    c.set_num_threads(before)
-
-
 @pytest.fixture(autouse=True)
 def always_in_c(monkeypatch):
     for name in CROSSOVER:

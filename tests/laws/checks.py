@@ -19,7 +19,7 @@ from minigrad.bind import apply
 from minigrad.errors import ArgumentError, Error, OutOfRangeError, Refusal
 from minigrad.execute import interpret
 from minigrad.ir import DTYPES, Spec, float32, float64
-from minigrad.mode import Switch
+from minigrad.mode import Switch, current
 from minigrad.record import Op
 from minigrad.tensor import Tensor, wrap
 from minigrad.trace import trace
@@ -324,7 +324,7 @@ def traced_is_eager(op: Op) -> None:
             graph = trace(function(op, attrs), *(Spec(x.shape, x.dtype) for x in arrays))
             assert len(graph.nodes) == 1, f"{op.name}: recorded as {len(graph.nodes)} nodes"
             (got,) = interpret(graph)(*arrays)
-            wanted = compute(op, arrays, attrs, mg.mode.current().backend)
+            wanted = compute(op, arrays, attrs, current().backend)
             assert np.array_equal(got, wanted, equal_nan=got.dtype.kind == "f"), f"{op.name}: traced != eager"
 
 

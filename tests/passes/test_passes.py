@@ -103,6 +103,47 @@ def test_simplify(f, left):
     assert names(after(f, fold, simplify, prune)) == left
 
 
+@pytest.mark.parametrize(("kernel", "stride"), [(2, 2), (3, 2), (3, 1)])
+def test_a_mask_after_pooling_is_applied_to_what_was_pooled(kernel, stride):
+    """The gradient of max_pool(relu(x)) to the bit, with NaN, Inf, zeros and windows that overlap; and the
+    large value is not needed any more on the way back."""
+
+    def f(x, g):
+        y = F.max_pool2d(F.relu(x), kernel, stride)
+        return autograd.grad([y], [x], [g])[0]
+
+    x = np.random.default_rng(0).normal(size=(2, 3, 9, 9)).astype(np.float32)
+    x[0, 0, 0, :4] = np.nan, np.inf, -np.inf, -0.0
+    shape = F.max_pool2d(mg.tensor(x), kernel, stride).shape
+    g = np.random.default_rng(1).normal(size=shape).astype(np.float32)
+    g[0, 1, 0, :3] = np.inf, np.nan, -0.0
+    graph = trace(lambda x, g: f(x.detach().requires_grad_(), g), *(Spec(a.shape, float32) for a in (x, g)))
+    after = prune(simplify(fold(graph)))
+    (wanted,), (got,) = (interpret(one)(x, g) for one in (graph, after))
+    assert got.tobytes() == wanted.tobytes()
+    masks = [node for node in after.nodes if node.op.traits.get("masks")]
+    assert [node.spec.shape for node in masks] == [(2, 3, shape[2] * shape[3])]
+
+
+def test_a_mask_of_something_else_stays():
+    """Another value decides, or what is masked is used elsewhere as well."""
+
+    def other(x, y):
+        z = F.max_pool2d(F.relu(x), 2)
+        return F.relu(autograd.grad([z.sum()], [x])[0]) * y
+
+    def both(x, y):
+        z = F.relu(x)
+        g = autograd.grad([F.max_pool2d(z, 2).sum()], [z, x])
+        return g[0] * y, g[1]
+
+    for f in (other, both):
+        graph = trace(lambda x, y, f=f: f(x.detach().requires_grad_(), y), *[Spec((1, 2, 4, 4), float32)] * 2)
+        x = np.random.default_rng(0).normal(size=(1, 2, 4, 4)).astype(np.float32)
+        for a, b in zip(interpret(graph)(x, x), interpret(prune(simplify(fold(graph))))(x, x), strict=True):
+            assert a.tobytes() == b.tobytes()
+
+
 def test_simplify_keeps_signed_zeros_and_nan():
     x = np.array([-0.0, 0.0, np.nan, np.inf], np.float32)
     for f in (

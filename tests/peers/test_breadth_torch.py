@@ -199,6 +199,60 @@ ROWS["scatter_reduce zeros"] = (
     lambda m, x, y: m.scatter_reduce(x, 0, m.tensor([0, 0, 1, 1]), y, "prod"),
     [np.array([2.0, 3.0]), np.array([0.0, 5.0, 0.0, 0.0])],
 )
+ROWS |= {
+    "nansum": (lambda m, x: m.nansum(x, 1), [HOLES[:, :2]]),
+    "nanmean": (lambda m, x: m.nanmean(x, 0, True), [HOLES[:, :2]]),
+    "kthvalue": (lambda m, x: m.kthvalue(x, 2, 1, True)[0] + x.kthvalue(3, 1)[1], [distinct(4, 4)]),
+    "mode": (lambda m, x: m.mode(x, 1)[0], [tied(4, 6)]),
+    "aminmax": (lambda m, x: m.aminmax(x, dim=1)[0] - m.aminmax(x)[1], [distinct(3, 4)]),
+    "msort": (lambda m, x: m.msort(x), [distinct(3, 4)]),
+    "cov": (lambda m, x: m.cov(x) + m.cov(x[0], correction=0), [ANY]),
+    "cov weights": (
+        lambda m, x, a: m.cov(x, fweights=m.tensor([1, 2, 0, 3]), aweights=a),
+        [ANY, uniform(0.5, 1.0, 4)],
+    ),
+    "corrcoef": (lambda m, x: m.corrcoef(x), [ANY]),
+    "histc": (lambda m, x: m.histc(x.detach(), 5) + m.histc(x.detach(), 5, -1, 1), [ANY]),
+    "histogram": (lambda m, x: m.cat(list(m.histogram(x.detach(), 4, density=True))), [ANY]),
+    "trapezoid": (lambda m, x: m.trapezoid(x, dx=0.5) + m.trapz(x, x[0] ** 3), [ANY]),
+    "cumulative_trapezoid": (lambda m, x: m.cumulative_trapezoid(x, dim=0), [ANY]),
+    "argwhere": (lambda m, x: m.argwhere(x > 0), [ANY]),
+    "nonzero": (lambda m, x: x[(x > 0).nonzero(as_tuple=True)] + x[m.where(x > 0)], [ANY]),
+    "broadcast_shapes": (lambda m, x: x.expand(m.broadcast_shapes((3, 1), x.shape, (1,))), [normal(4)]),
+    "indices": (
+        lambda m, x: x[tuple(m.tril_indices(3, 4, 1))].sum() + x[tuple(m.triu_indices(3, 4, -1))],
+        [ANY],
+    ),
+    "unravel_index": (lambda m, x: m.stack(m.unravel_index(x, (3, 4))), [ints(12, 5)]),
+    "cartesian_prod": (lambda m, x, y: m.cartesian_prod(x, y), [normal(3), normal(2)]),
+    "combinations": (lambda m, x: m.combinations(x, 3) @ m.combinations(x, 3, True)[:3, :], [normal(4)]),
+    "diagflat": (lambda m, x: m.diagflat(x, 1), [normal(2, 2)]),
+    "isin": (lambda m, x, y: m.isin(x, y) != m.isin(x, y, invert=True)[0], [ints(9, 3, 4), ints(9, 3)]),
+    "masked_scatter": (lambda m, x, y: m.masked_scatter(x, x > 0, y), [ANY, normal(3, 5)]),
+    "unique_consecutive": (
+        lambda m, x: m.cat(m.unique_consecutive(x, True, True)),
+        [ints(2, 12)],
+    ),
+    "unique_consecutive dim": (lambda m, x: m.unique_consecutive(x.detach(), dim=1), [tied(1, 9)]),
+    "fill_diagonal_": (
+        lambda m, x: (x * 1).fill_diagonal_(2.0) + x.T.contiguous().fill_diagonal_(3.0, wrap=True).T,
+        [normal(2, 7)],
+    ),
+    "moveaxis": (lambda m, x: m.moveaxis(x, 0, -1), [ANY]),
+    "signbit": (lambda m, x: m.signbit(x), [ANY]),
+    "copysign": (lambda m, x, y: m.copysign(x, y.detach()) + x.copysign(-1.0), [ANY, normal(3, 4)]),
+    "frac": (lambda m, x: m.frac(x * 3), [ANY]),
+    "heaviside": (lambda m, x: m.heaviside(x.detach(), x.detach() + 0.5), [tied(3, 4) - 1]),
+    "fmax": (lambda m, x, y: m.fmax(x, y) + m.fmin(x, y), [HOLES[:, :2], normal(2, 2)]),
+    "degrees": (lambda m, x: m.deg2rad(x) + m.rad2deg(x), [ANY]),
+    "float_power": (
+        lambda m, x: m.float_power(x, 2).to(x.dtype) + m.float_power(2, x).to(x.dtype),
+        [POSITIVE],
+    ),
+    "dist": (lambda m, x, y: m.dist(x, y, 3.0), [ANY, normal(3, 4)]),
+    "logspace": (lambda m, x: x * m.logspace(-1, 2, 4, dtype=x.dtype), [ANY]),
+    "logspace base": (lambda m, x: x * m.logspace(0, 3, 4, 2, dtype=x.dtype), [ANY]),
+}
 
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])

@@ -89,6 +89,42 @@ ROWS = {
         [RNG.normal(size=(2, 1, 3)), RNG.normal(size=(1, 4, 3))],
     ),
 }
+ROWS |= {
+    "logdet": (lambda m, a: m.logdet(a) + a.logdet(), [spd(2, 3, 3)]),
+    "top level": (lambda m, a: m.det(a) * m.slogdet(a)[1] + m.inverse(a).sum((-1, -2)), [well(2, 3, 3)]),
+    "cholesky_solve": (
+        lambda m, a, b: m.cholesky_solve(b, m.cholesky(sym(m, a))),
+        [spd(2, 3, 3), RNG.normal(size=(2, 3, 2))],
+    ),
+    "cholesky_solve upper": (
+        lambda m, a, b: m.cholesky_solve(b, m.linalg.cholesky(sym(m, a), upper=True), upper=True),
+        [spd(3, 3), RNG.normal(size=(3, 2))],
+    ),
+    "cholesky_inverse": (lambda m, a: m.cholesky_inverse(m.linalg.cholesky(sym(m, a))), [spd(3, 3)]),
+    "pinverse": (lambda m, a: m.pinverse(a) + m.qr(a)[1].sum() * 0, [well(4, 3)]),
+    "torch.svd": (lambda m, a: m.svd(a)[1].sum() + (m.svd(a)[2] ** 2), [well(4, 3)]),
+    "matrix_exp": (lambda m, a: m.matrix_exp(a * 3) + m.linalg.matrix_exp(a), [RNG.normal(size=(2, 3, 3))]),
+    "top matrix_power": (lambda m, a: m.matrix_power(a, 3), [well(3, 3)]),
+    "multi_dot": (
+        lambda m, a, b, c, d: m.linalg.multi_dot([a, b, c, d]),
+        [RNG.normal(size=s) for s in ((2, 5), (5, 3), (3, 6), (6,))],
+    ),
+    "chain_matmul": (
+        lambda m, a, b, c: m.chain_matmul(a, b, c),
+        [RNG.normal(size=s) for s in ((9, 2), (2, 8), (8, 3))],
+    ),
+    "cond": (lambda m, a: m.linalg.cond(a) + m.linalg.cond(a.detach(), "fro"), [well(2, 3, 3)]),
+    "lstsq": (
+        lambda m, a, b: m.linalg.lstsq(a, b)[0],
+        [well(5, 3), RNG.normal(size=(5, 2))],
+    ),
+    "lstsq wide": (lambda m, a, b: m.linalg.lstsq(a, b)[0], [well(2, 4), RNG.normal(size=(2, 2))]),
+    "linalg.matmul": (lambda m, a: m.linalg.matmul(a, a) + m.linalg.diagonal(a), [well(3, 3)]),
+    "pdist": (
+        lambda m, a: m.nn.functional.pdist(a) + m.nn.functional.pdist(a, 3.0),
+        [RNG.normal(size=(5, 3))],
+    ),
+}
 for p in (0.0, 0.7, 1.0, 2.0, 3.5, math.inf, -math.inf):
     ROWS[f"vector_norm {p}"] = (lambda m, a, p=p: m.linalg.vector_norm(a, p, dim=1), [well(4, 3)])
 for p in (1.0, 2.0, 3.0, math.inf):

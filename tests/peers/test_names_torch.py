@@ -55,6 +55,27 @@ ROWS = {
     "sgn": (lambda m, x: x.sgn() + x.cpu(), A),
     "sizes": (lambda m, x: m.tensor([x.numel(), x.nelement(), x.ndim, x.nbytes, x.element_size()]), A),
     "facts": (lambda m, x: m.tensor([x.is_contiguous(), x.is_floating_point(), x.is_leaf]), A),
+    "legacy": (
+        lambda m, x: (
+            sum(
+                (m.FloatTensor, m.DoubleTensor, m.IntTensor, m.LongTensor, m.ByteTensor)[k]([k])
+                for k in range(5)
+            )
+            + m.BoolTensor([True])
+            + m.FloatTensor(2, 3).shape[1]
+        ),
+        A,
+    ),
+    "more facts": (
+        lambda m, x: m.tensor(
+            [x.is_cuda, x.itemsize, x.ndimension(), *x.T.stride(), x.stride(0), m.numel(x)]
+        ),
+        A,
+    ),
+    "device": (lambda m, x: m.ones(1, device=m.device("cpu")).to(m.device("cpu", 0), non_blocking=True), A),
+    "constants": (lambda m, x: x * m.pi + m.e + m.finfo(m.float32).eps, A),
+    "detach_": (lambda m, x: (x * 2).detach_(), A),
+    "mode": (lambda m, x: m.mode(x, 0).values + m.is_floating_point(x), INTS),
     "fill": (lambda m, x: x.clone().fill_(2.0) + x.clone().zero_(), A),
 }
 
@@ -96,12 +117,15 @@ ARGUMENTS = {
     "scatter_reduce": (0, np.array([[0, 1, 2, 0]]), B[:1], "amax"),
     "fill": (2.0,),
     "copy": (B,),
+    "copysign": (B,),
+    "fill_diagonal": (2.0,),
+    "heaviside": (B,),
     "requires_grad": (),
     "unsqueeze": (1,),
     "transpose": (0, 1),
 }
 #: In place, but there is nothing to compare.
-NOT_IN_PLACE = {"uniform_", "normal_", "random_", "bernoulli_", "exponential_"}
+NOT_IN_PLACE = {"detach_", "uniform_", "normal_", "random_", "bernoulli_", "exponential_"}
 IN_PLACE = sorted(
     name
     for name in dir(mg.Tensor)
@@ -115,9 +139,11 @@ EXPLAINED = {
     **dict.fromkeys(
         [
             "bernoulli",
+            "multinomial",
             "rand",
             "rand_like",
             "randint",
+            "randint_like",
             "randn",
             "randn_like",
             "randperm",
@@ -128,7 +154,8 @@ EXPLAINED = {
     ),
     **dict.fromkeys(["dropout1d", "dropout2d", "gumbel_softmax", "rrelu"], RANDOM),
     **dict.fromkeys(
-        ["backends", "compile", "get_rng_state", "set_rng_state", "is_grad_enabled", "is_tensor"], HERE
+        ["save", "backends", "compile", "get_rng_state", "set_rng_state", "is_grad_enabled", "is_tensor"],
+        HERE,
     ),
     **dict.fromkeys(
         ["grad_fn", "register_hook", "register_post_accumulate_grad_hook", "retain_grad", "cuda"], HERE

@@ -125,11 +125,63 @@ def test_every_module_has_a_sample() -> None:
         "ModuleDict",
         "Sequential",
     }
-    others |= {"Transformer", "TransformerEncoder"}  # tested below
+    others |= {"TransformerEncoder", "TransformerDecoder"}  # tested below, and as parts of Transformer
     others |= {"SyncBatchNorm"}  # of several processes: tests/test_fit_workers.py
     classes = {n for n in nn.__all__ if inspect.isclass(getattr(nn, n))}
     classes = {n for n in classes if not getattr(nn, n).__module__.startswith("minigrad.nn.graph")}
     assert classes - sampled - others == set()
+
+
+LENGTHS = [3, 6, 1, 3]
+
+
+@pytest.mark.parametrize("given", [False, True])
+@pytest.mark.parametrize("name", ["RNN", "LSTM", "GRU"])
+def test_packed_sequences(name: str, given: bool) -> None:
+    """Values and gradients of a packed batch in two layers and directions, with and without given states."""
+    settings: dict[str, Any] = {"num_layers": 2, "bidirectional": True, "batch_first": True}
+    if name == "LSTM" and given:
+        settings["proj_size"] = 2
+    mine, theirs = (getattr(m.nn, name)(3, 4, **settings).double() for m in (mg, torch))
+    mine.load_state_dict({k: v.numpy() for k, v in theirs.state_dict().items()})
+    rng, found = np.random.default_rng(0), []
+    data, out = rng.normal(size=(4, 7, 3)), settings.get("proj_size", 4)
+    states = [rng.normal(size=(4, 4, size)) for size in (out, 4)]
+    for library, module in ((mg, mine), (torch, theirs)):
+        rnn = library.nn.utils.rnn
+        x, *hx = (library.tensor(d, requires_grad=True) for d in (data, *states))
+        packed = rnn.pack_padded_sequence(x, library.tensor(LENGTHS), batch_first=True, enforce_sorted=False)
+        state = (tuple(hx) if name == "LSTM" else hx[0]) if given else None
+        y, last = module(packed, state)
+        h = list(last) if name == "LSTM" else [last]
+        padded, lengths = rnn.pad_packed_sequence(y, batch_first=True, padding_value=-1.0, total_length=8)
+        (sum((t**2).sum() for t in h) + (padded**3).sum()).backward()
+        used = (hx if name == "LSTM" else hx[:1]) if given else []
+        found.append([padded, lengths, *h, packed.data, packed.batch_sizes, packed.sorted_indices, x.grad])
+        found[-1] += [t.grad for t in used] + [p.grad for p in module.parameters()]
+    for a, b in zip(*found, strict=True):
+        _close(a, b, name)
+
+
+def test_padding() -> None:
+    rows = [np.arange(n * 2.0).reshape(n, 2) for n in (4, 2, 1)]
+    for settings in ({}, {"batch_first": True, "padding_value": 9.0}, {"padding_side": "left"}):
+        found = []
+        for m in (mg, torch):
+            rnn, sequences = m.nn.utils.rnn, [m.tensor(r, requires_grad=True) for r in rows]
+            padded = rnn.pad_sequence(sequences, **settings)
+            (padded**2).sum().backward()
+            packed = rnn.pack_sequence(sequences)
+            found.append([padded, packed.data, packed.batch_sizes, *rnn.unpack_sequence(packed)])
+            first = "batch_first" in settings
+            found[-1] += [s.grad for s in sequences]
+            if "padding_side" not in settings:
+                found[-1] += rnn.unpad_sequence(
+                    padded * 1, m.tensor([4, 2, 1]), first
+                )  # theirs turns it round
+        for a, b in zip(*found, strict=True):
+            _close(a, b, str(settings))
+    assert mg.nn.utils.rnn.pack_sequence([mg.ones(2), mg.ones(1)]).sorted_indices is None
 
 
 def test_lstm_with_a_state() -> None:

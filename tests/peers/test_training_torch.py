@@ -125,3 +125,36 @@ def test_averages(name: str) -> None:
     torch.optim.swa_utils.update_bn([(torch.tensor(x), 1) for x in batches], b)
     for key, value in b.state_dict().items():
         np.testing.assert_allclose(a.state_dict()[key].numpy(), value.numpy(), rtol=1e-10, err_msg=key)
+
+
+def test_functional_call_and_its_derivatives() -> None:
+    """MAML's inner step, gradients of each example, an ensemble; with a shared weight, and buffers."""
+    data = np.random.default_rng(0).normal(size=(5, 3))
+    found = []
+    for m in (mg, torch):
+        net = m.nn.Sequential(m.nn.Linear(3, 3), m.nn.Tanh(), m.nn.Linear(3, 3), m.nn.BatchNorm1d(3)).double()
+        with m.no_grad():
+            for k, p in enumerate(net.parameters()):
+                p.copy_(m.tensor(np.sin(np.arange(p.numel()).reshape(p.shape) + k)))
+        net[2].weight = net[0].weight
+        net.eval()
+        x, func = m.tensor(data), m.func
+        parameters = dict(net.named_parameters())
+
+        def loss(p, x, net=net, func=func):
+            return func.functional_call(net, p, (x,)).square().sum()
+
+        inner = m.autograd.grad(loss(parameters, x), tuple(parameters.values()), create_graph=True)
+        fast = {n: p - 0.1 * g for (n, p), g in zip(parameters.items(), inner, strict=True)}
+        loss(fast, x).backward()
+        plain = {n: p.detach() for n, p in parameters.items()}
+        gradient, value = func.grad_and_value(loss)(plain, x)
+        rows = func.vmap(func.grad(loss), in_dims=(None, 0))(plain, x.unsqueeze(1))
+        stacked, buffers = func.stack_module_state([net, net])
+        both = func.vmap(lambda p, b, net=net, x=x, func=func: func.functional_call(net, (p, b), (x,)))(
+            stacked, buffers
+        )
+        found.append([value, both, *gradient.values(), *rows.values(), *(p.grad for p in net.parameters())])
+        assert net[2].weight is net[0].weight is parameters["0.weight"]
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a.detach().numpy(), b.detach().numpy(), rtol=1e-9, atol=1e-10)

@@ -13,6 +13,7 @@ Left out: sparse gradients, and softmax without a dimension.
 """
 
 from ...ops.indexing import one_hot
+from ...ops.matrices import pdist
 from ...ops.nn import (
     adaptive_avg_pool1d,
     adaptive_avg_pool2d,
@@ -166,6 +167,7 @@ __all__ = [
     "one_hot",
     "pad",
     "pairwise_distance",
+    "pdist",
     "pixel_shuffle",
     "pixel_unshuffle",
     "poisson_nll_loss",

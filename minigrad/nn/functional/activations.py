@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ...bind import floating, write
+from ...bind import floating
 from ...errors import ArgumentError, ShapeError
 from ...ops import nn as ops
 from ...ops.activation import (
@@ -69,15 +69,14 @@ __all__ = [
 
 def relu(input: Tensor, inplace: bool = False) -> Tensor:
     """max(input, 0); NaN stays NaN.  The derivative at 0 is 0."""
-    return write(input, ops.relu(input), "relu_") if inplace else ops.relu(input)
+    return ops.placed(ops.relu, input, inplace, "relu_")
 
 
 def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
     """The input limited to [min_val, max_val].  Raises ArgumentError if that is empty."""
     if min_val > max_val:
         raise ArgumentError("hardtanh", f"min_val {min_val} is above max_val {max_val}", fix="exchange them")
-    y = clamp(input, min_val, max_val)
-    return write(input, y, "hardtanh_") if inplace else y
+    return ops.placed(lambda x: clamp(x, min_val, max_val), input, inplace, "hardtanh_")
 
 
 def relu6(input: Tensor, inplace: bool = False) -> Tensor:
@@ -87,8 +86,8 @@ def relu6(input: Tensor, inplace: bool = False) -> Tensor:
 
 def threshold(input: Tensor, threshold: float, value: float, inplace: bool = False) -> Tensor:
     """The input where it is above `threshold`, `value` elsewhere."""
-    y = where(input > threshold, input, Tensor(value, input.dtype))
-    return write(input, y, "threshold_") if inplace else y
+    other = Tensor(value, input.dtype)
+    return ops.placed(lambda x: where(x > threshold, x, other), input, inplace, "threshold_")
 
 
 def tanhshrink(input: Tensor) -> Tensor:
@@ -132,8 +131,7 @@ def rrelu(
     if not training:
         return leaky_relu(input, 0.5 * (lower + upper), inplace)
     slope = rand(input.shape, dtype=input.dtype) * (upper - lower) + lower
-    y = where(input >= 0.0, input, input * slope)
-    return write(input, y, "rrelu_") if inplace else y
+    return ops.placed(lambda x: where(x >= 0.0, x, x * slope), input, inplace, "rrelu_")
 
 
 def glu(input: Tensor, dim: int = -1) -> Tensor:
