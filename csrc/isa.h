@@ -106,6 +106,7 @@ struct mg_plane {                         /* see conv/plane.h */
     const void *bias;                     /* one number, or NULL */
     int accumulate, act;
     void *sums;                           /* plane_dots: [9][vl], added to */
+    const uint16_t *lanes;                /* of a small plane: [vectors][9], a bit for each pixel that exists; else NULL */
 };
 
 enum { MG_COLUMN_TAPS = 7 };

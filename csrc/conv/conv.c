@@ -44,7 +44,8 @@ enum {
     VECTOR_BYTES = 128 << 10,       /* weight gradient: sums by lanes of the groups of a task */
     PARTIALS = 8,                   /* weight gradient: parts of the batch with sums of their own */
     PLANE_BYTES = 32 << 10,         /* one channel at a time: rows that are read and written, to stay in L1 */
-    PLANE_ROWS = 16                 /* but at least so many, as each band reads two more */
+    PLANE_ROWS = 16,                /* but at least so many, as each band reads two more */
+    LANES = 9 * 16                  /* nine taps in the vectors of a small plane */
 };
 
 /* --- the copied band ---------------------------------------------------------------------------------------------- */
@@ -446,6 +447,21 @@ static int takes_planes(const struct mg_conv *c) {
            c->dilation[1] == 1 && c->algorithm != MG_CONV_WINOGRAD;
 }
 
+/* The lanes of mg_plane for a border of one pixel; NULL where they gain nothing, as strips are filled as well, or the border is
+ * another one. */
+static const uint16_t *lanes_of(const struct mg_conv *c, uint16_t *lanes) {
+    const int vl = mg_table()->gemm[c->type].vl;
+    const int64_t pixels = c->h * c->w, vectors = ceil_div(pixels, vl);
+    if (c->h != c->oh || c->w != c->ow || c->pad[0] != 1 || c->pad[2] != 1 || c->w >= vl || vectors > LANES / 9 || 4 * vectors > 3 * c->h * ceil_div(c->w, vl)) return NULL;
+    memset(lanes, 0, (size_t)(vectors * 9) * sizeof *lanes);
+    for (int64_t q = 0; q < pixels; q++)
+        for (int64_t t = 0; t < 9; t++) {
+            const int64_t y = q / c->w + t / 3 - 1, x = q % c->w + t % 3 - 1;
+            if (y >= 0 && y < c->h && x >= 0 && x < c->w) lanes[q / vl * 9 + t] |= (uint16_t)(1u << q % vl);
+        }
+    return lanes;
+}
+
 /* Plane r of the result reads `in` planes, from r / out * in on: `out` planes share them. One of the two is 1. */
 struct planes {
     const struct mg_conv_kernels *kernels;
@@ -510,7 +526,9 @@ static int forward(const struct mg_conv *c, const void *x, const void *w, const 
     }
     if (takes_planes(c)) {
         if (need) return MG_OK;
-        struct planes k = {.shape = {.height = c->h, .width = c->w, .left = c->pad[2], .columns = c->ow, .act = c->act}, .src = x,
+        uint16_t lanes[LANES];
+        struct planes k = {.shape = {.height = c->h, .width = c->w, .left = c->pad[2], .columns = c->ow, .act = c->act,
+                                     .lanes = lanes_of(c, lanes)}, .src = x,
                            .w = w, .bias = bias, .dst = y, .in = 1, .out = co, .channels = c->co, .height = c->oh, .top = c->pad[0]};
         return planes(&k, c->type, c->n);
     }
@@ -566,7 +584,9 @@ static int input_grad(const struct mg_conv *c, const void *g, const void *w, voi
     }
     if (takes_planes(c)) {   /* at stride 1, the forward direction with the kernel turned round */
         if (need) return MG_OK;
-        struct planes k = {.shape = {.height = c->oh, .width = c->ow, .left = 2 - c->pad[2], .columns = c->w, .turned = 1}, .src = g,
+        uint16_t lanes[LANES];
+        struct planes k = {.shape = {.height = c->oh, .width = c->ow, .left = 2 - c->pad[2], .columns = c->w, .turned = 1,
+                                     .lanes = lanes_of(c, lanes)}, .src = g,
                            .w = w, .dst = x, .in = co, .out = 1, .channels = c->ci, .height = c->h, .top = 2 - c->pad[0]};
         return planes(&k, c->type, c->n);
     }
@@ -627,6 +647,7 @@ struct weight_plan {
     struct layout in;
     const struct tap *tap;
     const char *x, *g;
+    const uint16_t *lanes;          /* of planes */
     char *w;
     int64_t chunk_rows, chunk_images;
     int64_t width, panels;          /* output channels of a panel, panels of a group */
@@ -685,7 +706,7 @@ static void dots_chunk(const struct weight_plan *p, int64_t g, int64_t n, int64_
 static void planes_chunk(const struct weight_plan *p, int64_t g, int64_t n, int64_t i0, int64_t rows, int64_t j0, int64_t j1, char *sums) {
     const int64_t image = n * p->groups + g;
     struct mg_plane t = {.x = p->x + image * p->in.height * p->in.width * p->size, .height = p->in.height, .width = p->in.width,
-                         .first = i0 + p->in.low[0], .left = -p->in.low[1], .rows = rows, .columns = p->ow};
+                         .first = i0 + p->in.low[0], .left = -p->in.low[1], .rows = rows, .columns = p->ow, .lanes = p->lanes};
     for (int64_t o = j0; o < j1; o++) {
         t.y = (char *)p->g + ((image * p->co + o) * p->oh + i0) * p->ow * p->size;
         t.sums = sums + (o - j0) * p->pairs * p->vl * p->size;
@@ -808,7 +829,9 @@ static int weight_grad(const struct mg_conv *c, const void *x, const void *g, vo
         in->low[0] = least(in->low[0], qy), high[0] = most(high[0], qy);
         in->low[1] = least(in->low[1], qx), high[1] = most(high[1], qx);
     }
+    uint16_t lanes[LANES];
     p.planes = takes_planes(c);
+    if (p.planes) p.lanes = lanes_of(c, lanes);
     p.dots = pairs <= DOTS_MOST && (pairs <= DOTS_MOST / 2 || co <= p.vl / 4);
 
     const int64_t pixels = c->oh * c->ow, aim = p.dots ? 8 * PIXELS : PIXELS;

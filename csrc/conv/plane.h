@@ -13,7 +13,9 @@
  *             result: two of them wait in registers, the nine weights stay there. 9 multiply-adds for 3 loads and a store; in
  *             `plane_dots`, nine sums and the last three rows of g, and 9 multiply-adds for 4 loads. 85 % of the peak while
  *             the planes are in L1; from memory, at the speed of a copy and a half.
- * Left out.   5 x 5 and 7 x 7, whose weights do not fit the registers, and stride 2: stencil.h does them. */
+ *             A small plane, such as 7 x 7, fills its strips badly: if y is as large as x, its pixels are taken as one run, whose
+ *             vectors lie across rows. Which lanes of a tap exist is found once for all planes (conv.c).
+ * Left out.   5 x 5 and 7 x 7, whose weights do not fit the registers, and stride 2: columns.h does them. */
 
 /* The lanes from <= i < to; the others are zero, and their memory is not touched. */
 #if defined(MG_AVX512) && REAL_IS_FLOAT
@@ -40,6 +42,113 @@ ALWAYS_INLINE FN(vec) FN(load_between)(const REAL *p, int from, int to) {
     return v;
 }
 #endif
+
+/* The lanes whose bit is set, likewise. */
+#if defined(MG_AVX512) && REAL_IS_FLOAT
+ALWAYS_INLINE FN(vec) FN(load_lanes)(const REAL *p, unsigned bits) { return _mm512_maskz_loadu_ps((__mmask16)bits, p); }
+#elif defined(MG_AVX512)
+ALWAYS_INLINE FN(vec) FN(load_lanes)(const REAL *p, unsigned bits) { return _mm512_maskz_loadu_pd((__mmask8)bits, p); }
+#elif defined(MG_AVX2) && REAL_IS_FLOAT
+ALWAYS_INLINE FN(vec) FN(load_lanes)(const REAL *p, unsigned bits) {
+    const __m256i lane = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+    return _mm256_maskload_ps(p, _mm256_cmpeq_epi32(_mm256_and_si256(_mm256_set1_epi32((int)bits), lane), lane));
+}
+#elif defined(MG_AVX2)
+ALWAYS_INLINE FN(vec) FN(load_lanes)(const REAL *p, unsigned bits) {
+    const __m256i lane = _mm256_setr_epi64x(1, 2, 4, 8);
+    return _mm256_maskload_pd(p, _mm256_cmpeq_epi64(_mm256_and_si256(_mm256_set1_epi64x((int)bits), lane), lane));
+}
+#else
+ALWAYS_INLINE FN(vec) FN(load_lanes)(const REAL *p, unsigned bits) {
+    FN(vec) v = {0};
+    for (int i = 0; i < VL; i++)
+        if (bits >> i & 1) v[i] = p[i];
+    return v;
+}
+#endif
+
+/* A small plane as one run of n pixels, of which the kernel meets vector after vector, with the one before and the one after. A
+ * tap's vector is put together from two of them: to load it, nearly always across two cache lines, takes twice as long. */
+struct FN(run) {
+    FN(vec) before, here, after;
+#if defined(MG_AVX512)
+    __m512i which[9];
+#endif
+};
+ALWAYS_INLINE FN(vec) FN(run_tap)(const struct FN(run) *r, const int t, const REAL *x, int64_t width, unsigned lanes) {
+#if defined(MG_AVX512) && REAL_IS_FLOAT
+    (void)x, (void)width;
+    return (FN(vec))(t < 4 ? _mm512_maskz_permutex2var_ps((__mmask16)lanes, (__m512)r->before, r->which[t], (__m512)r->here)
+           : t > 4 ? _mm512_maskz_permutex2var_ps((__mmask16)lanes, (__m512)r->here, r->which[t], (__m512)r->after)
+                   : (__m512)r->here);
+#elif defined(MG_AVX512)
+    (void)x, (void)width;
+    return (FN(vec))(t < 4 ? _mm512_maskz_permutex2var_pd((__mmask8)lanes, (__m512d)r->before, r->which[t], (__m512d)r->here)
+           : t > 4 ? _mm512_maskz_permutex2var_pd((__mmask8)lanes, (__m512d)r->here, r->which[t], (__m512d)r->after)
+                   : (__m512d)r->here);
+#else
+    (void)r;
+    return FN(load_lanes)(x + (t / 3 - 1) * width + t % 3 - 1, lanes);
+#endif
+}
+ALWAYS_INLINE void FN(run_begin)(struct FN(run) *r, int64_t n, const REAL *x, int64_t width) {
+    r->before = r->here = (FN(vec)){0};
+    r->after = FN(load_most)(x, n);
+#if defined(MG_AVX512)
+    UNROLL for (int t = 0; t < 9; t++) {
+        const int64_t shift = (t / 3 - 1) * width + t % 3 - 1 + (t < 4 ? VL : 0);
+#if REAL_IS_FLOAT
+        r->which[t] = _mm512_add_epi32(_mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15), _mm512_set1_epi32((int)shift));
+#else
+        r->which[t] = _mm512_add_epi64(_mm512_setr_epi64(0, 1, 2, 3, 4, 5, 6, 7), _mm512_set1_epi64(shift));
+#endif
+    }
+#else
+    (void)width;
+#endif
+}
+ALWAYS_INLINE void FN(run_next)(struct FN(run) *r, int64_t n, const REAL *x, int64_t at) {
+    r->before = r->here, r->here = r->after;
+    r->after = FN(load_most)(x + at + VL, n - at - VL);
+}
+
+static void FN(plane_run)(const struct mg_plane *p) {
+    const REAL *given = p->w, *x = p->x;
+    const int64_t n = p->rows * p->columns, width = p->width;
+    REAL w[9], *out = p->y;
+    UNROLL for (int t = 0; t < 9; t++) w[t] = given[p->turned ? 8 - t : t];
+    const REAL bias = p->bias ? *(const REAL *)p->bias : 0;
+    const uint16_t *lanes = p->lanes;
+    struct FN(run) r;
+    FN(run_begin)(&r, n, x, width);
+    for (int64_t at = 0; at < n; at += VL, lanes += 9) {
+        FN(run_next)(&r, n, x, at);
+        __builtin_prefetch(x + at + 4 * n), __builtin_prefetch(out + at + 4 * n, 1);   /* a plane takes no time: one further on */
+        FN(vec) y = {0};
+        UNROLL for (int t = 0; t < 9; t++) y += w[t] * FN(run_tap)(&r, t, x + at, width, lanes[t]);
+        if (p->bias) y += bias;
+        if (p->accumulate) y += FN(load_most)(out + at, n - at);
+        if (p->act == MG_RELU) y = (FN(vec))((FN(bits))y & ~(y < (FN(vec)){0}));   /* a NaN stays */
+        FN(store_most)(out + at, y, n - at);
+    }
+}
+static void FN(dots_run)(const struct mg_plane *p) {
+    const REAL *x = p->x, *g = p->y;
+    const int64_t n = p->rows * p->columns, width = p->width;
+    REAL *to = p->sums;
+    FN(vec) sums[9];
+    UNROLL for (int t = 0; t < 9; t++) sums[t] = FN(load)(to + t * VL);
+    const uint16_t *lanes = p->lanes;
+    struct FN(run) r;
+    FN(run_begin)(&r, n, x, width);
+    for (int64_t at = 0; at < n; at += VL, lanes += 9) {
+        FN(run_next)(&r, n, x, at);
+        const FN(vec) h = FN(load_most)(g + at, n - at);
+        __builtin_prefetch(x + at + 4 * n), __builtin_prefetch(g + at + 4 * n);
+        UNROLL for (int t = 0; t < 9; t++) sums[t] += h * FN(run_tap)(&r, t, x + at, width, lanes[t]);
+    }
+    UNROLL for (int t = 0; t < 9; t++) FN(store)(to + t * VL, sums[t]);
+}
 
 /* Which lanes of a strip's vectors are pixels of the image, for each of the three columns of taps. */
 struct FN(reach) { int from[3], to[3]; };
@@ -111,6 +220,10 @@ ALWAYS_INLINE int FN(next_strip)(const struct mg_plane *p, int64_t column, int l
     return FN(reach_of)(p, column, lanes, &r->reach);
 }
 static void FN(plane)(const struct mg_plane *p) {
+    if (p->lanes) {
+        FN(plane_run)(p);
+        return;
+    }
     const int plain = p->bias == NULL && !p->accumulate && p->act == MG_LINEAR;
     for (int64_t j = 0; j < p->columns; j += VL) {
         const int lanes = p->columns - j < VL ? (int)(p->columns - j) : VL;
@@ -164,6 +277,10 @@ ALWAYS_INLINE void FN(dots_strip)(const int whole, const struct mg_plane *p, con
 }
 /* Adds to the VL sums of each of the nine taps that p->sums holds, [9][VL]. */
 static void FN(plane_dots)(const struct mg_plane *p) {
+    if (p->lanes) {
+        FN(dots_run)(p);
+        return;
+    }
     REAL *to = p->sums;
     FN(vec) sums[9];
     UNROLL for (int t = 0; t < 9; t++) sums[t] = FN(load)(to + t * VL);

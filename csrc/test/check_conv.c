@@ -176,6 +176,7 @@ void check_conv(void) {
     convolve(plain(2, 1, 40, 40, 13, 13, 1, 1, 0, 1), 1);
     convolve(plain(4, 40, 1, 1, 30, 33, 3, 1, 1, 1), 1);
     convolve(plain(1, 1, 1, 2, 450, 20, 3, 1, 1, 1), 1);        /* bands of one channel */
+    for (int64_t w = 3; w <= 9; w++) convolve(plain(2, 25, 1, 2, 7, w, 3, 1, 1, 1), w % 2);   /* small planes */
     convolve(plain(2, 40, 1, 2, 33, 35, 3, 2, 1, 1), 1);        /* depthwise, with a stride */
     convolve(plain(1, 3, 1, 1, 150, 61, 5, 2, 2, 1), 1);
     convolve(plain(2, 20, 1, 1, 29, 30, 7, 1, 3, 2), 0);
