@@ -20,6 +20,7 @@ from minigrad.errors import ArgumentError, Error, OutOfRangeError, Refusal
 from minigrad.execute import interpret
 from minigrad.ir import DTYPES, Spec, float32, float64
 from minigrad.mode import Switch, current
+from minigrad.ops import OPS
 from minigrad.record import Op
 from minigrad.tensor import Tensor, wrap
 from minigrad.trace import trace
@@ -465,12 +466,26 @@ def traits_are_true(op: Op) -> None:
     known = {"commutative", "unit", "involution", "idempotent"}
     known |= {"identity", "compose", "broadcast", "filled", "may_copy", "refuses"}
     known |= {"transposition", "transposes", "transposed", "flops"}
+    known |= {"masks", "spreads", "flat"}
     known |= {"batched"}  # what vmap makes of it is tested in test_vmap
     assert set(op.traits) <= known, f"{op.name}: unknown traits {set(op.traits) - known}"
     if not op.traits:
         return
     for inputs, attrs in samples(op):
         y = compute(op, inputs, attrs)
+        if op.traits.get("flat"):
+            assert y.tobytes() == inputs[0].tobytes(), f"{op.name}: the elements are in another order"
+        if op.traits.get("masks"):
+            g, output = inputs
+            stays = compute(op, (np.ones_like(g), output), attrs) != 0.0
+            assert (y == np.where(stays, g, 0.0)).all(), f"{op.name}: not what its second input lets through"
+        if "spreads" in op.traits:
+            base, places, src = (np.zeros_like(inputs[0]), *inputs[1:])
+            numbers = np.arange(base.size).reshape(base.shape)
+            picked = compute(OPS[op.traits["spreads"]], (numbers, places), attrs)
+            wanted, src = base.copy(), src[tuple(slice(n) for n in places.shape)]
+            np.add.at(wanted.reshape(-1), picked.reshape(-1), src.reshape(-1))
+            assert np.allclose(compute(op, (base, places, inputs[2]), attrs), wanted), f"{op.name}: elsewhere"
         if "filled" in op.traits:
             assert (y == attrs[op.attrs.index(op.traits["filled"])]).all(), f"{op.name}: not filled with it"
         if not inputs:
