@@ -39,6 +39,7 @@ def test_several_inputs_and_outputs_learn() -> None:
     assert set(history) == {"loss", "size_loss", "kind_loss", "kind_accuracy"}
     assert history["size_loss"][-1] < 0.3 * history["size_loss"][0]
     found = model.evaluate([A, B], {"size": SIZE, "kind": KIND}, verbose=0, return_dict=True)
+    assert model.metrics_names == list(found)
     kernel = model.get_layer("size").get_weights()[0]
     parts = 0.5 * found["size_loss"] + found["kind_loss"] + 0.01 * float((kernel**2).sum())
     assert found["loss"] == pytest.approx(parts, rel=1e-5)
@@ -235,3 +236,85 @@ def test_summary_of_a_graph() -> None:
     text = "\n".join(lines)
     for part in ("Connected to", "kind (Dense)", "(None, 3)", "Total params: 80"):
         assert part in text, text
+
+
+def test_functions_in_graphs_losses_and_layers(tmp_path: Any) -> None:
+    ops = keras.ops
+    i = keras.Input((3, 4))
+    h = ops.concatenate([ops.mean(i, axis=1), ops.max(i, axis=1)], axis=-1)
+    model = keras.Model(i, layers.Dense(1)(ops.clip(h, 0.0, 1.0)))
+
+    def distance(y: Any, p: Any) -> Any:
+        return ops.mean(ops.abs(y - p), axis=-1)
+
+    x = RNG.random((8, 3, 4)).astype("f4")
+    model.compile("adam", distance)
+    loss = model.evaluate(x, SIZE[:8], verbose=0)
+    np.testing.assert_allclose(loss, np.abs(SIZE[:8] - model.predict(x, verbose=0)).mean(), rtol=1e-5)
+    model.fit(x, SIZE[:8], epochs=4, verbose=0)
+    model.compile("adam", "mae")
+    model.save(tmp_path / "model.safetensors")
+    again = keras.models.load_model(tmp_path / "model.safetensors")
+    np.testing.assert_array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
+
+
+def test_losses_and_metrics_of_ones_own() -> None:
+    class Distance(keras.losses.Loss):
+        def call(self, y: Any, p: Any) -> Any:
+            return keras.ops.mean(keras.ops.square(y - p), axis=-1)
+
+    class Largest(keras.metrics.Metric):
+        def __init__(self, name: str = "largest") -> None:
+            super().__init__(name=name)
+            self.total, self.count = self.add_weight(name="total"), self.add_weight(name="count")
+
+        def update_state(self, y: Any, p: Any, sample_weight: Any = None) -> None:
+            self.total.assign_add(keras.ops.sum(p))
+            self.count.assign_add(len(p))
+
+        def result(self) -> Any:
+            return self.total / self.count
+
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(1)])
+    model.compile("sgd", Distance(), metrics=[Largest(), "mse"])
+    history = model.fit(A, SIZE, epochs=2, batch_size=10, verbose=0).history
+    np.testing.assert_allclose(history["loss"], history["mse"], rtol=1e-5)
+    found = model.evaluate(A, SIZE, verbose=0, return_dict=True)
+    assert found["largest"] == pytest.approx(model.predict(A, verbose=0).mean(), rel=1e-5)
+
+
+def test_a_layer_again_from_its_configuration() -> None:
+    class Times(layers.Layer):
+        def __init__(self, factor: float = 2.0, **kwargs: Any) -> None:
+            super().__init__(**kwargs)
+            self.factor = factor
+
+        def call(self, x: Any) -> Any:
+            return x * self.factor
+
+        def get_config(self) -> dict[str, Any]:
+            return {**super().get_config(), "factor": self.factor}
+
+    for layer in (
+        layers.Dense(3, "relu", name="d", trainable=False),
+        layers.Dropout(0.3),
+        Times(3.0, name="t"),
+    ):
+        again = type(layer).from_config(layer.get_config())
+        assert again.get_config() == layer.get_config()
+        assert again.name == layer.name
+
+
+def test_shapes_with_and_without_the_batch() -> None:
+    for shape in ((None, 8, 8, 1), (8, 8, 1)):
+        conv = layers.Conv2D(2, 3)
+        conv.build(shape)
+        assert conv.kernel.shape == (3, 3, 1, 2)
+
+    class Mine(layers.Dense):
+        def build(self, input_shape: Any) -> None:
+            super().build(input_shape)
+
+    model = keras.Sequential([keras.Input((4,)), Mine(3)])
+    assert model.output_shape == (None, 3)
+    assert Mine(2)(keras.Input((4,))).shape == (None, 2)

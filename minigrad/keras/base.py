@@ -20,6 +20,7 @@ What shape its results have is found by running it on one example of zeros, unle
 
 from __future__ import annotations
 
+import functools
 import inspect
 import threading
 from collections.abc import Callable, Iterator
@@ -91,6 +92,8 @@ class Layer(Module, Checked):
         if "call" in cls.__dict__:
             cls.by_call = True
             cls._takes_training = "training" in inspect.signature(cls.__dict__["call"]).parameters
+        elif "build" in cls.__dict__:
+            cls.build = _any_shape(cls.__dict__["build"])  # type: ignore[method-assign]
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
@@ -188,8 +191,9 @@ class Layer(Module, Checked):
     def _made(self, shape: Shape) -> Shape:
         """Build, for examples of this shape; the shape of the results."""
         if not self.by_call:
-            result: Shape = self.build(shape)
-            return result
+            result: Shape | None = self.build(shape)
+            if result is not None:
+                return result
         found: Shape = self._recorded((KerasTensor(shape),), {}).size
         return found
 
@@ -201,6 +205,8 @@ class Layer(Module, Checked):
         else:
             if not self.built:
                 self._build_for(args)
+            results = None
+        if results is None:
             results = self._tried(args, kwargs)
         call.outputs = symbols(results, call)
         self._call = call
@@ -356,6 +362,39 @@ class Layer(Module, Checked):
         """The weights that `fit` does not change, and state."""
         return [w for w in self.weights if not any(w is t for t in self.trainable_weights)]
 
+    @property
+    def variables(self) -> list[Tensor]:
+        """`weights`."""
+        return self.weights
+
+    @property
+    def trainable_variables(self) -> list[Tensor]:
+        """`trainable_weights`."""
+        return self.trainable_weights
+
+    @property
+    def non_trainable_variables(self) -> list[Tensor]:
+        """`non_trainable_weights`."""
+        return self.non_trainable_weights
+
+    def get_config(self) -> dict[str, Any]:
+        """What it was made of, for `from_config`."""
+        return {**self.__dict__.get("_given", {}), "name": self.name, "trainable": self.trainable}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Any:
+        """A layer like the one of this `get_config`, with weights of its own."""
+        known = inspect.signature(cls.__init__).parameters
+        open_ended = any(p.kind == p.VAR_KEYWORD for p in known.values())
+        taken = {
+            k: v for k, v in config.items() if open_ended or k in known or k not in ("name", "trainable")
+        }
+        layer: Layer = cls(**taken)
+        layer.name = config.get("name", layer.name)
+        if config.get("trainable", True) != layer.trainable:
+            layer.trainable = config["trainable"]
+        return layer
+
     def get_weights(self) -> list[Any]:
         """Copies of the weights as arrays, in Keras's order and shapes."""
         return [w.detach().numpy().copy() for w in self.weights]
@@ -402,6 +441,18 @@ class _Rule(NamedTuple):
     weight: Any
     regularizer: Callable[[Tensor], Tensor] | None
     constraint: Callable[[Tensor], Tensor] | None
+
+
+def _any_shape(build: Callable[..., Any]) -> Callable[..., Any]:
+    """A `build` that takes shapes of batches, too, as Keras writes them."""
+
+    @functools.wraps(build)
+    def call(self: Layer, *shapes: Any, **kwargs: Any) -> Any:
+        return build(
+            self, *(s[1:] if isinstance(s, tuple) and s[:1] == (None,) else s for s in shapes), **kwargs
+        )
+
+    return call
 
 
 def _sizes_of(given: Any) -> Any:

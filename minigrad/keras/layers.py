@@ -73,12 +73,18 @@ class InputLayer(Layer):
         super().__init__(name, tuple(shape) if isinstance(shape, list) else shape)
 
 
-def Input(shape: Any = None, name: str | None = None, dtype: Any = None) -> KerasTensor:
+def Input(
+    shape: Any = None, name: str | None = None, dtype: Any = None, batch_shape: Any = None
+) -> KerasTensor:
     """What a model is given: examples of this shape, without the batch, and a name.
 
     The first entry of a `Sequential`, or what `Model(inputs, outputs)` begins with.  dtype: any of numbers;
-    a model takes what is given to it as float32.
+    a model takes what is given to it as float32.  batch_shape: instead of shape, beginning with None.
     """
+    if batch_shape is not None:
+        if shape is not None or batch_shape[0] is not None:
+            raise ArgumentError("Input", f"batch_shape is {batch_shape!r}", fix="pass shape, or (None, ...)")
+        shape = tuple(batch_shape[1:])
     if shape is None:
         raise ArgumentError(
             "Input", "there is no shape", fix="pass the shape of an example: Input((28, 28, 1))"

@@ -42,7 +42,7 @@ _REDUCTIONS = ("sum_over_batch_size", "sum", "none", None)
 
 
 class Loss(Checked):
-    """Base of losses: subclasses define `labels` and `each`.
+    """Base of losses: subclasses define `labels` and `each`; or, as in Keras, `call(y_true, y_pred)`.
 
     `loss(y_true, y_pred, sample_weight=None)` is a scalar tensor, or one value an example with
     reduction "none".
@@ -64,10 +64,15 @@ class Loss(Checked):
 
     def labels(self, op: str, y: Array, shape: Shape) -> Array:
         """Labels checked against predictions of this shape (without the batch), as `each` needs them."""
+        if hasattr(self, "call"):
+            return y if y.dtype.kind in "iub" else as_float(op, "y", y)
         return _same_shape(op, as_float(op, "y", y), shape)
 
     def each(self, y: Tensor, p: Tensor, from_logits: bool) -> Tensor:
         """One loss an example (and position) from labels and predictions or logits."""
+        if hasattr(self, "call"):
+            found: Tensor = self.call(y, p)
+            return found
         raise ArgumentError(
             type(self).__name__, "each is not defined", fix="define each(self, y, p, from_logits)"
         )

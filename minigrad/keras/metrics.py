@@ -22,6 +22,7 @@ import numpy as np
 
 from ..errors import ArgumentError, ShapeError
 from ..ir import Shape
+from ..tensor import Tensor
 from . import losses
 from .losses import array_of
 from .options import Checked, pick
@@ -29,23 +30,58 @@ from .options import Checked, pick
 Array = np.ndarray[Any, Any]
 
 
+class State(Tensor):
+    """A number that a metric keeps: `Metric.add_weight`."""
+
+    __slots__ = ()
+
+    def assign_add(self, value: Any) -> Any:
+        """Make it larger."""
+        return self.assign(self + np.asarray(array_of(value), np.float32))
+
+    def assign_sub(self, value: Any) -> Any:
+        """Make it smaller."""
+        return self.assign(self - np.asarray(array_of(value), np.float32))
+
+
 class Metric(Checked, ABC):
-    """Base of metrics: what has been seen so far, and a number of it."""
+    """Base of metrics: what has been seen so far, and a number of it.
+
+    One of one's own defines `result`, `reset_state` and `add`; or, as in Keras, `update_state(y_true, y_pred,
+    sample_weight=None)` and `result`, and keeps numbers of `add_weight`.
+    """
 
     #: Whether only the order of the outputs matters, so that logits do as well as probabilities.
     by_order = False
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.reset_state()
+        self._kept: list[State] = []
+        if type(self).update_state is Metric.update_state:
+            self.reset_state()
 
-    @abstractmethod
+    def add_weight(
+        self, name: str | None = None, shape: Any = (), initializer: Any = "zeros", dtype: Any = None
+    ) -> State:
+        """A number, or an array of them, that the metric keeps; `reset_state` makes it zero."""
+        if initializer not in ("zeros", None):
+            raise ArgumentError(self.name, f"initializer {initializer!r}", fix="a metric begins with zeros")
+        wanted = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
+        self._kept.append(State(np.zeros(wanted, "float32" if dtype is None else dtype)))
+        return self._kept[-1]
+
     def reset_state(self) -> None:
         """Forget all examples."""
+        for state in self._kept:
+            state.assign(np.zeros_like(state._array))
 
-    @abstractmethod
     def add(self, y: Array, p: Array) -> None:
         """See a batch of labels and predictions, unchecked."""
+        if type(self).update_state is Metric.update_state:
+            raise ArgumentError(
+                type(self).__name__, "add is not defined", fix="define update_state(y_true, y_pred)"
+            )
+        self.update_state(y, p)
 
     @abstractmethod
     def result(self) -> Any:
@@ -514,6 +550,7 @@ class Mean(Metric):
 
     def __init__(self, name: str = "mean") -> None:
         super().__init__(name)
+        self.reset_state()
 
     def reset_state(self) -> None:
         """Forget all numbers."""
@@ -689,6 +726,22 @@ METRICS: dict[str, type[Metric]] = {
 #: By the names of their classes, too, in any case: "AUC", "RootMeanSquaredError".
 METRICS |= {kind.__name__.lower(): kind for kind in METRICS.values()}
 _ACCURACY = ("accuracy", "acc")
+
+
+def categorical_accuracy(y_true: Any, y_pred: Any) -> Array:
+    """`CategoricalAccuracy` of each example, as 0 or 1."""
+    return CategoricalAccuracy().each(array_of(y_true), array_of(y_pred)).astype(np.float32)
+
+
+def sparse_categorical_accuracy(y_true: Any, y_pred: Any) -> Array:
+    """`SparseCategoricalAccuracy` of each example, as 0 or 1."""
+    return SparseCategoricalAccuracy().each(array_of(y_true), array_of(y_pred)).astype(np.float32)
+
+
+def binary_accuracy(y_true: Any, y_pred: Any, threshold: float = 0.5) -> Array:
+    """`BinaryAccuracy` of each example: the share of its outputs that are right."""
+    hits = BinaryAccuracy(threshold=threshold).each(array_of(y_true), array_of(y_pred)).astype(np.float32)
+    return hits.mean(-1) if hits.ndim > 1 else hits
 
 
 def accuracy_for(labels: Shape, outputs: Shape) -> type[Metric]:

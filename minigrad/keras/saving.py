@@ -26,14 +26,36 @@ from typing import Any
 from .. import checkpoint
 from ..checkpoint import CheckpointError
 from ..errors import DTypeError
-from . import constraints, initializers, layers, losses, merging, metrics, optimizers, regularizers, schedules
+from . import (
+    constraints,
+    initializers,
+    layers,
+    losses,
+    merging,
+    metrics,
+    ops,
+    optimizers,
+    regularizers,
+    schedules,
+)
 from .base import Layer
 from .models import Functional, Model, Sequential, _placed, _Slot
 from .options import Checked
 from .symbolic import KerasTensor, tensors_of
 
 _FORMAT = "minigrad.keras 2"
-_HOMES = (layers, merging, optimizers, losses, metrics, schedules, regularizers, constraints, initializers)
+_HOMES = (
+    layers,
+    merging,
+    ops,
+    optimizers,
+    losses,
+    metrics,
+    schedules,
+    regularizers,
+    constraints,
+    initializers,
+)
 
 
 def described(what: str, value: Any) -> Any:

@@ -311,6 +311,18 @@ class Model(Layer):
         self._forward_step = None
 
     @property
+    def metrics_names(self) -> list[str]:
+        """What the numbers of `evaluate` are.  Raises ArgumentError before the model has seen labels."""
+        compiled = self._need_compile("metrics_names")
+        if len(compiled.label_shapes) != len(compiled.losses):
+            raise ArgumentError(
+                "metrics_names",
+                "the model has seen no labels yet",
+                fix="ask after fit, evaluate or train_on_batch",
+            )
+        return ["loss", *self._part_names(), *(meter.name for meter in self._meters())]
+
+    @property
     def run_eagerly(self) -> bool:
         """Whether steps are never captured.  Raises ArgumentError before `compile`."""
         return self._need_compile("run_eagerly").mode is False
@@ -1147,7 +1159,12 @@ class _Seen:
         """The means, and what metrics say."""
         count = max(self.count, 1)
         means = {name: total / count for name, total in zip(self.names, self.totals, strict=True)}
-        return means | {meter.name: meter.metric.result() for meter in meters}
+        return means | {meter.name: _plain(meter.metric.result()) for meter in meters}
+
+
+def _plain(value: Any) -> Any:
+    """A number of a metric's tensor."""
+    return float(value._array) if isinstance(value, Tensor) and not value.ndim else value
 
 
 class _Plan:

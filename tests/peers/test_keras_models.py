@@ -256,3 +256,55 @@ def test_figures_of_the_same_predictions() -> None:
     for name in ("BinaryFocalCrossentropy", "CategoricalFocalCrossentropy", "Dice"):
         ours, other = (float(getattr(keras.losses, name)()(y, p)) for keras in (mine, theirs))
         assert ours == pytest.approx(other, rel=1e-5), name
+
+
+def test_functions_of_arrays_and_in_graphs() -> None:
+    x = np.random.default_rng(3).random((2, 3, 4)).astype("f4")
+    calls: list[tuple[str, dict[str, Any]]] = [
+        *(
+            (name, {"axis": axis})
+            for name in ("sum", "mean", "max", "min", "var", "std")
+            for axis in (None, 1, -1)
+        ),
+        *((name, {"axis": axis}) for name in ("argmax", "argmin", "logsumexp", "prod") for axis in (None, 1)),
+        *((name, {}) for name in ("abs", "exp", "log", "log1p", "sqrt", "rsqrt", "square", "sign", "tanh")),
+        *(
+            (name, {})
+            for name in ("sigmoid", "relu", "softplus", "silu", "negative", "softmax", "log_softmax")
+        ),
+        ("clip", {"x_min": 0.2, "x_max": 0.6}),
+        ("expand_dims", {"axis": 1}),
+        ("transpose", {}),
+        ("transpose", {"axes": (0, 2, 1)}),
+        ("reshape", {"newshape": (2, -1)}),
+        ("one_hot", {"num_classes": 3}),
+    ]
+    for name, options in calls:
+        ours, other = (
+            np.asarray(k.ops.convert_to_numpy(getattr(k.ops, name)(x, **options))) for k in (mine, theirs)
+        )
+        assert ours.shape == other.shape, name
+        np.testing.assert_allclose(ours, other, rtol=2e-5, atol=1e-6, err_msg=f"{name} {options}")
+    for name in (
+        "add",
+        "subtract",
+        "multiply",
+        "divide",
+        "power",
+        "maximum",
+        "minimum",
+        "less",
+        "greater_equal",
+    ):
+        ours, other = (
+            np.asarray(k.ops.convert_to_numpy(getattr(k.ops, name)(x, 0.5))) for k in (mine, theirs)
+        )
+        np.testing.assert_allclose(ours, other, rtol=2e-5, err_msg=name)
+    found = []
+    for k in (mine, theirs):
+        i = k.Input((3, 4))
+        h = k.ops.concatenate([k.ops.mean(i, axis=1), k.ops.max(i, axis=1) * 2.0], axis=-1)
+        found.append(
+            k.Model(i, k.ops.where(h > 0.5, h, 0.0) if k is theirs else k.ops.relu(h)).predict(x, verbose=0)
+        )
+    assert found[0].shape == found[1].shape == (2, 8)
