@@ -211,10 +211,18 @@ def serve(engine: Engine, threads: int) -> None:
             Path("/proc/self/clear_refs").write_text("5")
             print(json.dumps({}), file=answers)
         elif order["do"] == "facts":
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0  # the most it held
-            print(json.dumps({"peak memory": peak, **engine.facts()}), file=answers)
+            print(json.dumps({"peak memory": resident("VmHWM"), **engine.facts()}), file=answers)
         elif order["do"] == "probe":
             print(json.dumps(probe(engine)), file=answers)
+
+
+def resident(field: str) -> float:
+    """Bytes of memory that this process holds (VmRSS), or the most it has held (VmHWM).
+
+    Not getrusage's: that begins with what the process held that started this one.
+    """
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return float(next(line for line in lines if line.startswith(field)).split()[1]) * 1024
 
 
 def probe(engine: Any) -> dict[str, float]:
@@ -251,6 +259,9 @@ def machine() -> dict[str, Any]:
     with contextlib.suppress(OSError):
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
+    isa = "none"
+    with contextlib.suppress(ImportError):
+        isa = c_backend().isa()
     versions = {}
     for package in PEERS:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -263,7 +274,7 @@ def machine() -> dict[str, Any]:
         "minigrad": next(
             iter(re.findall(r'__version__ = "(.+)"', (ROOT / "minigrad" / "_version.py").read_text())), "?"
         ),
-        "isa": os.environ.get("MINIGRAD_ISA", "best"),
+        "isa": isa,
         **versions,
     }
 

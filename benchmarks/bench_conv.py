@@ -240,16 +240,10 @@ def memory_of(engine: harness.Engine, label: str) -> None:
     calls = [engine.prepare({"shape": SHAPES[label], "direction": d}) for d in DIRECTIONS]
     ctypes.CDLL(None).malloc_trim(0)  # what was freed before must not hide what is taken now
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
-    before = _resident("VmRSS")
+    before = harness.resident("VmRSS")
     results = [call() for call in calls]
-    print(json.dumps(_resident("VmHWM") - before))
+    print(json.dumps(harness.resident("VmHWM") - before))
     del results
-
-
-def _resident(field: str) -> float:
-    """A line of /proc/self/status, in bytes."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return float(next(line for line in lines if line.startswith(field)).split()[1]) * 1024
 
 
 def memory(engines: list[harness.Engine]) -> None:

@@ -1201,7 +1201,7 @@ def test_attributes_of_modules_are_seen() -> None:
     check(9)
     second.remove()
     handle.remove()
-    check(9)  # a program for this is there already
+    check(10)
     assert "__getattribute__" not in vars(nn.Module)
 
 
