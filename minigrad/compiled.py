@@ -113,7 +113,7 @@ class Entry:
         self._memory: frozenset[int] = frozenset()  # whose memory they are
         self._changed: frozenset[int] = frozenset()  # of those that are updated
         self._numbers = [np.zeros((), np.float64) for _ in captured.live]
-        self._together: list[Any] = [0, None]  # a version cell
+        self._together: tuple[list[Any], list[Any]] = ([0, None], [0, None])  # version cells
 
     def alive(self) -> bool:
         """Whether all of the state still exists."""
@@ -157,10 +157,12 @@ class Entry:
 
         Tensors that have none yet, or one that nobody else knows, get one together: the program changes them
         together, so counting for one is counting for all. It goes on above what any of them has counted.
+        What is learned has one and the rest another: running statistics and random counters change while a
+        model runs, in another trace or eagerly, when the tape holds weights already.
         """
         changed = [t for k in self.updated_state if (t := tensors[k]) is not None]
-        together = self._together
         for t in changed:
+            together = self._together[t.requires_grad]
             if t._version is None:
                 t._version = together
             elif t._version is not together and getrefcount(t._version) == 2:  # that of `t`, and the argument
