@@ -1250,3 +1250,22 @@ def test_a_second_shape_with_statistics_and_chance():
     for n in (8, 4, 8):
         compiled(mg.randn(n, 6), mg.randn(n, 2))
     step(mg.randn(8, 6), mg.randn(8, 2))
+
+
+def test_hooks_that_a_function_registers_itself():
+    """As quantization-aware training does, for each call: one trace."""
+    layer = nn.Linear(3, 2)
+
+    def doubled(x):
+        handle = layer.register_forward_pre_hook(lambda _, args: (args[0] * 2.0,))
+        try:
+            return layer(x)
+        finally:
+            handle.remove()
+
+    compiled = mg.compile(doubled)
+    x = mg.randn(4, 3)
+    with mg.no_grad():
+        for _ in range(3):
+            np.testing.assert_allclose(compiled(x).numpy(), layer(x * 2.0).numpy(), rtol=1e-6)
+    assert compiled.traces == 1
