@@ -1231,3 +1231,41 @@ def test_variables_of_the_program_are_seen(monkeypatch) -> None:
     assert compiled(x).tolist() == [10.0, 40.0]
     assert compiled.reasons == {"a variable of the program": 3}
     assert counter == compiled.traces == 4
+
+
+def test_a_second_shape_with_statistics_and_chance():
+    """What dropout and batch norm count while they run is no change of the weights that the tape holds."""
+    mg.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Dropout(0.3), nn.Linear(8, 2))
+    optimizer = optim.SGD(model.parameters(), lr=0.01)
+
+    def step(x, y):
+        optimizer.zero_grad()
+        loss = nn.functional.mse_loss(model(x), y)
+        loss.backward()
+        optimizer.step()
+        return loss.detach()
+
+    compiled = mg.compile(step)
+    for n in (8, 4, 8):
+        compiled(mg.randn(n, 6), mg.randn(n, 2))
+    step(mg.randn(8, 6), mg.randn(8, 2))
+
+
+def test_hooks_that_a_function_registers_itself():
+    """As quantization-aware training does, for each call: one trace."""
+    layer = nn.Linear(3, 2)
+
+    def doubled(x):
+        handle = layer.register_forward_pre_hook(lambda _, args: (args[0] * 2.0,))
+        try:
+            return layer(x)
+        finally:
+            handle.remove()
+
+    compiled = mg.compile(doubled)
+    x = mg.randn(4, 3)
+    with mg.no_grad():
+        for _ in range(3):
+            np.testing.assert_allclose(compiled(x).numpy(), layer(x * 2.0).numpy(), rtol=1e-6)
+    assert compiled.traces == 1

@@ -128,11 +128,15 @@ class _Hooks:
         """The numbers of all that there are."""
         return [k for table in (self.before, self.after, self.back_before, self.back_after) for k in table]
 
-    def run(self, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        """What calling the module does, hooks included."""
+    def note(self) -> None:
+        """Let a program that is being traced depend on the hooks there are; the first time counts."""
         trace = current().trace
         if trace is not None:
             trace.guard(("hooks", id(self)), self._keys, self._keys(), "the hooks of a module", WORLD)
+
+    def run(self, module: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """What calling the module does, hooks included."""
+        self.note()
         for hook, with_kwargs in list(self.before.values()):
             replaced = hook(module, args, kwargs) if with_kwargs else hook(module, args)
             if replaced is None:
@@ -263,6 +267,7 @@ class Module:
     def _hook(self, which: str, hook: Callable[..., Any], first: bool, *settings: bool) -> Removable:
         if self._hooks is None:
             self._hooks = _Hooks()
+        self._hooks.note()  # what a function registers itself is its own affair
         table: dict[int, Any] = getattr(self._hooks, which)
         key = _hook_number()
         if first:
