@@ -35,7 +35,7 @@ and guesses why.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -77,6 +77,8 @@ __all__ = [
 
 
 def _listed(value: Any) -> list[Any]:
+    if isinstance(value, Iterator):  # as model.parameters() is
+        return list(value)
     return list(value) if isinstance(value, (tuple, list)) else [value]
 
 
@@ -189,6 +191,7 @@ def grad(
         raise ArgumentError(
             "grad", "only_inputs=False", fix="call backward() to fill the .grad of all leaves"
         )
+    inputs = _listed(inputs)
     if is_grads_batched:
         keep = create_graph if retain_graph is None else retain_graph
         return _batched_grad(

@@ -1231,3 +1231,42 @@ def test_variables_of_the_program_are_seen(monkeypatch) -> None:
     assert compiled(x).tolist() == [10.0, 40.0]
     assert compiled.reasons == {"a variable of the program": 3}
     assert counter == compiled.traces == 4
+
+
+def test_what_changes_together_can_be_changed_alone() -> None:
+    """A replayed step runs eagerly, is traced for another batch, and its state is watched one by one."""
+    net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.BatchNorm1d(4), nn.Linear(4, 1))
+    twin = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.BatchNorm1d(4), nn.Linear(4, 1))
+    twin.load_state_dict(net.state_dict())
+
+    def train(net):
+        sgd = optim.SGD(net.parameters(), lr=0.1)
+
+        def step(x):
+            sgd.zero_grad()
+            loss = net(x).square().mean()
+            loss.backward()
+            sgd.step()
+            return loss.detach()
+
+        return step
+
+    eager, plain = train(twin), train(net)
+    compiled = compile(plain)
+    rng = np.random.default_rng(0)
+    for k, rows in enumerate([8, 8, 8, 5, 8, 5, 8, 8]):
+        x = mg.tensor(rng.normal(size=(rows, 3)).astype("float32"))
+        found = (plain if k in (2, 6) else compiled)(x)
+        assert found.item() == pytest.approx(eager(x).item(), rel=1e-4)
+    weight, x = net[0].weight, mg.randn(8, 3)
+    y = (weight * weight).sum()
+    net[1].running_mean.assign(mg.zeros(4))
+    y.backward()  # another tensor of the same program has changed, not this
+    y = (weight * weight).sum()
+    view = weight[0]
+    before = view.tolist()
+    compiled(x)
+    compiled(x)
+    assert view.tolist() != before
+    with pytest.raises(GradientError, match="changed in place"):
+        y.backward()
