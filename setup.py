@@ -67,7 +67,11 @@ class build_kernels(build_ext):
         try:
             super().build_extension(ext)
         except Exception as error:
-            print(NOTICE.format(reason=str(error).splitlines()[0]), file=sys.stderr, flush=True)
+            reason = str(error).splitlines()[0]
+            if len(reason) > 100:  # a whole command: its name is enough, the rest stands above
+                words = [word for word in reason.split("'") if word.strip("[, ")]
+                reason = f"{words[1]} failed"
+            print(NOTICE.format(reason=reason), file=sys.stderr, flush=True)
             raise
 
 

@@ -35,14 +35,17 @@ The file is then run twice: by you, as the parent, and by the parent with `--wor
 from __future__ import annotations
 
 import argparse
+import contextlib
 import html
 import importlib
+import importlib.metadata
 import importlib.util
 import itertools
 import json
 import math
 import os
 import platform
+import re
 import resource
 import statistics
 import subprocess
@@ -58,6 +61,7 @@ import numpy as np
 Case = dict[str, Any]
 Call = Callable[[], Any]
 
+ROOT = Path(__file__).parent.parent
 SETTLE = 0.02  # seconds between turns: other engines' threads spin for a while after their work
 LONGEST_WAIT = 0.5  # seconds to wait for neighbours on the machine to be quiet
 PATIENCE = 3  # times that a run is repeated if another process took a core away from it
@@ -67,12 +71,11 @@ WARM = 0.006  # seconds of calls before it
 
 def c_backend() -> Any:
     """`minigrad.backends.c`, without the rest of the package."""
-    root = Path(__file__).parent.parent
     if (
         importlib.util.find_spec("minigrad") is None
     ):  # not installed: the extension may have been built in place
-        sys.path.insert(0, str(root))
-    path = root / "minigrad" / "backends" / "c.py"
+        sys.path.insert(0, str(ROOT))
+    path = ROOT / "minigrad" / "backends" / "c.py"
     spec = importlib.util.spec_from_file_location("minigrad_backend_c", path)
     assert spec is not None
     assert spec.loader is not None
@@ -208,10 +211,18 @@ def serve(engine: Engine, threads: int) -> None:
             Path("/proc/self/clear_refs").write_text("5")
             print(json.dumps({}), file=answers)
         elif order["do"] == "facts":
-            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024.0  # the most it held
-            print(json.dumps({"peak memory": peak, **engine.facts()}), file=answers)
+            print(json.dumps({"peak memory": resident("VmHWM"), **engine.facts()}), file=answers)
         elif order["do"] == "probe":
             print(json.dumps(probe(engine)), file=answers)
+
+
+def resident(field: str) -> float:
+    """Bytes of memory that this process holds (VmRSS), or the most it has held (VmHWM).
+
+    Not getrusage's: that begins with what the process held that started this one.
+    """
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return float(next(line for line in lines if line.startswith(field)).split()[1]) * 1024
 
 
 def probe(engine: Any) -> dict[str, float]:
@@ -226,6 +237,89 @@ def probe(engine: Any) -> dict[str, float]:
 
 
 # --- parent ---------------------------------------------------------------------------------------
+
+#: Whose versions are shown where they are installed.
+PEERS = (
+    *("numpy", "scipy", "numba", "numexpr", "torch", "torch-geometric", "jax", "onnxruntime"),
+    *("openvino", "tensorflow", "keras", "autograd"),
+)
+
+
+def positive(text: str) -> int:
+    """A count, for `argparse`."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is below 1")
+    return value
+
+
+def machine() -> dict[str, Any]:
+    """Where figures come from: processor, cores, Python, and the versions of what takes part."""
+    name = platform.processor() or platform.machine()
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
+    isa = "none"
+    with contextlib.suppress(ImportError):
+        isa = c_backend().isa()
+    versions = {}
+    for package in PEERS:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[package] = importlib.metadata.version(package)
+    return {
+        "processor": name,
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "minigrad": next(
+            iter(re.findall(r'__version__ = "(.+)"', (ROOT / "minigrad" / "_version.py").read_text())), "?"
+        ),
+        "isa": isa,
+        **versions,
+    }
+
+
+def header(facts: Any = None) -> str:
+    """One line that says what `machine` says, or what a file of figures says of its machine."""
+    facts = machine() if facts is None else facts
+    if not isinstance(facts, dict):
+        return f"# {facts}"
+    rest = [f"{k} {v}" for k, v in facts.items() if k not in ("processor", "cores", "system")]
+    return f"# {facts['processor']}, {facts['cores']} core(s), {facts['system']}; {', '.join(rest)}"
+
+
+def early(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """A script's own options (of a parser with add_help=False), before `main` adds the others."""
+    return parser.parse_known_args()[0]
+
+
+def alone(parser: argparse.ArgumentParser) -> argparse.Namespace:
+    """The same for what a script does without `main`: another option is an error."""
+    helpful(parser)
+    return parser.parse_args()
+
+
+def helpful(parser: argparse.ArgumentParser) -> None:
+    """Let a parser that did without know --help."""
+    if not parser.add_help:
+        parser.add_argument("-h", "--help", action="help", help="show this help message and exit")
+
+
+def kept(parser: argparse.ArgumentParser, path: str) -> Any:
+    """The figures of a file of --json; one sentence for what is none."""
+    try:
+        report = json.loads(Path(path).read_text())
+        return report if "runs" in report else parser.error(f"{path} has no figures of a benchmark")
+    except OSError as error:
+        return parser.error(f"{path} cannot be read: {error.strerror}")
+    except ValueError:
+        return parser.error(f"{path} is no JSON")
+
+
+def draws(parser: argparse.ArgumentParser, path: str | None) -> None:
+    """Refuse a picture that is no SVG."""
+    if path and not path.endswith(".svg"):
+        parser.error(f"--plot draws SVG: name the file {Path(path).stem}.svg")
 
 
 class Worker:
@@ -343,11 +437,14 @@ def main(
     A case needs a "label"; "steps" are those that one call takes (1). Ratios are best peer / minigrad:
     above 1 minigrad is faster.
     """
-    parser = parser or argparse.ArgumentParser()
-    parser.add_argument(
-        "--threads", type=int, nargs="+", default=None, help="thread counts to measure (default: 1 2)"
+    parser = parser or argparse.ArgumentParser(
+        description=sys.modules["__main__"].__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=7)
+    helpful(parser)
+    parser.add_argument(
+        "--threads", type=positive, nargs="+", default=None, help="thread counts to measure (default: 1 2)"
+    )
+    parser.add_argument("--rounds", type=positive, default=7, help="of each engine (%(default)s)")
     parser.add_argument("--only", nargs="+", default=[""], help="cases whose label contains one of these")
     names = [e.name for e in engines]
     parser.add_argument("--engine", nargs="+", choices=names, default=names, help="who takes part (all)")
@@ -358,23 +455,33 @@ def main(
     parser.add_argument("--plot", metavar="FILE", help="draw the ratios into FILE, an SVG picture")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.plot and not options.plot.endswith(".svg"):
-        parser.error(f"--plot draws SVG: name the file {Path(options.plot).stem}.svg")
+    draws(parser, options.plot)
     if options.worker:
         serve(next(e for e in engines if e.name == options.worker), options.threads[0])
         return
 
     if options.show:
-        show(json.loads(Path(options.show).read_text())["runs"])
+        report = kept(parser, options.show)
+        print(header(report.get("machine", "an unknown machine")))
+        show(report["runs"])
+        if options.plot:
+            Path(options.plot).write_text(picture(Path(script).stem, report["runs"]))
         return
+    if options.resume and not options.json:
+        parser.error("--resume needs --json FILE, the file to go on with")
     try:
         first, step = map(int, options.part.split("/"))
+        if not 1 <= first <= step:
+            parser.error(f"--part {options.part}: the first number counts from 1 to the second")
         chosen = [c for c in cases if any(words in c["label"] for words in options.only)][first - 1 :: step]
     except ValueError:
         parser.error(f"--part {options.part}: write two numbers, as in 1/3")
-    report: dict[str, Any] = {"machine": platform.processor() or platform.machine(), "runs": []}
-    if options.resume and Path(options.json or "").is_file():
-        report = json.loads(Path(options.json).read_text())
+    if not chosen:
+        parser.error(f"no case is called {' or '.join(options.only)}: {', '.join(c['label'] for c in cases)}")
+    report: dict[str, Any] = {"machine": machine(), "runs": []}
+    print(header(report["machine"]))
+    if options.resume and Path(options.json).is_file():
+        report = kept(parser, options.json)
     for threads in options.threads or [1, 2]:
         workers = [Worker(script, e, threads) for e in engines if e.name in options.engine]
         for worker in workers:
@@ -414,7 +521,9 @@ def _measure(
             f"{limits['fma_f64'] / 1e9:.0f} float64; copy {limits['copy'] / 1e9:.1f} GB/s"
         )
     names = [w.engine.name for w in workers]
-    _print_head(names)
+    # shares are of multiply-adds on registers, or of copying beyond the caches, which small data surpasses
+    run["limit"] = "peak" if flops else "copy" if moved else ""
+    _print_head(names, run["limit"])
     rows = []
     for case in cases:
         runs = compare(workers, case, rounds, tolerance)
@@ -451,16 +560,17 @@ def _measure(
     _print_summary(rows)
 
 
-def _print_head(names: list[str]) -> None:
-    print(f"{'':<26}" + "".join(f"{n:>14}" for n in names) + f"{'ratio':>8}{'of peak':>9}")
+def _print_head(names: list[str], limit: str) -> None:
+    print(f"{'':<26}" + "".join(f"{n:>14}" for n in names) + f"{'ratio':>8}{limit and 'of ' + limit:>9}")
 
 
 def _print_row(row: dict[str, Any], names: list[str]) -> None:
-    seconds = row["seconds"]
+    seconds, share = row["seconds"], row.get("share", math.nan)
     print(
         f"{row['case']['label']:<26}"
         + "".join(f"{seconds[n] * 1e6:>12.2f}us" if n in seconds else f"{'-':>14}" for n in names)
-        + f"{row['ratio']:>8.2f}{row['share']:>9.0%}",
+        + (f"{row['ratio']:>8.2f}" if math.isfinite(row["ratio"]) else f"{'-':>8}")
+        + (f"{share:>9.0%}" if math.isfinite(share) else ""),
         flush=True,
     )
 
@@ -480,7 +590,7 @@ def show(runs: list[dict[str, Any]]) -> None:
     for run in runs:
         print(f"\n{run['threads']} thread(s)")
         names = list(dict.fromkeys(name for row in run["rows"] for name in row["seconds"]))
-        _print_head(names)
+        _print_head(names, run.get("limit", ""))
         for row in run["rows"]:
             _print_row(row, names)
         _print_summary(run["rows"])

@@ -240,16 +240,10 @@ def memory_of(engine: harness.Engine, label: str) -> None:
     calls = [engine.prepare({"shape": SHAPES[label], "direction": d}) for d in DIRECTIONS]
     ctypes.CDLL(None).malloc_trim(0)  # what was freed before must not hide what is taken now
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from here
-    before = _resident("VmRSS")
+    before = harness.resident("VmRSS")
     results = [call() for call in calls]
-    print(json.dumps(_resident("VmHWM") - before))
+    print(json.dumps(harness.resident("VmHWM") - before))
     del results
-
-
-def _resident(field: str) -> float:
-    """A line of /proc/self/status, in bytes."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return float(next(line for line in lines if line.startswith(field)).split()[1]) * 1024
 
 
 def memory(engines: list[harness.Engine]) -> None:
@@ -285,7 +279,7 @@ def crossover() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, add_help=False
     )
     parser.add_argument("--direct", action="store_true")
     parser.add_argument("--all", action="store_true")
@@ -295,7 +289,7 @@ def main() -> None:
     parser.add_argument("--crossover", action="store_true")
     parser.add_argument("--memory-of", help=argparse.SUPPRESS)
     parser.add_argument("--case", help=argparse.SUPPRESS)
-    options, _ = parser.parse_known_args()
+    options = harness.early(parser)
     engines: list[harness.Engine] = [
         MinigradDirect() if options.direct else Minigrad(),
         Torch(),
@@ -303,10 +297,10 @@ def main() -> None:
     ]
     if options.memory_of:
         return memory_of(next(e for e in engines if e.name == options.memory_of), options.case)
-    if options.memory:
-        return memory(engines)
-    if options.crossover:
-        return crossover()
+    if options.memory or options.crossover:
+        harness.alone(parser)
+        print(harness.header())
+        return memory(engines) if options.memory else crossover()
     with tempfile.TemporaryDirectory() as folder:
         if "--json" not in sys.argv:
             sys.argv += ["--json", str(Path(folder) / "report.json")]

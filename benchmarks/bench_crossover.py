@@ -22,6 +22,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import _harness as harness
 import numpy as np
 
 import minigrad as mg
@@ -148,11 +149,16 @@ def crossing(found: list[float]) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--family", choices=[*FAMILIES, *NUMBA], default=None)
     parser.add_argument("--backend", choices=["c", "numba"], default="c")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=harness.positive, default=5)
     options = parser.parse_args()
+    if options.family not in (None, *(FAMILIES if options.backend == "c" else NUMBA)):
+        parser.error(f"the {options.backend} backend has no family {options.family}")
+    print(harness.header())
     mg.set_num_threads(1)
     make, limits, families = _make_c, CROSSOVER, FAMILIES
     if options.backend == "numba":

@@ -24,6 +24,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MINIGRAD_NUM_THREADS", "1")
 
+import _harness as harness
 import numpy as np
 
 from minigrad import data
@@ -124,9 +125,12 @@ def augmentation(rounds: int) -> None:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="Loading and augmenting data.")
-    parser.add_argument("--rounds", type=int, default=7)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=harness.positive, default=7)
     args = parser.parse_args()
+    print(harness.header())
     worst = epochs(args.rounds)
     augmentation(args.rounds)
     return int(worst > TARGET)

@@ -23,6 +23,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import _harness as harness
 import numpy as np
 
 import minigrad as mg
@@ -195,10 +196,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--json")
+    parser.add_argument("--rounds", type=harness.positive, default=15)
+    parser.add_argument("--json", metavar="FILE", help="write all figures to FILE")
     parser.add_argument("--sizes", action="store_true", help="single operations on 8 to 1M elements")
     options = parser.parse_args()
+    print(harness.header())
     if options.sizes:
         table = sizes(options.rounds)
         if options.json:

@@ -307,10 +307,13 @@ def functions() -> None:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--functions", action="store_true")
-    known, _ = parser.parse_known_args()
-    if known.functions:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, add_help=False
+    )
+    parser.add_argument("--functions", action="store_true", help="single functions, nanoseconds an element")
+    if harness.early(parser).functions:
+        harness.alone(parser)
+        print(harness.header())
         sys.path.insert(0, str(Path(__file__).parent.parent))
         functions()
     else:

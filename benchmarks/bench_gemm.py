@@ -251,18 +251,18 @@ def ladder(sizes: tuple[int, ...] = (128, 512, 1024)) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, add_help=False
     )
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
     parser.add_argument("--eager", action="store_true")
     parser.add_argument("--crossover", action="store_true")
     parser.add_argument("--ladder", action="store_true")
     parser.add_argument("--more", action="store_true")
-    options, _ = parser.parse_known_args()
-    if options.crossover:
-        return crossover()
-    if options.ladder:
-        return ladder()
+    options = harness.early(parser)
+    if options.crossover or options.ladder:
+        harness.alone(parser)
+        print(harness.header())
+        return crossover() if options.crossover else ladder()
     ours = MinigradEager() if options.eager else Minigrad()
     harness.main(
         __file__,

@@ -441,15 +441,18 @@ def memory(engines: list[harness.Engine], labels: list[str], names: list[str], t
 
 def main() -> None:
     engines: list[harness.Engine] = [Minigrad(), Scipy(), Torch(), PyG(), Jax()]
-    parser = argparse.ArgumentParser()
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", help="an .npz file with Cora")
     parser.add_argument("--memory", action="store_true", help="peak memory, not time")
     if "--memory" not in sys.argv or "--worker" in sys.argv:
         return harness.main(__file__, engines, CASES, tolerance=2e-3, parser=parser)
     parser.add_argument("--only", nargs="+", default=[""])
     parser.add_argument("--engine", nargs="+", default=[e.name for e in engines])
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--threads", type=harness.positive, nargs="+", default=[1, 2])
     options = parser.parse_args()
+    print(harness.header())
     for threads in options.threads:
         memory(engines, options.only, options.engine, threads)
 

@@ -8,6 +8,7 @@ turns, after one run that fills the byte-code cache.  With the path of a wheel i
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import statistics
@@ -80,6 +81,17 @@ def installed_size() -> dict[str, float]:
 
 def main() -> None:
     """Print the table."""
+    import _harness as harness
+
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("wheel", nargs="*", type=Path, help="wheels whose sizes to print")
+    wheels = parser.parse_args().wheel
+    for wheel in wheels:
+        if not wheel.is_file():
+            parser.error(f"there is no file {wheel}")
+    print(harness.header())
     for name, value in measure().items():
         print(f"{name:24} {value:8.1f} ms")
     print("by module, own time:")
@@ -87,8 +99,8 @@ def main() -> None:
         print(f"    {name:36} {own:6.1f} ms")
     for name, size in installed_size().items():
         print(f"installed {name:14} {size:8.2f} MB")
-    for wheel in sys.argv[1:]:
-        print(f"wheel {Path(wheel).name}: {Path(wheel).stat().st_size / 1e6:.2f} MB")
+    for wheel in wheels:
+        print(f"wheel {wheel.name}: {wheel.stat().st_size / 1e6:.2f} MB")
 
 
 if __name__ == "__main__":

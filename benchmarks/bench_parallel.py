@@ -313,15 +313,18 @@ def engines() -> list[str]:
 
 
 def main() -> None:
+    import _harness as harness
+
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     every = [*CASES, "all_reduce", "pipeline"]
     parser.add_argument("--case", nargs="+", default=every, choices=every)
-    parser.add_argument("--ranks", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=11)
+    parser.add_argument("--ranks", type=harness.positive, default=2)
+    parser.add_argument("--rounds", type=harness.positive, default=11)
     parser.add_argument("--seconds", type=float, default=0.15, help="of stepping in a round (%(default)g)")
     options = parser.parse_args()
+    print(harness.header())
 
     def start(function: Any, *args: Any) -> list[Any]:
         with tempfile.TemporaryDirectory() as folder:

@@ -173,12 +173,15 @@ def projected(rounds: int) -> None:
 
 
 def main() -> None:
+    import _harness as harness
+
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--only", choices=["simulate", "project"])
-    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--rounds", type=harness.positive, default=9)
     options = parser.parse_args()
+    print(harness.header())
     if options.only != "project":
         simulated(options.rounds)
     if options.only != "simulate":

@@ -20,6 +20,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+import _harness as harness
+
 import minigrad as mg
 from minigrad import nn, quantization
 from minigrad.quantization import report
@@ -100,15 +102,20 @@ MODELS: list[tuple[str, Callable[[], nn.Module], tuple[int, ...]]] = [
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--only", nargs="*", default=[])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--threads", type=harness.positive, default=1)
+    parser.add_argument("--only", nargs="+", default=[""], help="models whose name contains one of these")
     parser.add_argument("--seconds", type=float, default=0.3, help="how long each pair takes turns")
     options = parser.parse_args()
+    if not any(word in name for name, *_ in MODELS for word in options.only):
+        parser.error(f"no model is called {' or '.join(options.only)}")
+    print(harness.header())
     mg.set_num_threads(options.threads)
     print(f"{'model':40} {'float us':>9} {'int8 us':>9} {'ratio':>6}  layers  said")
     for name, make, shape in MODELS:
-        if not all(word in name for word in options.only):
+        if not any(word in name for word in options.only):
             continue
         mg.manual_seed(0)
         model, x = make().eval(), mg.randn(*shape)

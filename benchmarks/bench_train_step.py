@@ -25,7 +25,6 @@ import itertools
 import json
 import math
 import os
-import platform
 import statistics
 import sys
 import time
@@ -637,12 +636,17 @@ def main(
     )
     labels, names = [c["label"] for c in cases], [e.name for e in engines]
     parser.add_argument("--case", nargs="+", default=labels, help=f"of {', '.join(labels)} (all)")
+    parser.add_argument("--only", nargs="+", default=[""], help="cases whose label contains one of these")
     parser.add_argument("--engine", nargs="+", default=names, help=f"of {', '.join(names)} (all)")
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
-    parser.add_argument("--rounds", type=int, default=15)
-    parser.add_argument("--check", type=int, default=BATCHES, help="losses that are compared (20)")
+    parser.add_argument("--threads", type=harness.positive, nargs="+", default=[1, 2], help="(1 2)")
+    parser.add_argument("--rounds", type=harness.positive, default=15, help="of each engine (%(default)s)")
+    parser.add_argument(
+        "--check", type=harness.positive, default=BATCHES, help="losses that are compared (20)"
+    )
     parser.add_argument("--tensorflow", metavar="PYTHON", help="an interpreter that has TensorFlow")
     parser.add_argument("--json", metavar="FILE", help="write all figures to FILE")
+    parser.add_argument("--resume", action="store_true", help="measure only what FILE does not have yet")
+    parser.add_argument("--show", metavar="FILE", help="print the table of a file of --json, run nothing")
     parser.add_argument("--plot", metavar="FILE", help="draw ratios to the best peer into FILE (SVG)")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -654,19 +658,38 @@ def main(
     unknown = ({*options.case} - {*labels}) | ({*options.engine} - {*names})
     if unknown:
         parser.error(f"there is no {', '.join(sorted(unknown))}")
-    chosen = [e for e in engines if e.name in options.engine]
-    rows = [
-        measure(script, case | {"check": options.check}, chosen, threads, options.rounds, tolerance)
-        for case in cases
-        if case["label"] in options.case
-        for threads in options.threads
-    ]
-    if options.json:
-        machine = platform.processor() or platform.machine()
-        Path(options.json).write_text(json.dumps({"machine": machine, "runs": rows}, indent=1))
+    harness.draws(parser, options.plot)
+    if options.resume and not options.json:
+        parser.error("--resume needs --json FILE, the file to go on with")
+    wanted = [c for c in cases if c["label"] in options.case and any(w in c["label"] for w in options.only)]
+    if not wanted:
+        parser.error(f"no case is called {' or '.join(options.only)}: {', '.join(labels)}")
+    report: dict[str, Any] = {"machine": harness.machine(), "runs": []}
+    if options.show or (options.resume and Path(options.json).is_file()):
+        report = harness.kept(parser, options.show or options.json)
+    print(harness.header(report["machine"]))
+    rows = report["runs"]
+    if options.show:
+        harness.show(_by_threads(rows))
+    else:
+        have = [(row["case"]["label"], row["threads"]) for row in rows]
+        chosen = [e for e in engines if e.name in options.engine]
+        for case in wanted:
+            for threads in options.threads:
+                if (case["label"], threads) in have:
+                    continue
+                given = case | {"check": options.check}
+                rows.append(measure(script, given, chosen, threads, options.rounds, tolerance))
+                if options.json:  # after each case: what was measured stays if the rest is cut short
+                    Path(options.json).write_text(json.dumps(report, indent=1))
     if options.plot:
-        runs = [{"threads": n, "rows": [r for r in rows if r["threads"] == n]} for n in options.threads]
-        Path(options.plot).write_text(harness.picture(Path(script).stem, runs))
+        Path(options.plot).write_text(harness.picture(Path(script).stem, _by_threads(rows)))
+
+
+def _by_threads(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows as `harness.show` and `harness.picture` take them."""
+    threads = sorted({row["threads"] for row in rows})
+    return [{"threads": n, "rows": [row for row in rows if row["threads"] == n]} for n in threads]
 
 
 if __name__ == "__main__":

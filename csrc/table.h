@@ -92,6 +92,7 @@
     .column_places = columns_places_##T,                                                                             \
     .softmax = row_softmax_##T, .log_softmax = row_log_softmax_##T, .softmax_grad = row_softmax_grad_##T,             \
     .log_softmax_grad = row_log_softmax_grad_##T, .scale = row_scale_##T, .softmax_columns = softmax_columns_##T,     \
+    .loss_columns = loss_columns_##T,                                                                                \
     .softmax_grad_columns = softmax_grad_columns_##T, .moments = row_moments_##T, .normalize = row_normalize_##T,     \
     .rows_moments = rows_moments_##T, .rows_normalize_sums = rows_normalize_sums_##T,                                 \
     .normalize_sums = row_normalize_sums_##T, .normalize_grad = row_normalize_grad_##T}

@@ -197,19 +197,21 @@ class Entry:
         for k, index in captured.argument_grads:
             arguments[k].grad = None if index is None else wrap(outputs[index])
         leaves = []
-        parents: tuple[Any, ...] = ()
-        if self.history:
-            nodes = [t._node for t in arguments] + [s.leaf for s in captured.state]
-            parents = tuple([node for node in nodes if node is not None])
+        parents = self.parents(arguments) if self.history else ()
         for kind, value, history in captured.result:
             if kind == "value":
                 leaves.append(value)
             else:
                 y = wrap(outputs[value])
                 if history:
-                    y._node = _no_history(y, parents)
+                    y._node = _no_history(y, parents, here())
                 leaves.append(y)
         return leaves[0] if captured.structure is LEAF else captured.structure.build(leaves)
+
+    def parents(self, arguments: Sequence[Tensor]) -> tuple[Any, ...]:
+        """The nodes of what goes into the program and may have a gradient."""
+        nodes = [t._node for t in arguments] + [s.leaf for s in self.captured.state]
+        return tuple([node for node in nodes if node is not None])
 
     def _check_aliases(self, arguments: list[Tensor], arrays: list[Any]) -> None:
         """Raise if an argument shares memory with another input, one of them being changed."""
@@ -230,6 +232,32 @@ class Entry:
                     "of them is changed",
                     fix="pass a .clone()",
                 )
+
+
+class _Nest:
+    """Arguments that are more than tensors in a row: their structure, and what the others of them were."""
+
+    def __init__(self, structure: Any, leaves: Sequence[Any]) -> None:
+        self.structure = structure
+        self.leaves = [Tensor if isinstance(leaf, Tensor) else _constant(leaf) for leaf in leaves]
+
+    def tensors(self, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Any] | None:
+        """The tensors among the arguments of a call; None if anything else in them is another."""
+        leaves, structure = flatten((args, kwargs) if kwargs else args)
+        if structure != self.structure:
+            return None
+        found = []
+        for leaf, before in zip(leaves, self.leaves, strict=True):
+            if before is Tensor:
+                found.append(leaf)
+            elif isinstance(leaf, Tensor) or _constant(leaf) != before:
+                return None
+        return found
+
+
+def _constant(leaf: Any) -> tuple[Any, Any]:
+    """What an argument that is no tensor is compared by: of floats, every bit."""
+    return type(leaf), leaf.hex() if type(leaf) is float else leaf
 
 
 class Replay:
@@ -258,7 +286,9 @@ class Replay:
         "_left",
         "_live",
         "_mode",
+        "_nest",
         "_outputs",
+        "_parents",
         "_program",
         "_result",
         "_sources",
@@ -268,9 +298,15 @@ class Replay:
     )
 
     def __init__(
-        self, key: Any, entry: Entry, mode: Mode, arguments: Sequence[Any], tensors: Sequence[Any]
+        self,
+        key: Any,
+        entry: Entry,
+        mode: Mode,
+        arguments: Sequence[Any],
+        tensors: Sequence[Any],
+        nest: _Nest | None,
     ) -> None:
-        self.key = key
+        self.key, self._nest = key, nest
         program: Any = entry.execute
         captured = entry.captured
         self._entry, self._mode, self._program, self._code = entry, mode, program, program.code
@@ -313,9 +349,10 @@ class Replay:
         ]
         self._copied = [k for k, (*_, box) in enumerate(self._outputs) if box is not None]
         self._structure = None if captured.structure is LEAF else captured.structure
-        self._result = [(kind == "value", value) for kind, value, _ in captured.result]
+        self._result = captured.result
+        self._parents = entry.parents(arguments) if entry.history else ()
         # a loss, as most training steps return it: one small output, and nothing else
-        alone = self._structure is None and not self._result[0][0] and len(self._outputs) == 1
+        alone = self._structure is None and self._result[0][0] != "value" and len(self._outputs) == 1
         self._box = self._outputs[0][3] if alone else None
         program.point([*([None] * len(arguments)), *entry._arrays, *entry._numbers])
         for at, _, _, box in self._outputs:
@@ -324,13 +361,15 @@ class Replay:
         program.owner = self
 
     @staticmethod
-    def fits(entry: Entry, args: tuple[Any, ...], arguments: Sequence[Any]) -> bool:
+    def fits(entry: Entry, leaves: Sequence[Any], arguments: Sequence[Any]) -> bool:
         """Whether calls of this kind can go the quick way."""
         whole = getattr(entry.execute, "whole", False)
-        plain = len(args) == len(arguments) and all(
-            type(x) is Tensor and x is y and x._node is None for x, y in zip(args, arguments, strict=True)
+        given = [x for x in leaves if isinstance(x, Tensor)]
+        plain = len(given) == len(arguments) and all(
+            type(x) in (Tensor, View) and x is y and x._node is None
+            for x, y in zip(given, arguments, strict=True)
         )
-        simple = not (entry.history or entry.updated_arguments or entry.captured.argument_grads)
+        simple = not (entry.updated_arguments or entry.captured.argument_grads)
         no_grads = all(index is None for _, index in entry.captured.grads)
         dense = all(a.flags.c_contiguous and a.flags.aligned for a in entry._arrays)
         writable = all(
@@ -338,9 +377,16 @@ class Replay:
         )
         return whole and plain and simple and no_grads and dense and writable
 
-    def again(self, args: tuple[Any, ...], mode: Mode) -> Any:
+    def again(self, args: Sequence[Any], kwargs: dict[str, Any], mode: Mode) -> Any:
         """The result of the call, or `self` if it has to go the long way (then nothing has happened)."""
         program = self._program
+        if self._nest is not None:
+            tensors = self._nest.tensors(args, kwargs)
+            if tensors is None:
+                return self
+            args = tensors
+        elif kwargs:
+            return self
         if mode is not self._mode:
             if not mode.same(self._mode):
                 return self
@@ -352,7 +398,7 @@ class Replay:
         memory, changed, known = program.memory, self._changed, self._known
         try:
             for x, (shape, dtype, k, small) in zip(args, self._arguments):  # noqa: B905 - as many: strict costs
-                if type(x) is not Tensor or x._node is not None:
+                if (type(x) is not Tensor and type(x) is not View) or x._node is not None:
                     return self
                 array = x._array
                 if array is known[k] and array.shape == shape:
@@ -389,7 +435,8 @@ class Replay:
         status = _call(self._code)
         if status:
             program.fail(status, outputs if box is None else [box])
-        if self._cells:
+        where = None
+        if self._cells or self._parents:
             frame = _getframe(2)
             if OURS[frame.f_globals.get("__package__")]:
                 frame = user_frame(frame)  # type: ignore[assignment]
@@ -403,13 +450,21 @@ class Replay:
         if box is not None:
             y = _new(Tensor)  # `wrap`, without a call
             y._array, y._node, y._version = box.copy(), None, None
+            if self._parents:
+                y._node = _no_history(y, self._parents, where)
             return y
         for k in self._copied:
             outputs[k] = outputs[k].copy()
-        if self._structure is None:
-            is_value, value = self._result[0]
-            return value if is_value else wrap(outputs[value])
-        return self._structure.build([v if is_value else wrap(outputs[v]) for is_value, v in self._result])
+        leaves = []
+        for kind, value, history in self._result:
+            if kind == "value":
+                leaves.append(value)
+            else:
+                y = wrap(outputs[value])
+                if history:
+                    y._node = _no_history(y, self._parents, where)
+                leaves.append(y)
+        return leaves[0] if self._structure is None else self._structure.build(leaves)
 
     def _left_together(self) -> int:
         """How many tensors have left the cells that this counts in."""
@@ -467,17 +522,17 @@ def _base(array: Any) -> int:
     return id(array)
 
 
-def _no_history(y: Tensor, parents: tuple[Any, ...]) -> Any:
+def _refuse(*_: Any) -> Any:
+    raise GradientError(
+        "compile",
+        "backward through a result of a compiled function, which keeps no history",
+        fix="call backward (or autograd.grad) inside of the compiled function, or .detach() the result",
+    )
+
+
+def _no_history(y: Tensor, parents: tuple[Any, ...], where: Any) -> Any:
     """A node for a result that would have had a history: differentiating through it is refused."""
-
-    def pull(*_: Any) -> Any:
-        raise GradientError(
-            "compile",
-            "backward through a result of a compiled function, which keeps no history",
-            fix="call backward (or autograd.grad) inside of the compiled function, or .detach() the result",
-        )
-
-    return _function_node("compiled", parents, Spec(y.shape, y.dtype), here(), pull)
+    return _function_node("compiled", parents, Spec(y.shape, y.dtype), where, _refuse)
 
 
 class Compiled:
@@ -517,9 +572,9 @@ class Compiled:
         """Replay the program for these arguments, after tracing it if there is none."""
         mode = current()
         replay = self._replay
-        if replay is not None and not kwargs:
+        if replay is not None:
             with self._lock:
-                result = replay.again(args, mode)
+                result = replay.again(args, kwargs, mode)
             if result is not replay:
                 return result
         if mode.trace is not None or mode.anomaly:
@@ -534,8 +589,10 @@ class Compiled:
                 self._cache.move_to_end(self._replay.key)
             entry, tensors = self._find((structure, key), args, kwargs)
             result = entry.run(arguments, tensors)
-            fits = not kwargs and Replay.fits(entry, args, arguments)
-            self._replay = Replay((structure, key), entry, mode, arguments, tensors) if fits else None
+            fits = Replay.fits(entry, leaves, arguments)
+            row = not kwargs and len(args) == len(arguments) and all(map(is_, args, arguments))
+            nest = None if row else _Nest(structure, leaves)
+            self._replay = Replay((structure, key), entry, mode, arguments, tensors, nest) if fits else None
             return result
 
     def _find(self, key: Any, args: Any, kwargs: Any) -> tuple[Entry, list[Tensor | None]]:
@@ -793,7 +850,7 @@ def _key(leaves: list[Any], mode: Mode) -> tuple[Any, list[Tensor]]:
                 fix="pass minigrad.as_tensor(array), which shares its memory",
             )
         else:
-            parts.append((type(leaf), leaf.hex() if type(leaf) is float else leaf))
+            parts.append(_constant(leaf))
     return tuple(parts), arguments + grads
 
 

@@ -73,7 +73,9 @@ class Op:
               that give the transposed result), flops ((*specs of inputs, spec, *attrs) ->
               floating point operations), refuses (the kernel refuses some values), may_copy (of a
               view op: whether memory is shared depends on its layout), batched (how `vmap` carries it
-              out on batches; see `minigrad.batching`)
+              out on batches; see `minigrad.batching`), masks (f(g, y) is g or 0.0, whichever y says),
+              spreads (adds at places of its first input; the name of what picks there), flat (keeps
+              the elements in order)
     samples   (rng) -> [(inputs, attrs), ...]: arguments for tests, benchmarks and documentation
     reference an independent, slow and obvious computation of the same values, for tests
     error     how far from numpy a kernel may be, in units in the last place

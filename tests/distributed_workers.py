@@ -132,6 +132,37 @@ def accumulate():
     return alone, model.module.weight.grad.numpy()
 
 
+def way_of_gradients():
+    """Of a captured step: (who wrote what is reduced, is it in shared memory, is the sum in its place, does
+    the optimizer read it there), for each reduction; and how many copies there are."""
+    model = nn.Sequential(nn.Linear(70, 300), nn.ReLU(), nn.Linear(300, 60), nn.ReLU(), nn.Linear(60, 2))
+    model = dist.DistributedDataParallel(model)
+    sgd = mg.optim.SGD(model.parameters(), lr=0.1)
+
+    @mg.compile
+    def step(x, y):
+        sgd.zero_grad()
+        nn.functional.mse_loss(model(x), y).backward()
+        sgd.step()
+
+    step(mg.ones(8, 70), mg.ones(8, 2))
+    ((entry,),) = step._cache.values()
+    program, found = entry.execute, []
+    for at, instruction in enumerate(program.instructions):
+        if instruction.kernel != "all_reduce":
+            continue
+        x, y = [(place.base, place.offset) for place in instruction.operands]
+        before = [i for i in program.instructions[:at] if (i.operands[-1].base, i.operands[-1].offset) == x]
+        after = [
+            i.kernel
+            for i in program.instructions[at + 1 :]
+            if any((place.base, place.offset) == y for place in i.operands)
+        ]
+        writer = before[-1].kernel if before else ""
+        found.append((writer, x[0] == program._bases["reduced"], x == y, after[:1]))
+    return found, sum(i.kernel == "copy" for i in program.instructions)
+
+
 UNEVEN = ([4, 3, 2], [5, 1, 3, 2, 4])  # examples in the batches of each rank
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 
 import minigrad as mg
+from minigrad.backends import c
 from minigrad.passes import PIPELINE
 
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
@@ -129,3 +132,56 @@ def test_replay_leaves_no_objects_behind() -> None:
     for _ in range(1000):
         step(x, y)
     assert sys.getallocatedblocks() - before < 50
+
+
+# -- the scripts' options -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("script", "options", "said"),
+    [
+        ("bench_spmm.py", ["--resume"], "--resume needs --json"),
+        ("bench_spmm.py", ["--only", "zzz"], "no case is called zzz"),
+        ("bench_spmm.py", ["--part", "0/3"], "counts from 1"),
+        ("bench_spmm.py", ["--rounds", "0"], "0 is below 1"),
+        ("bench_spmm.py", ["--show", "nowhere.json"], "nowhere.json cannot be read"),
+        ("bench_gemm.py", ["--crossover", "--rounds", "3"], "unrecognized arguments"),
+        ("bench_train_step.py", ["--only", "zzz"], "no case is called zzz"),
+        ("bench_import.py", ["nowhere.whl"], "there is no file nowhere.whl"),
+    ],
+)
+def test_a_mistake_gets_one_sentence(script: str, options: list[str], said: str) -> None:
+    done = subprocess.run(
+        [sys.executable, str(BENCHMARKS / script), *options], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr.splitlines()[-1]
+
+
+@pytest.mark.skipif(not c.available, reason="the harness measures the machine by C kernels")
+def test_figures_name_their_machine_and_are_shown_again(tmp_path: Any) -> None:
+    """Measured, gone on with, shown and drawn, by a script with no peers."""
+    script, report, drawing = BENCHMARKS / "bench_spmm.py", tmp_path / "report.json", tmp_path / "ratios.svg"
+    first = [
+        "--only",
+        "cora 16 t",
+        "--engine",
+        "minigrad",
+        "--threads",
+        "1",
+        "--rounds",
+        "1",
+        "--json",
+        str(report),
+    ]
+    said = []
+    for options in (first, [*first, "--resume"], ["--show", str(report), "--plot", str(drawing)]):
+        command = [sys.executable, str(script), *options]
+        said.append(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    assert said[0].splitlines()[0] == said[2].splitlines()[0]
+    for fact in (f"numpy {np.__version__}", f"minigrad {mg.__version__}"):
+        assert fact in said[0].splitlines()[0]
+    kept = json.loads(report.read_text())
+    assert [row["case"]["label"] for row in kept["runs"][0]["rows"]] == ["cora 16 transposed"]
+    assert "cora 16" in said[2]
+    assert drawing.read_text().startswith("<svg")

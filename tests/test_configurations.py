@@ -42,3 +42,17 @@ def test_without_the_extension() -> None:
 @pytest.mark.parametrize("isa", c.isas()[:-1])
 def test_other_tables(isa: str) -> None:
     laws("", isa, MINIGRAD_ISA=isa)
+
+
+def test_without_cffi_it_says_so(tmp_path: Path) -> None:
+    """The extension is there and cffi is not: that is the reason that is given."""
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['_cffi_backend'] = None\n")
+    code = "import minigrad as mg; print((mg.ones(2, 2) @ mg.ones(2, 2)).sum().item()); mg.show_config()"
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONPATH": path}
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("8.0")
+    if c.available:
+        assert "cffi is not installed: pip install cffi" in done.stdout

@@ -139,6 +139,16 @@ def test_what_is_reduced_lies_where_others_reach_it():
     gc.collect()
 
 
+def test_backward_writes_large_gradients_where_they_are_reduced():
+    """Into memory that all ranks reach, where the sum takes their place and the optimizer reads it: nothing
+    is copied but small gradients, which are laid end to end."""
+    for found, copies in dist.run(work.way_of_gradients, 2):
+        large, (small,) = found[:2], found[2:]
+        assert large == [("gemm", True, True, ["lanes"])] * 2
+        assert small[1] is False
+        assert copies == 4  # three biases and the last weight
+
+
 def test_without_a_group_a_process_is_one_of_one():
     x = mg.tensor([1.0, 2.0])
     assert dist.all_reduce(x) is x

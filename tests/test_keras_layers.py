@@ -63,7 +63,7 @@ def test_an_image_model_has_the_shapes_it_says() -> None:
 @pytest.mark.parametrize(
     ("make", "error"),
     [
-        (lambda: layers.LSTM(4, activation="relu"), ArgumentError),
+        (lambda: layers.LSTM(4, activation="rely"), ArgumentError),
         (lambda: layers.LSTM(4).build((3,)), ShapeError),
         (lambda: layers.Conv1D(3, 2, padding="full"), ArgumentError),
         (lambda: layers.Conv1D(3, 9).build((4, 2)), ShapeError),

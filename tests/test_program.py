@@ -670,3 +670,55 @@ def test_rows_by_number_are_instructions(dtype, rng):
         made(lambda t, i: t.index_select(0, i), Spec((11, 3), dtype), Spec((2,), i64))(
             table[:, :, 0].copy(), np.array([3, 11])
         )
+
+
+def test_results_with_a_history_take_the_quick_way_and_refuse_backward():
+    w = mg.tensor([1.0, 2.0], requires_grad=True)
+
+    @mg.compile
+    def step(x):
+        w.grad = None
+        loss = (w * x).sum()
+        loss.backward()
+        with mg.no_grad():
+            w.sub_(w.grad)
+        w.grad = None
+        return loss, loss * 2, loss.detach(), 3
+
+    x = mg.tensor([1.0, -1.0])
+    for k in range(4):
+        quick = step._replay
+        loss, double, plain, three = step(x)
+        assert k < 2 or step._replay is quick is not None
+        assert (loss.item(), double.item(), plain.item(), three) == (-1 - 2 * k, -2 - 4 * k, -1 - 2 * k, 3)
+        assert (loss.requires_grad, double.requires_grad, plain.requires_grad) == (True, True, False)
+        with pytest.raises(GradientError, match="keeps no history"):
+            (double + 1).backward()
+        assert "test_program.py" in str(loss._node.where)
+
+
+def test_the_quick_way_takes_nests_numbers_and_views():
+    f = mg.compile(lambda x, *, pair, scale=1.0, name="sum": (x * pair["a"] + scale * pair["b"][0]).sum())
+    base = mg.arange(12.0).reshape(4, 3)
+
+    def call(row, scale, **more):
+        pair = {"a": base[row], "b": (base[row + 1], None)}
+        y = f(base[0], pair=pair, scale=scale, **more)
+        return y.item(), (base[0] * base[row] + scale * base[row + 1]).sum().item()
+
+    for scale, traces in ((1.0, 1), (2.0, 2), (0.0, 3), (-0.0, 4), (2, 5), (1.0, 5)):
+        for row in (1, 2, 1):
+            got, wanted = call(row, scale)
+            assert got == wanted
+        assert f._replay is not None
+        assert f.traces == traces
+    assert call(1, 1.0, name="other")[0] == call(1, 1.0)[0]
+    assert f.traces == 6
+    quick = f._replay
+    x = base[0]
+    assert f(x, pair={"a": x, "b": (x, None)}).item() == (x * x + x).sum().item()  # one tensor three times
+    assert f.traces == 7
+    with pytest.raises(Error, match="ndarray"):
+        f(base[0].numpy(), pair={"a": base[1], "b": (base[2], None)})
+    assert f(base[0], pair={"a": base[1], "b": (base[2], None)}).item() == call(1, 1.0)[1]
+    assert quick is not f._replay is not None

@@ -85,6 +85,7 @@ struct plan {
     char *packed;                   /* weights: [group][piece][block][panel][step][row] */
     int64_t group_weights;
     int64_t bands, band_rows;
+    int gaps;                       /* some pixels are reached by no tap, and are zero: all begin so */
     int64_t run;                    /* elements of a channel of the buffer of flat pieces */
     size_t band_bytes;
     struct mg_room room;
@@ -223,10 +224,15 @@ static void run_tasks(void *arg, int chunk, int chunks) {
         const int64_t i0 = band * p->band_rows;
         copy_band(p->kernels, &p->in, p->size, p->src + (n * p->groups + g) * p->in.channels * p->in.height * p->in.width * p->size, i0, room);
         char *out = p->dst + (n * p->groups + g) * p->m * p->height * p->width * p->size;
+        if (p->gaps) {
+            const int64_t top = i0 * p->out_stride[0], end = least(top + p->band_rows * p->out_stride[0], p->height);
+            for (int64_t m = 0; m < p->m && top < end; m++)
+                memset(out + (m * p->height + top) * p->width * p->size, 0, (size_t)((end - top) * p->width * p->size));
+        }
         for (int i = 0; i < p->pieces; i++) {
             const struct piece *e = &p->piece[i];
             const int64_t i1 = least(i0 + p->band_rows, e->rows);
-            if (i0 >= i1 || e->columns == 0) continue;
+            if (i0 >= i1 || e->columns == 0 || (e->steps == 0 && p->gaps)) continue;
             if (e->steps == 0) fill_piece(p, e, g, i0, i1, out);
             else run_piece(p, e, g, i0, i1, room, out, room + p->band_bytes);
         }
@@ -281,6 +287,7 @@ static int execute(struct plan *p, const struct mg_conv *c, size_t *need) {
         e->steps = e->taps * in->channels;
         e->weights = weights;
         e->offsets = offsets;
+        p->gaps |= e->steps == 0 && p->bias == NULL;
         if (e->steps == 0) continue;
         const int64_t most_steps = most(e->taps, least(BLOCK_STEPS, BLOCK_BYTES / (p->m * p->size)));
         const int64_t blocks = ceil_div(in->channels, most(1, most_steps / e->taps));

@@ -215,8 +215,8 @@ static void FN(single)(const struct mg_single *s) {
 
 /* --- copying ------------------------------------------------------------------------------------------------------ */
 
-/* dst[i * rsd + j] = src[i * rss + j * step], j < n. For step 1 whole vectors are stored: up to VL - 1 elements after a row
- * become zero; rows are written in order, so a row may begin there. */
+/* dst[i * rsd + j] = src[i * rss + j * step], j < n. For steps 1 and 2 whole vectors are stored: up to VL - 1 elements after a
+ * row become zero; rows are written in order, so a row may begin there. */
 static void FN(copy_rows)(int64_t rows, int64_t n, const void *from, int64_t rss, int64_t step, void *to, int64_t rsd) {
     const REAL *src = from;
     REAL *dst = to;
@@ -228,6 +228,10 @@ static void FN(copy_rows)(int64_t rows, int64_t n, const void *from, int64_t rss
         if (step == 1) {
             _Pragma("GCC unroll 1") for (; j < whole; j += VL) FN(store)(dst + j, FN(load)(src + j));
             if (left) FN(store)(dst + whole, FN(load_first)(src + whole, (int)left));
+        } else if (step == 2) {
+            for (; j + VL < n; j += VL) FN(store)(dst + j, FN(evens)(FN(load)(src + 2 * j), FN(load)(src + 2 * j + VL)));
+            const int64_t rest = 2 * (n - j) - 1;   /* up to the last element that is wanted */
+            FN(store)(dst + j, FN(evens)(FN(load_most)(src + 2 * j, rest), FN(load_most)(src + 2 * j + VL, rest - VL)));
         } else
             _Pragma("GCC unroll 4") for (; j < n; j++) dst[j] = src[j * step];
     }
@@ -284,7 +288,15 @@ static void FN(place_rows)(int64_t rows, int64_t n, const void *from, int64_t rs
         if (step == 1) {
             for (; j + VL <= n; j += VL) FN(store)(dst + j, FN(load)(src + j));
             if (j < n) FN(store_first)(dst + j, FN(load_first)(src + j, (int)(n - j)), (int)(n - j));
-        } else
+        } else if (step == 2)
+            for (; j < n; j += VL) {   /* what lies between is written as it was */
+                const int64_t all = 2 * (n - j) - 1;
+                const FN(vec) v = FN(load_most)(src + j, n - j);
+                const FN(vec) between = FN(odds)(FN(load_most)(dst + 2 * j, all), FN(load_most)(dst + 2 * j + VL, all - VL));
+                FN(store_most)(dst + 2 * j, FN(zip_low)(v, between), all);
+                FN(store_most)(dst + 2 * j + VL, FN(zip_high)(v, between), all - VL);
+            }
+        else
             for (; j < n; j++) dst[j * step] = src[j];
     }
 }

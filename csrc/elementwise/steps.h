@@ -91,11 +91,21 @@ QUICK(WHERE, FN(select)(A != 0, B, C))
  * out, where s (1 - s) is 0, the limit keeps q finite. (A step for s itself gained nothing: it has enough to compute.) */
 QUICK(SLOPE, A *(1 - A) * FN(at_least)(FN(at_most)(B *(B *B *K + K2), LIMIT), -LIMIT) + A)
 
-/* a / (sqrt(b) + k): a step of Adam. The square root and the division would take 34 cycles a vector; estimates that are
- * corrected by a Newton step each (and the quotient by its remainder) take 10 and are as good as rounding twice. */
-ALWAYS_INLINE V FN(ratio)(V a, V b, REAL k) {
+/* a / (sqrt(b) + k): a step of Adam. Intel's square root and division take 34 cycles a vector; estimates that are corrected by a
+ * Newton step each (and the quotient by its remainder) take 10 and are as good as rounding twice. They need a k that is not tiny.
+ * AMD's take 7, the estimates 9 to 11. */
+ALWAYS_INLINE int FN(estimates)(REAL k) {
 #if defined(MG_AVX512) && REAL_IS_FLOAT
-    if (k >= 1e-11f) {   /* then a root below 1e-19 need not be exact */
+    return k >= 1e-11f && !__builtin_cpu_is("amd");
+#else
+    (void)k;
+    return 0;
+#endif
+}
+
+ALWAYS_INLINE V FN(ratio)(const int estimate, V a, V b, REAL k) {
+#if defined(MG_AVX512) && REAL_IS_FLOAT
+    if (estimate) {   /* a root below 1e-19 need not be exact */
         const __m512 A_ = (__m512)a, B_ = (__m512)b, r = _mm512_rsqrt14_ps(_mm512_max_ps(B_, _mm512_set1_ps(0x1p-126f)));
         __m512 root = _mm512_mul_ps(B_, r);
         root = _mm512_fmadd_ps(_mm512_fnmadd_ps(root, root, B_), _mm512_mul_ps(r, _mm512_set1_ps(0.5f)), root);
@@ -107,11 +117,13 @@ ALWAYS_INLINE V FN(ratio)(V a, V b, REAL k) {
         const __mmask16 finite = _mm512_cmp_ps_mask(_mm512_abs_ps(y), _mm512_set1_ps(3.4e38f), _CMP_LE_OQ);
         if (__builtin_expect(finite == 0xffff, 1)) return (V)y;
     }
+#else
+    (void)estimate;
 #endif
     return a / (FN(sqrt)(b) + k);
 }
 
-STEP(RATIO, FN(ratio)(A, B, K))
+STEP(RATIO, FN(ratio)(FN(estimates)((REAL)k), A, B, K))
 
 static void FN(step_CONST)(int n, void *d, const void *a, const void *b, const void *c, double k, double k2) {
     (void)a, (void)b, (void)c, (void)k2;
@@ -120,56 +132,66 @@ static void FN(step_CONST)(int n, void *d, const void *a, const void *b, const v
 
 /* Adam's programs in one loop: the operations of the steps without a round trip to L1 between them. A tail is masked. The arrays of a result may be those of an operand: a vector is read before it is written.
  * Budget: 4 loads and 3 stores a vector, from L2 where a model is small, hide the 17 instructions between them. */
-ALWAYS_INLINE void FN(adam_chain)(const int decoupled, int64_t n, void *const *x, const double *k) {
+#define LOAD(p) (left == VL ? FN(load)((p) + at) : FN(load_first)((p) + at, left))
+#define STORE(p, v) (left == VL ? FN(store)((p) + at, v) : FN(store_first)((p) + at, v, left))
+/* Do something to whole vectors, for which `left` is known to be VL, and to the rest. */
+#define VECTORS(n, ...)                                                                                             \
+    do {                                                                                                            \
+        int64_t at = 0;                                                                                             \
+        for (; at + VL <= (n); at += VL) {                                                                          \
+            const int left = VL;                                                                                    \
+            __VA_ARGS__;                                                                                            \
+        }                                                                                                           \
+        if (at < (n)) {                                                                                             \
+            const int left = (int)((n) - at);                                                                       \
+            __VA_ARGS__;                                                                                            \
+        }                                                                                                           \
+    } while (0)
+
+ALWAYS_INLINE void FN(adam_chain)(const int decoupled, const int estimate, int64_t n, void *const *x, const double *k) {
     const REAL *pg = x[0], *pm = x[1], *pv = x[2], *pp = x[3];
     REAL *to_m = x[4], *to_v = x[5], *to_p = x[6];
     const REAL old1 = (REAL)k[0], new1 = (REAL)k[1], old2 = (REAL)k[2], new2 = (REAL)k[3], eps = (REAL)k[4], rate = (REAL)k[5];
     const REAL keep = (REAL)k[6];
-    for (int64_t at = 0; at < n; at += VL) {
-        const int left = n - at < VL ? (int)(n - at) : VL;
-#define LOAD(p) (left == VL ? FN(load)((p) + at) : FN(load_first)((p) + at, left))
-        const V g = LOAD(pg), p = LOAD(pp), m = LOAD(pm) * old1 + g * new1, v = LOAD(pv) * old2 + g * g * new2;
-#undef LOAD
-        const V ratio = FN(ratio)(m, v, eps), y = decoupled ? p * keep - ratio * rate : ratio * rate + p;
-        if (left == VL) FN(store)(to_m + at, m), FN(store)(to_v + at, v), FN(store)(to_p + at, y);
-        else FN(store_first)(to_m + at, m, left), FN(store_first)(to_v + at, v, left), FN(store_first)(to_p + at, y, left);
-    }
+    VECTORS(n, {
+        const V g = LOAD(pg); const V p = LOAD(pp); const V m = LOAD(pm) * old1 + g * new1; const V v = LOAD(pv) * old2 + g * g * new2;
+        const V ratio = FN(ratio)(estimate, m, v, eps);
+        const V y = decoupled ? p * keep - ratio * rate : ratio * rate + p;
+        STORE(to_m, m);
+        STORE(to_v, v);
+        STORE(to_p, y);
+    });
 }
-static void FN(chain_adam)(int64_t n, void *const *x, const double *k) { FN(adam_chain)(0, n, x, k); }
-static void FN(chain_adamw)(int64_t n, void *const *x, const double *k) { FN(adam_chain)(1, n, x, k); }
+static void FN(chain_adam)(int64_t n, void *const *x, const double *k) {
+    if (FN(estimates)((REAL)k[4])) FN(adam_chain)(0, 1, n, x, k);
+    else FN(adam_chain)(0, 0, n, x, k);
+}
+static void FN(chain_adamw)(int64_t n, void *const *x, const double *k) {
+    if (FN(estimates)((REAL)k[4])) FN(adam_chain)(1, 1, n, x, k);
+    else FN(adam_chain)(1, 0, n, x, k);
+}
 
 static void FN(chain_mask)(int64_t n, void *const *x, const double *k) {
     const REAL *g = x[0], *y = x[1];
     REAL *to = x[2];
     (void)k;
-    int64_t at = 0;
-    for (; at + VL <= n; at += VL) {
-        const V v = FN(load)(y + at);
-        FN(store)(to + at, FN(select)(v <= (V){0}, (V){0}, FN(load)(g + at)));
-    }
-    if (at < n) {
-        const int left = (int)(n - at);
-        const V v = FN(load_first)(y + at, left);
-        FN(store_first)(to + at, FN(select)(v <= (V){0}, (V){0}, FN(load_first)(g + at, left)), left);
-    }
+    VECTORS(n, STORE(to, FN(select)(LOAD(y) <= (V){0}, (V){0}, LOAD(g))));
 }
 
 ALWAYS_INLINE void FN(momentum_chain)(const int what, int64_t n, void *const *x, const double *k) {
     const REAL *pg = x[0], *pm = x[1], *pp = x[2];
     REAL *to_m = x[3], *to_p = x[4];
     const REAL keep = (REAL)k[0], rate = (REAL)k[1], decay = (REAL)k[2], ahead = (REAL)k[3];
-    for (int64_t at = 0; at < n; at += VL) {
-        const int left = n - at < VL ? (int)(n - at) : VL;
-#define LOAD(p) (left == VL ? FN(load)((p) + at) : FN(load_first)((p) + at, left))
-        V g = LOAD(pg);
-        const V p = LOAD(pp);
-        if (what & MG_CHAIN_DECAY) g = p * decay + g;
-        const V m = LOAD(pm) * keep + g, step = what & MG_CHAIN_NESTEROV ? m * ahead + g : m, y = step * rate + p;
-#undef LOAD
-        if (left == VL) FN(store)(to_m + at, m), FN(store)(to_p + at, y);
-        else FN(store_first)(to_m + at, m, left), FN(store_first)(to_p + at, y, left);
-    }
+    VECTORS(n, {
+        const V p = LOAD(pp); const V g = what & MG_CHAIN_DECAY ? p * decay + LOAD(pg) : LOAD(pg); const V m = LOAD(pm) * keep + g;
+        STORE(to_m, m);
+        STORE(to_p, (what & MG_CHAIN_NESTEROV ? m * ahead + g : m) * rate + p);
+    });
 }
+#undef VECTORS
+#undef STORE
+#undef LOAD
+
 #define MOMENTUM(what) \
     static void PASTE(chain_momentum_##what, TYPE)(int64_t n, void *const *x, const double *k) { FN(momentum_chain)(what, n, x, k); }
 MOMENTUM(0) MOMENTUM(1) MOMENTUM(2) MOMENTUM(3)

@@ -64,7 +64,7 @@ static int found(const struct makers *s, int chain, int inputs, const int *input
 static int is_adam(const struct makers *s, int result, int32_t *array, int32_t *immediate) {
     const int decoupled = is_step(s, result, MG_OP_FMS_K), rate = decoupled ? s->b[result] : result;
     const int p = s->a[result], other = s->b[result];
-    if (!(decoupled && is_step(s, rate, MG_OP_MUL_K)) && !is_step(s, result, MG_OP_FMA_K)) return 0;
+    if (rate < 0 || !is_step(s, rate, decoupled ? MG_OP_MUL_K : MG_OP_FMA_K)) return 0;
     const int ratio = s->a[rate], parameter = decoupled ? p : other;
     struct term m[2], v[2];
     if (!is_step(s, ratio, MG_OP_RATIO) || !is_mean(s, s->a[ratio], m) || !is_mean(s, s->b[ratio], v)) return 0;
@@ -140,16 +140,19 @@ static void prepare(struct lane *r, const struct mg_lanes *l, const struct mg_op
     r->l = l;
     r->kernels = &mg_table()->elementwise[p->type];
     r->size = p->type == MG_F32 ? 4 : 8;
-    memcpy(r->code, p->code, (size_t)p->steps * sizeof *r->code);
+    for (int v = 0; v < numbers; v++) r->array[v] = mg_at(memory, &operand[v]);
+    if (!l->chain) memcpy(r->code, p->code, (size_t)p->steps * sizeof *r->code);
+    else for (int i = 0; i < 8; i++) r->k[i] = p->code[l->immediate[i]].k;
     for (int i = 0; i < l->patches; i++) {
         const struct mg_patch *q = &l->patch[i];
         const void *x = mg_at(memory, &operand[numbers + q->scalar]);
         const double k = (r->size == 4 ? (double)*(const float *)x : *(const double *)x) * q->sign;
-        if (q->second) r->code[q->step].k2 = k;
+        if (l->chain) {
+            for (int c = 0; c < 8; c++) if (l->immediate[c] == q->step) r->k[c] = k;
+        } else if (q->second) r->code[q->step].k2 = k;
         else r->code[q->step].k = k;
     }
-    for (int v = 0; v < numbers; v++) r->array[v] = mg_at(memory, &operand[v]);
-    if (l->chain) for (int i = 0; i < 8; i++) r->k[i] = r->code[l->immediate[i]].k;
+    if (l->chain) return;
     for (r->constants = 0; r->constants < p->steps && p->code[r->constants].op == MG_OP_CONST;) r->constants++;
 }
 

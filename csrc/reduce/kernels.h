@@ -26,6 +26,8 @@ struct mg_reduce_kernels {
     void (*scale)(int64_t n, double k, void *y);                 /* y *= k */
     /* the same down columns, n <= MG_STRIP of them; which: 0 softmax, 1 log_softmax, 2 only lse, which may be NULL else */
     void (*softmax_columns)(int which, int64_t rows, int64_t n, const void *x, int64_t stride, void *y, void *lse);
+    /* with y = g softmax(x), log(sum(exp(x - max))) in place of lse, and x - max in place of x; n and g as there */
+    void (*loss_columns)(int64_t classes, int64_t n, void *x, int64_t stride, const void *g, void *y, void *log);
     void (*softmax_grad_columns)(int which, int64_t rows, int64_t n, const void *g, const void *y, int64_t stride, void *gx);
 
     /* mean and sum of squared deviations of n elements, joined to those of `count` elements before */

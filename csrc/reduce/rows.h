@@ -415,6 +415,29 @@ static void FN(softmax_columns)(int which, int64_t rows, int64_t n, const void *
     }
 }
 
+/* Rows on their side again, of `classes` classes: x becomes x - max, y = g softmax(x), and what is left of the logarithm of
+ * the sum of exponentials, log(sum(exp(x - max))). At most 64 classes. */
+static void FN(loss_columns)(int64_t classes, int64_t n, void *px, int64_t stride, const void *pg, void *py, void *plog) {
+    REAL *x = px, *y = py;
+    const REAL *g = pg;
+    for VECTORS(n) {
+        V top = FN(splat)(-(REAL)INFINITY), sum = {0};
+        for (int64_t i = 0; i < classes; i++) {
+            V a = LOAD(x + i * stride);
+            top = FN(larger)(a, top);
+        }
+        for (int64_t i = 0; i < classes; i++) {
+            const V d = LOAD(x + i * stride) - top, e = FN(exp)(d);
+            sum += e;
+            STORE(x + i * stride, d);
+            STORE(y + i * stride, e);
+        }
+        const V scale = 1 / sum, G = LOAD(g);
+        for (int64_t i = 0; i < classes; i++) STORE(y + i * stride, LOAD(y + i * stride) * scale * G);
+        STORE((REAL *)plog, FN(log)(sum));
+    }
+}
+
 static void FN(softmax_grad_columns)(int which, int64_t rows, int64_t n, const void *pg, const void *py, int64_t stride,
                                      void *pgx) {
     const REAL *g = pg, *y = py;

@@ -64,8 +64,13 @@ ffi: Any = None
 lib: Any = None
 try:
     _kernels = importlib.import_module("minigrad._kernels")
-except ModuleNotFoundError:
-    available, reason = False, "extension not built: no C compiler at install time"
+except ModuleNotFoundError as error:
+    available = False
+    reason = (
+        "cffi is not installed: pip install cffi"
+        if error.name == "_cffi_backend"
+        else "extension not built: no C compiler at install time"
+    )
 except ImportError as error:
     available, reason = False, f"extension not usable: {error}"
 else:

@@ -11,7 +11,9 @@ of the model), so a last batch that is smaller on some ranks is right.  A loss m
 examples of its rank.
 
 In a captured step (`minigrad.compile`) the reductions are operations of the program, between those that
-compute gradients and those of the optimizer.
+compute gradients and those of the optimizer.  On shared memory nothing is copied there for a large gradient:
+backward writes it where other ranks reach it, the mean takes its place, and the optimizer reads it.  Small
+ones are copied once, as they are laid end to end.  Eagerly, and on MPI, the engine copies what it hands over.
 
 References: Li et al. 2020 (PyTorch Distributed, VLDB 13; buckets and overlap); Goyal et al. 2017
 (1706.02677, learning rates for large batches).  Left out: gradients in half precision."""

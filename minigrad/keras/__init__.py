@@ -21,22 +21,55 @@ Names, defaults and formulas are Keras's (the differences are told where they ar
 `minigrad.nn` and `minigrad.optim`.  What Keras has and this does not is an error, never ignored.
 """
 
-from . import activations, callbacks, initializers, layers, losses, metrics, models, optimizers, utils
+from . import (
+    activations,
+    callbacks,
+    constraints,
+    initializers,
+    layers,
+    losses,
+    metrics,
+    models,
+    ops,
+    optimizers,
+    random,
+    regularizers,
+    utils,
+)
+from .base import Layer
 from .distillation import Distiller
+from .initializers import Initializer
 from .layers import Input
-from .models import Sequential
+from .losses import Loss
+from .metrics import Metric
+from .models import Model, Sequential
+from .optimizers import Optimizer
+from .regularizers import Regularizer
+from .symbolic import KerasTensor
 
 __all__ = [
     "Distiller",
+    "Initializer",
     "Input",
+    "KerasTensor",
+    "Layer",
+    "Loss",
+    "Metric",
+    "Model",
+    "Optimizer",
+    "Regularizer",
     "Sequential",
     "activations",
     "callbacks",
+    "constraints",
     "initializers",
     "layers",
     "losses",
     "metrics",
     "models",
+    "ops",
     "optimizers",
+    "random",
+    "regularizers",
     "utils",
 ]

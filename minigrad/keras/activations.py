@@ -12,7 +12,7 @@ from typing import Any
 
 from ..nn import functional as F
 from ..ops import nn as ops
-from ..ops.elementwise import exp
+from ..ops.elementwise import clamp, exp, where
 from ..tensor import Tensor
 from .options import pick
 
@@ -24,9 +24,60 @@ def linear(x: Tensor) -> Tensor:
     return x
 
 
-def relu(x: Tensor) -> Tensor:
-    """max(x, 0)"""
-    return ops.relu(x)
+def relu(
+    x: Tensor, negative_slope: float = 0.0, max_value: float | None = None, threshold: float = 0.0
+) -> Tensor:
+    """x from threshold to max_value, negative_slope * (x - threshold) below; by default max(x, 0)"""
+    if not threshold:
+        y: Tensor = F.leaky_relu(x, negative_slope) if negative_slope else ops.relu(x)
+    else:
+        y = where(x >= threshold, x, (x - threshold) * negative_slope)
+    return y if max_value is None else clamp(y, None, max_value)
+
+
+def relu6(x: Tensor) -> Tensor:
+    """min(max(x, 0), 6)"""
+    return F.relu6(x)
+
+
+def elu(x: Tensor, alpha: float = 1.0) -> Tensor:
+    """x where positive, alpha * (exp(x) - 1) elsewhere"""
+    return F.elu(x, alpha)
+
+
+def selu(x: Tensor) -> Tensor:
+    """elu, scaled so that mean 0 and variance 1 stay (Klambauer et al. 2017)"""
+    return F.selu(x)
+
+
+def celu(x: Tensor, alpha: float = 1.0) -> Tensor:
+    """x where positive, alpha * (exp(x / alpha) - 1) elsewhere"""
+    return F.celu(x, alpha)
+
+
+def mish(x: Tensor) -> Tensor:
+    """x * tanh(softplus(x))"""
+    return F.mish(x)
+
+
+def softsign(x: Tensor) -> Tensor:
+    """x / (1 + |x|)"""
+    return F.softsign(x)
+
+
+def hard_sigmoid(x: Tensor) -> Tensor:
+    """x / 6 + 1/2, cut off at 0 and 1"""
+    return F.hardsigmoid(x)
+
+
+def hard_silu(x: Tensor) -> Tensor:
+    """x * hard_sigmoid(x)"""
+    return F.hardswish(x)
+
+
+def log_sigmoid(x: Tensor) -> Tensor:
+    """log(sigmoid(x))"""
+    return F.logsigmoid(x)
 
 
 def leaky_relu(x: Tensor, negative_slope: float = 0.2) -> Tensor:
@@ -34,9 +85,9 @@ def leaky_relu(x: Tensor, negative_slope: float = 0.2) -> Tensor:
     return F.leaky_relu(x, negative_slope)
 
 
-def gelu(x: Tensor) -> Tensor:
-    """x times the normal distribution function of x"""
-    return F.gelu(x)
+def gelu(x: Tensor, approximate: bool = False) -> Tensor:
+    """x times the normal distribution function of x, or its approximation by tanh"""
+    return F.gelu(x, approximate="tanh" if approximate else "none")
 
 
 def silu(x: Tensor) -> Tensor:
@@ -64,14 +115,14 @@ def exponential(x: Tensor) -> Tensor:
     return exp(x)
 
 
-def softmax(x: Tensor) -> Tensor:
-    """exp(x) / sum(exp(x)) over the last dimension"""
-    return ops.softmax(x, -1)
+def softmax(x: Tensor, axis: int = -1) -> Tensor:
+    """exp(x) / sum(exp(x)) over `axis`, the last dimension"""
+    return ops.softmax(x, axis)
 
 
-def log_softmax(x: Tensor) -> Tensor:
-    """log(softmax(x)) over the last dimension"""
-    return ops.log_softmax(x, -1)
+def log_softmax(x: Tensor, axis: int = -1) -> Tensor:
+    """log(softmax(x)) over `axis`, the last dimension"""
+    return ops.log_softmax(x, axis)
 
 
 ACTIVATIONS: dict[str, Activation] = {
@@ -79,6 +130,15 @@ ACTIVATIONS: dict[str, Activation] = {
     for f in (
         linear,
         relu,
+        relu6,
+        elu,
+        selu,
+        celu,
+        mish,
+        softsign,
+        hard_sigmoid,
+        hard_silu,
+        log_sigmoid,
         leaky_relu,
         gelu,
         silu,
@@ -90,7 +150,8 @@ ACTIVATIONS: dict[str, Activation] = {
         log_softmax,
     )
 }
-ACTIVATIONS["swish"] = silu
+swish, hard_swish = silu, hard_silu
+ACTIVATIONS |= {"swish": silu, "hard_swish": hard_silu}
 
 
 def get(activation: Any) -> Activation:

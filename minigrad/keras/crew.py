@@ -49,14 +49,18 @@ def _joined(model: Any, compiled: Any) -> Crew:
     return crew
 
 
-def follow(model: Any, data: Any, validation: Any, size: int, measured: bool) -> None:
-    """What the other processes do."""
+def follow(
+    model: Any, data: Any, validation: Any, size: int, tests: int, every: int, first: int, measured: bool
+) -> None:
+    """What the other processes do; validation comes after `every` epochs, in batches of `tests`."""
     compiled = model._need_compile("fit")
     crew = _joined(model, compiled)
+    epoch = first
     while crew.go_on():
         model._pass(compiled, data.batches(size, crew.order(None, len(data))), measured)
-        if validation is not None:
-            model._test_parts(compiled, validation, size, measured)
+        epoch += 1
+        if validation is not None and epoch % every == 0:
+            model._test_parts(compiled, validation, tests, measured)
 
 
 def warm(compiled: Any, usual: int) -> int:

@@ -53,10 +53,12 @@ from ..ir import Shape
 from ..ops.nn import softmax
 from ..tensor import Tensor
 from . import activations, losses
-from .layers import Layer
+from .base import Layer, running
 from .losses import Loss
-from .models import Sequential, _Compiled
+from .models import Sequential
 from .options import checked
+from .symbolic import KerasTensor
+from .training import Compiled
 
 
 class Distiller(Sequential):
@@ -135,7 +137,7 @@ class Distiller(Sequential):
         assert self._soft is not None
         return self._soft
 
-    def _need_compile(self, op: str) -> _Compiled:
+    def _need_compile(self, op: str) -> Compiled:
         if self._compiled is None:
             raise ArgumentError(
                 op,
@@ -144,7 +146,7 @@ class Distiller(Sequential):
             )
         return self._compiled
 
-    def add(self, layer: Layer) -> None:
+    def add(self, layer: Layer | KerasTensor) -> None:
         """Raises ArgumentError: layers are added to the student."""
         raise ArgumentError("add", "a Distiller has a student and no other layer", fix="call student.add")
 
@@ -242,9 +244,15 @@ class Distiller(Sequential):
             )
 
     def _loss_of(
-        self, compiled: _Compiled, x: Tensor, y: Tensor, weights: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+        self,
+        compiled: Compiled,
+        xs: tuple[Tensor, ...],
+        ys: tuple[Tensor, ...],
+        weights: tuple[Tensor, ...],
+    ) -> tuple[Tensor, list[Tensor], tuple[Tensor, ...]]:
         """The weighted loss of a batch, and what the student's own loss was given as predictions."""
+        (x,), (y,), weight = xs, ys, weights[0] if weights else None
+        self._forget_losses()
         assert self._soft is not None
         soft, alpha, temperature = self._soft
         if compiled.crew is not None and soft.reduction != compiled.loss.reduction:
@@ -253,19 +261,23 @@ class Distiller(Sequential):
                 f"several workers with reductions {compiled.loss.reduction!r} and {soft.reduction!r}",
                 fix="give both losses the same reduction",
             )
-        scores = self.pre(x)
-        logits = compiled.loss.from_logits or self._takes_logits(compiled)
+        with running():
+            scores = self.pre(x)
+        logits = compiled.loss.from_logits or self._takes_logits(compiled)[0]
         p = scores if logits else self._last_activation()(scores)
-        own = self._loss_at(compiled, p, logits, y, weights)
+        own = self._loss_at(compiled.loss, p, logits, y, weight)
+        for added in self.losses:
+            own = own + added
+        self._forget_losses()
         with no_grad():
             self.teacher.eval()
             wanted = softmax(self.teacher.pre(x) / temperature, -1)
         found = scores / temperature
         # a loss that knows softmax takes the logarithm of it without rounding
         known = soft.activation is activations.softmax
-        apart = soft.value(wanted, found if known else softmax(found, -1), known, weights)
+        apart = soft.value(wanted, found if known else softmax(found, -1), known, weight)
         apart = apart.mean() if apart.ndim else apart
-        return own * alpha + apart * ((1.0 - alpha) * temperature**2), p
+        return own * alpha + apart * ((1.0 - alpha) * temperature**2), [], (p,)
 
     def save(self, filepath: Any) -> None:
         """Write the student, with layers and weights, as `Sequential.save` does."""

@@ -28,7 +28,7 @@ import numpy as np
 from ..errors import ArgumentError, DTypeError, ShapeError
 from ..ir import Shape
 from ..nn import functional as F
-from ..ops.elementwise import clamp, log, square
+from ..ops.elementwise import clamp, exp, log, square
 from ..ops.indexing import gather
 from ..ops.nn import log_softmax
 from ..tensor import Tensor, as_array, wrap
@@ -42,7 +42,7 @@ _REDUCTIONS = ("sum_over_batch_size", "sum", "none", None)
 
 
 class Loss(Checked):
-    """Base of losses: subclasses define `labels` and `each`.
+    """Base of losses: subclasses define `labels` and `each`; or, as in Keras, `call(y_true, y_pred)`.
 
     `loss(y_true, y_pred, sample_weight=None)` is a scalar tensor, or one value an example with
     reduction "none".
@@ -64,10 +64,15 @@ class Loss(Checked):
 
     def labels(self, op: str, y: Array, shape: Shape) -> Array:
         """Labels checked against predictions of this shape (without the batch), as `each` needs them."""
+        if hasattr(self, "call"):
+            return y if y.dtype.kind in "iub" else as_float(op, "y", y)
         return _same_shape(op, as_float(op, "y", y), shape)
 
     def each(self, y: Tensor, p: Tensor, from_logits: bool) -> Tensor:
         """One loss an example (and position) from labels and predictions or logits."""
+        if hasattr(self, "call"):
+            found: Tensor = self.call(y, p)
+            return found
         raise ArgumentError(
             type(self).__name__, "each is not defined", fix="define each(self, y, p, from_logits)"
         )
@@ -488,6 +493,76 @@ class CosineSimilarity(Loss):
         )
 
 
+class BinaryFocalCrossentropy(BinaryCrossentropy):
+    """Binary cross-entropy times (1 - the probability of what is true)^gamma (Lin et al. 2017).
+
+    apply_class_balancing: times alpha for labels 1 and 1 - alpha for labels 0, too.
+    """
+
+    def __init__(
+        self,
+        apply_class_balancing: bool = False,
+        alpha: float = 0.25,
+        gamma: float = 2.0,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = "binary_focal_crossentropy",
+    ) -> None:
+        super().__init__(from_logits, label_smoothing, reduction, name)
+        self.apply_class_balancing, self.alpha, self.gamma = bool(apply_class_balancing), alpha, gamma
+
+    def each(self, y: Tensor, p: Tensor, from_logits: bool) -> Tensor:
+        """The mean over outputs"""
+        if from_logits:
+            each, p = F.binary_cross_entropy_with_logits(p, y, reduction="none"), p.sigmoid()
+        else:
+            p = clamp(p, EPSILON, 1.0 - EPSILON)
+            each = -(y * log(p) + (1.0 - y) * log(1.0 - p))
+        each = each * (1.0 - (y * p + (1.0 - y) * (1.0 - p))) ** self.gamma
+        if self.apply_class_balancing:
+            each = each * (y * self.alpha + (1.0 - y) * (1.0 - self.alpha))
+        return each.mean(-1) if each.ndim > 1 else each
+
+
+class CategoricalFocalCrossentropy(CategoricalCrossentropy):
+    """-sum(alpha (1 - p)^gamma y log p) (Lin et al. 2017)."""
+
+    def __init__(
+        self,
+        alpha: float = 0.25,
+        gamma: float = 2.0,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = "categorical_focal_crossentropy",
+    ) -> None:
+        super().__init__(from_logits, label_smoothing, reduction, name)
+        self.alpha, self.gamma = alpha, gamma
+
+    def value(self, y: Tensor, p: Tensor, from_logits: bool, weights: Tensor | None) -> Tensor:
+        """The loss of a batch."""
+        return self.reduce(self.each(y, p, from_logits), weights)
+
+    def each(self, y: Tensor, p: Tensor, from_logits: bool) -> Tensor:
+        """Of each example"""
+        log_p = self._log(p, from_logits)
+        return -(y * log_p * (1.0 - exp(log_p)) ** self.gamma).sum(-1) * self.alpha
+
+
+class Dice(Loss):
+    """1 - 2 sum(y p) / (sum y + sum p), over all elements of the batch together."""
+
+    def __init__(self, reduction: str | None = "sum_over_batch_size", name: str | None = "dice") -> None:
+        super().__init__(reduction, name)
+
+    def value(self, y: Tensor, p: Tensor, from_logits: bool, weights: Tensor | None) -> Tensor:
+        """The loss of a batch.  Raises ArgumentError for weights, which have no place in it."""
+        if weights is not None:
+            raise ArgumentError("Dice", "weights of examples", fix="leave sample_weight and class_weight out")
+        return 1.0 - ((y * p).sum() * 2.0 + EPSILON) / (y.sum() + p.sum() + EPSILON)
+
+
 class FunctionLoss(Loss):
     """A loss from a function `f(y_true, y_pred)` of tensors, giving one value an example or a scalar."""
 
@@ -533,7 +608,81 @@ LOSSES: dict[str, type[Loss]] = {
     "kl_divergence": KLDivergence,
     "kld": KLDivergence,
     "cosine_similarity": CosineSimilarity,
+    "binary_focal_crossentropy": BinaryFocalCrossentropy,
+    "categorical_focal_crossentropy": CategoricalFocalCrossentropy,
+    "dice": Dice,
 }
+#: By the names of their classes, too, in any case: "MeanSquaredError".
+LOSSES |= {kind.__name__.lower(): kind for kind in LOSSES.values()}
+
+
+def categorical_crossentropy(
+    y_true: Any, y_pred: Any, from_logits: bool = False, label_smoothing: float = 0.0
+) -> Tensor:
+    """`CategoricalCrossentropy` of each example."""
+    return CategoricalCrossentropy(from_logits, label_smoothing, "none")(y_true, y_pred)
+
+
+def sparse_categorical_crossentropy(y_true: Any, y_pred: Any, from_logits: bool = False) -> Tensor:
+    """`SparseCategoricalCrossentropy` of each example."""
+    return SparseCategoricalCrossentropy(from_logits, "none")(y_true, y_pred)
+
+
+def binary_crossentropy(
+    y_true: Any, y_pred: Any, from_logits: bool = False, label_smoothing: float = 0.0
+) -> Tensor:
+    """`BinaryCrossentropy` of each example."""
+    return BinaryCrossentropy(from_logits, label_smoothing, "none")(y_true, y_pred)
+
+
+def mean_squared_error(y_true: Any, y_pred: Any) -> Tensor:
+    """`MeanSquaredError` of each example."""
+    return MeanSquaredError("none")(y_true, y_pred)
+
+
+def mean_absolute_error(y_true: Any, y_pred: Any) -> Tensor:
+    """`MeanAbsoluteError` of each example."""
+    return MeanAbsoluteError("none")(y_true, y_pred)
+
+
+def mean_absolute_percentage_error(y_true: Any, y_pred: Any) -> Tensor:
+    """`MeanAbsolutePercentageError` of each example."""
+    return MeanAbsolutePercentageError("none")(y_true, y_pred)
+
+
+def mean_squared_logarithmic_error(y_true: Any, y_pred: Any) -> Tensor:
+    """`MeanSquaredLogarithmicError` of each example."""
+    return MeanSquaredLogarithmicError("none")(y_true, y_pred)
+
+
+def huber(y_true: Any, y_pred: Any, delta: float = 1.0) -> Tensor:
+    """`Huber` of each example."""
+    return Huber(delta, "none")(y_true, y_pred)
+
+
+def kl_divergence(y_true: Any, y_pred: Any) -> Tensor:
+    """`KLDivergence` of each example."""
+    return KLDivergence("none")(y_true, y_pred)
+
+
+def log_cosh(y_true: Any, y_pred: Any) -> Tensor:
+    """`LogCosh` of each example."""
+    return LogCosh("none")(y_true, y_pred)
+
+
+def poisson(y_true: Any, y_pred: Any) -> Tensor:
+    """`Poisson` of each example."""
+    return Poisson("none")(y_true, y_pred)
+
+
+def hinge(y_true: Any, y_pred: Any) -> Tensor:
+    """`Hinge` of each example."""
+    return Hinge("none")(y_true, y_pred)
+
+
+def cosine_similarity(y_true: Any, y_pred: Any, axis: int = -1) -> Tensor:
+    """`CosineSimilarity` of each vector."""
+    return CosineSimilarity(axis, "none")(y_true, y_pred)
 
 
 def get(loss: Any) -> Loss:

@@ -13,6 +13,7 @@ rounding, class indices with the largest of several outputs, one-hot rows by the
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -21,29 +22,66 @@ import numpy as np
 
 from ..errors import ArgumentError, ShapeError
 from ..ir import Shape
+from ..tensor import Tensor
+from . import losses
 from .losses import array_of
 from .options import Checked, pick
 
 Array = np.ndarray[Any, Any]
 
 
+class State(Tensor):
+    """A number that a metric keeps: `Metric.add_weight`."""
+
+    __slots__ = ()
+
+    def assign_add(self, value: Any) -> Any:
+        """Make it larger."""
+        return self.assign(self + np.asarray(array_of(value), np.float32))
+
+    def assign_sub(self, value: Any) -> Any:
+        """Make it smaller."""
+        return self.assign(self - np.asarray(array_of(value), np.float32))
+
+
 class Metric(Checked, ABC):
-    """Base of metrics: what has been seen so far, and a number of it."""
+    """Base of metrics: what has been seen so far, and a number of it.
+
+    One of one's own defines `result`, `reset_state` and `add`; or, as in Keras, `update_state(y_true, y_pred,
+    sample_weight=None)` and `result`, and keeps numbers of `add_weight`.
+    """
 
     #: Whether only the order of the outputs matters, so that logits do as well as probabilities.
     by_order = False
 
     def __init__(self, name: str) -> None:
         self.name = name
-        self.reset_state()
+        self._kept: list[State] = []
+        if type(self).update_state is Metric.update_state:
+            self.reset_state()
 
-    @abstractmethod
+    def add_weight(
+        self, name: str | None = None, shape: Any = (), initializer: Any = "zeros", dtype: Any = None
+    ) -> State:
+        """A number, or an array of them, that the metric keeps; `reset_state` makes it zero."""
+        if initializer not in ("zeros", None):
+            raise ArgumentError(self.name, f"initializer {initializer!r}", fix="a metric begins with zeros")
+        wanted = tuple(shape) if isinstance(shape, (tuple, list)) else (shape,)
+        self._kept.append(State(np.zeros(wanted, "float32" if dtype is None else dtype)))
+        return self._kept[-1]
+
     def reset_state(self) -> None:
         """Forget all examples."""
+        for state in self._kept:
+            state.assign(np.zeros_like(state._array))
 
-    @abstractmethod
     def add(self, y: Array, p: Array) -> None:
         """See a batch of labels and predictions, unchecked."""
+        if type(self).update_state is Metric.update_state:
+            raise ArgumentError(
+                type(self).__name__, "add is not defined", fix="define update_state(y_true, y_pred)"
+            )
+        self.update_state(y, p)
 
     @abstractmethod
     def result(self) -> Any:
@@ -277,16 +315,145 @@ def _ratio(a: Array, b: Array) -> Array:
     return out
 
 
-class Precision(_OfCounts):
-    """Of what was taken for a class, the share that is of it."""
+class _Decisions(Metric):
+    """Counts of decisions that are right and wrong: an output is a yes where it is above a threshold.
+
+    thresholds: 1/2, or where it is put; top_k: only the k largest outputs of an example are a yes.  class_id:
+    of this output alone.  average: "macro" or "micro", for labels that are class indices, too: an example is
+    of the class of its largest output, and the figure the mean of those of the classes, or that of all
+    decisions (Keras has no such option, and refuses class indices).
+    """
+
+    def __init__(
+        self,
+        thresholds: float | None = None,
+        top_k: int | None = None,
+        class_id: int | None = None,
+        name: str | None = None,
+        average: str | None = None,
+    ) -> None:
+        label = type(self).__name__
+        if thresholds is not None and (
+            isinstance(thresholds, bool)
+            or not isinstance(thresholds, (int, float))
+            or not 0 <= thresholds <= 1
+        ):
+            raise ArgumentError(label, f"thresholds is {thresholds!r}", fix="pass a number from 0 to 1")
+        if average is not None and (thresholds is not None or top_k is not None):
+            raise ArgumentError(label, "average with thresholds or top_k", fix="use one of them")
+        self.thresholds, self.top_k, self.class_id, self.average = thresholds, top_k, class_id, average
+        self._counts = None if average is None else _OfCounts(average, class_id, label)
+        if self._counts is not None:
+            self._counts.figure = self._of_counts  # type: ignore[method-assign]
+        super().__init__(_snake(label) if name is None else name)
+
+    @staticmethod
+    def _of_counts(hits: Array, predicted: Array, actual: Array) -> Array:
+        """The figure of each class, for `average`."""
+        return _ratio(hits, predicted)
+
+    def reset_state(self) -> None:
+        """Forget all examples."""
+        self.right_yes = self.wrong_yes = self.wrong_no = self.right_no = 0
+        if self._counts is not None:
+            self._counts.reset_state()
+
+    def add(self, y: Array, p: Array) -> None:
+        """Count"""
+        if self._counts is not None:
+            self._counts.add(y, p)
+            return
+        if y.size != p.size:
+            raise ShapeError(
+                self.name,
+                f"labels {y.shape} for outputs {p.shape}",
+                fix="use one-hot labels, or average='macro' for class indices",
+            )
+        truth, yes = y.reshape(p.shape) > 0.5, p > (0.5 if self.thresholds is None else self.thresholds)
+        if self.top_k is not None:
+            kth = -np.sort(-p, axis=-1)[..., min(self.top_k, p.shape[-1]) - 1]
+            yes = p >= kth[..., None] if self.thresholds is None else yes & (p >= kth[..., None])
+        if self.class_id is not None:
+            if not 0 <= self.class_id < p.shape[-1]:
+                raise ArgumentError(
+                    self.name, f"class_id is {self.class_id}", fix=f"there are {p.shape[-1]} outputs"
+                )
+            truth, yes = truth[..., self.class_id], yes[..., self.class_id]
+        self.right_yes += int(np.count_nonzero(truth & yes))
+        self.wrong_yes += int(np.count_nonzero(~truth & yes))
+        self.wrong_no += int(np.count_nonzero(truth & ~yes))
+        self.right_no += int(np.count_nonzero(~truth & ~yes))
+
+    def figure(self) -> float:
+        """The figure of what was counted."""
+        return _share(self.right_yes, self.wrong_yes)
+
+    def result(self) -> float:
+        """The figure so far"""
+        return self.figure() if self._counts is None else self._counts.result()
 
 
-class Recall(_OfCounts):
-    """Of what is of a class, the share that was taken for it."""
+def _share(part: int, other: int) -> float:
+    return part / (part + other) if part + other else 0.0
 
-    def figure(self, hits: Array, predicted: Array, actual: Array) -> Array:
-        """hits / actual"""
+
+def _snake(name: str) -> str:
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower()
+
+
+class Precision(_Decisions):
+    """Of the outputs that are a yes, the share that should be."""
+
+
+class Recall(_Decisions):
+    """Of the outputs that should be a yes, the share that is."""
+
+    @staticmethod
+    def _of_counts(hits: Array, predicted: Array, actual: Array) -> Array:
         return _ratio(hits, actual)
+
+    def figure(self) -> float:
+        """right yes / (right yes + wrong no)"""
+        return _share(self.right_yes, self.wrong_no)
+
+
+class _Count(_Decisions):
+    """A count of decisions."""
+
+    def __init__(self, thresholds: float | None = None, name: str | None = None) -> None:
+        super().__init__(thresholds, None, None, name)
+
+
+class TruePositives(_Count):
+    """How many outputs are a yes, rightly."""
+
+    def figure(self) -> float:
+        """The count"""
+        return float(self.right_yes)
+
+
+class FalsePositives(_Count):
+    """How many outputs are a yes, wrongly."""
+
+    def figure(self) -> float:
+        """The count"""
+        return float(self.wrong_yes)
+
+
+class FalseNegatives(_Count):
+    """How many outputs are a no, wrongly."""
+
+    def figure(self) -> float:
+        """The count"""
+        return float(self.wrong_no)
+
+
+class TrueNegatives(_Count):
+    """How many outputs are a no, rightly."""
+
+    def figure(self) -> float:
+        """The count"""
+        return float(self.right_no)
 
 
 class F1Score(_OfCounts):
@@ -344,32 +511,180 @@ class AUC(Metric):
 
 
 class R2Score(Metric):
-    """1 - sum (y - p)^2 / sum (y - mean y)^2, over all outputs together."""
+    """1 - sum (y - p)^2 / sum (y - mean y)^2 of each output, and the mean of that over outputs."""
 
     def __init__(self, name: str = "r2_score") -> None:
         super().__init__(name)
 
     def reset_state(self) -> None:
         """Forget all examples."""
-        self._count, self._mean, self._spread, self._errors = 0, 0.0, 0.0, 0.0
+        self._count = 0
+        self._mean: Any = 0.0
+        self._spread: Any = 0.0
+        self._errors: Any = 0.0
 
     def add(self, y: Array, p: Array) -> None:
         """Merge means and sums of squares (Chan et al. 1979), which does not cancel"""
-        values = y.astype(np.float64).reshape(-1)
+        values = y.astype(np.float64).reshape(len(y), -1)
         if not values.size:
             return
-        self._errors += float(np.square(values - p.reshape(-1)).sum())
-        mean, total = float(values.mean()), self._count + values.size
+        self._errors = self._errors + np.square(values - p.reshape(len(p), -1)).sum(0)
+        mean, total = values.mean(0), self._count + len(values)
         step = mean - self._mean
-        self._spread += float(np.square(values - mean).sum()) + step**2 * self._count * values.size / total
-        self._mean += step * values.size / total
+        spread = np.square(values - mean).sum(0) + step**2 * self._count * len(values) / total
+        self._spread = self._spread + spread
+        self._mean = self._mean + step * len(values) / total
         self._count = total
 
     def result(self) -> float:
-        """The score"""
-        if not self._spread:
-            return 0.0 if self._errors or not self._count else 1.0
-        return 1.0 - self._errors / self._spread
+        """The score; 0 of nothing"""
+        if not self._count:
+            return 0.0
+        known = self._spread > 0
+        shares = np.divide(self._errors, self._spread, out=np.where(self._errors > 0, 1.0, 0.0), where=known)
+        return float(np.mean(1.0 - shares))
+
+
+class Mean(Metric):
+    """The mean of the numbers it is shown: `update_state(values)`."""
+
+    def __init__(self, name: str = "mean") -> None:
+        super().__init__(name)
+        self.reset_state()
+
+    def reset_state(self) -> None:
+        """Forget all numbers."""
+        self.total, self.count = 0.0, 0.0
+
+    def update_state(self, values: Any, sample_weight: Any = None) -> None:
+        """See numbers, as often as their weights say."""
+        numbers = np.asarray(array_of(values), np.float64)
+        weights = np.ones_like(numbers) if sample_weight is None else np.asarray(array_of(sample_weight))
+        weights = np.broadcast_to(weights, numbers.shape)
+        self.total += float((numbers * weights).sum())
+        self.count += float(weights.sum())
+
+    def __call__(self, values: Any, sample_weight: Any = None) -> Any:
+        """See numbers; the result so far."""
+        self.update_state(values, sample_weight)
+        return self.result()
+
+    def add(self, y: Array, p: Array) -> None:
+        """Not of labels and predictions."""
+        raise ArgumentError(self.name, "it is of numbers, not of labels", fix="use it in a loop of your own")
+
+    def result(self) -> float:
+        """The mean so far; 0 of nothing."""
+        return self.total / self.count if self.count else 0.0
+
+
+class Sum(Mean):
+    """The sum of the numbers it is shown."""
+
+    def __init__(self, name: str = "sum") -> None:
+        super().__init__(name)
+
+    def result(self) -> float:
+        """The sum so far."""
+        return self.total
+
+
+class RootMeanSquaredError(MeanSquaredError):
+    """The root of the mean of (y - p)^2."""
+
+    def __init__(self, name: str = "root_mean_squared_error") -> None:
+        super().__init__(name)
+
+    def result(self) -> float:
+        """The root so far."""
+        return float(np.sqrt(super().result()))
+
+
+class _OfLoss(MeanMetric):
+    """The mean of a loss."""
+
+    def __init__(self, name: str | None = None) -> None:
+        self.loss: losses.Loss = getattr(losses, self._kind())(reduction="none")
+        super().__init__(_snake(type(self).__name__) if name is None else name)
+
+    def _kind(self) -> str:
+        return type(self).__name__
+
+    def each(self, y: Array, p: Array) -> Array:
+        """The loss of each example"""
+        values: Array = self.loss(y, p)._array
+        return values
+
+
+class CategoricalCrossentropy(_OfLoss):
+    """The mean of -sum(y log p), for one-hot labels."""
+
+
+class SparseCategoricalCrossentropy(_OfLoss):
+    """The mean of -log p[y], for class indices."""
+
+
+class BinaryCrossentropy(_OfLoss):
+    """The mean of -(y log p + (1 - y) log(1 - p))."""
+
+
+class KLDivergence(_OfLoss):
+    """The mean of sum y log(y / p)."""
+
+    def _kind(self) -> str:
+        return "KLDivergence"
+
+    def __init__(self, name: str = "kl_divergence") -> None:
+        super().__init__(name)
+
+
+class Poisson(_OfLoss):
+    """The mean of p - y log p."""
+
+
+class MeanAbsolutePercentageError(_OfLoss):
+    """The mean of 100 |y - p| / |y|."""
+
+
+class MeanSquaredLogarithmicError(_OfLoss):
+    """The mean of (log(1 + y) - log(1 + p))^2."""
+
+
+class Hinge(_OfLoss):
+    """The mean of max(0, 1 - y p)."""
+
+
+class SquaredHinge(_OfLoss):
+    """The mean of max(0, 1 - y p)^2."""
+
+
+class CategoricalHinge(_OfLoss):
+    """The mean of max(0, 1 + the largest wrong score - the right one)."""
+
+
+class LogCoshError(_OfLoss):
+    """The mean of log cosh(p - y)."""
+
+    def __init__(self, name: str = "logcosh") -> None:
+        super().__init__(name)
+
+    def _kind(self) -> str:
+        return "LogCosh"
+
+
+class CosineSimilarity(_OfLoss):
+    """The mean cosine of the angle between y and p: 1 is best."""
+
+    def each(self, y: Array, p: Array) -> Array:
+        """The cosine of each vector"""
+        return -super().each(y, p)
+
+
+class SparseTopKCategoricalAccuracy(TopKCategoricalAccuracy):
+    """How often the class index is among the k largest outputs."""
+
+    def __init__(self, k: int = 5, name: str = "sparse_top_k_categorical_accuracy") -> None:
+        super().__init__(k, name)
 
 
 METRICS: dict[str, type[Metric]] = {
@@ -380,14 +695,53 @@ METRICS: dict[str, type[Metric]] = {
     "mse": MeanSquaredError,
     "mean_absolute_error": MeanAbsoluteError,
     "mae": MeanAbsoluteError,
+    "root_mean_squared_error": RootMeanSquaredError,
+    "mean_absolute_percentage_error": MeanAbsolutePercentageError,
+    "mape": MeanAbsolutePercentageError,
+    "mean_squared_logarithmic_error": MeanSquaredLogarithmicError,
+    "msle": MeanSquaredLogarithmicError,
+    "categorical_crossentropy": CategoricalCrossentropy,
+    "sparse_categorical_crossentropy": SparseCategoricalCrossentropy,
+    "binary_crossentropy": BinaryCrossentropy,
+    "kl_divergence": KLDivergence,
+    "poisson": Poisson,
+    "log_cosh": LogCoshError,
+    "logcosh": LogCoshError,
+    "hinge": Hinge,
+    "squared_hinge": SquaredHinge,
+    "categorical_hinge": CategoricalHinge,
+    "cosine_similarity": CosineSimilarity,
     "top_k_categorical_accuracy": TopKCategoricalAccuracy,
+    "sparse_top_k_categorical_accuracy": SparseTopKCategoricalAccuracy,
+    "true_positives": TruePositives,
+    "false_positives": FalsePositives,
+    "false_negatives": FalseNegatives,
+    "true_negatives": TrueNegatives,
     "precision": Precision,
     "recall": Recall,
     "f1_score": F1Score,
     "auc": AUC,
     "r2_score": R2Score,
 }
+#: By the names of their classes, too, in any case: "AUC", "RootMeanSquaredError".
+METRICS |= {kind.__name__.lower(): kind for kind in METRICS.values()}
 _ACCURACY = ("accuracy", "acc")
+
+
+def categorical_accuracy(y_true: Any, y_pred: Any) -> Array:
+    """`CategoricalAccuracy` of each example, as 0 or 1."""
+    return CategoricalAccuracy().each(array_of(y_true), array_of(y_pred)).astype(np.float32)
+
+
+def sparse_categorical_accuracy(y_true: Any, y_pred: Any) -> Array:
+    """`SparseCategoricalAccuracy` of each example, as 0 or 1."""
+    return SparseCategoricalAccuracy().each(array_of(y_true), array_of(y_pred)).astype(np.float32)
+
+
+def binary_accuracy(y_true: Any, y_pred: Any, threshold: float = 0.5) -> Array:
+    """`BinaryAccuracy` of each example: the share of its outputs that are right."""
+    hits = BinaryAccuracy(threshold=threshold).each(array_of(y_true), array_of(y_pred)).astype(np.float32)
+    return hits.mean(-1) if hits.ndim > 1 else hits
 
 
 def accuracy_for(labels: Shape, outputs: Shape) -> type[Metric]:
@@ -408,5 +762,7 @@ def get(metric: Any, labels: Shape, outputs: Shape) -> Metric:
     found: Any = pick("metric", metric, {**METRICS, **dict.fromkeys(_ACCURACY, Metric)})
     if found is Metric:
         found = accuracy_for(labels, outputs)
+    if found in (Precision, Recall) and outputs[-1:] > (1,) and len(labels) < len(outputs):
+        return found(name=metric, average="macro")  # type: ignore[no-any-return]
     chosen: Metric = found(name=metric)
     return chosen

@@ -73,8 +73,8 @@ class Progress:
             print(title)
 
     def _state(self, done: int, logs: Logs, taken: float) -> str:
-        filled = _WIDTH * done // max(self.steps, 1)
-        count = f"{done:>{len(str(self.steps))}}/{self.steps}"
+        filled = _WIDTH * done // max(self.steps, done, 1)
+        count = f"{done:>{len(str(self.steps))}}/{self.steps or '?'}"
         rate = duration(taken / max(done, 1))
         line = f"{count} {'━' * filled}{'─' * (_WIDTH - filled)} {taken:.0f}s {rate}/step"
         return f"{line} - {figures(logs)}" if logs else line
@@ -93,8 +93,9 @@ class Progress:
         sys.stdout.write("\r" + self._state(done, logs, self.drawn - self.start) + "\x1b[K")
         sys.stdout.flush()
 
-    def lap(self) -> None:
-        """The steps are done; what follows is not part of their time."""
+    def lap(self, steps: int) -> None:
+        """That many steps are done; what follows is not part of their time."""
+        self.steps = steps
         self.taken = time.perf_counter() - self.start
 
     def end(self, logs: Logs) -> None:

@@ -277,7 +277,10 @@ def _quickest(
     before = min(floats, before)
     if times[best] > WORTH * before:
         text = f"the whole model takes {times[best]:.1f} us in eight bits and {before:.1f} us in floats"
-        notice("quantization", f"{text}, so it stays in floats", "measure=False quantizes all the same")
+        small = "" if times[best] >= before else f" (a gain below {1 - WORTH:.0%} is not worth its error)"
+        notice(
+            "quantization", f"{text}, so it stays in floats{small}", "measure=False quantizes all the same"
+        )
         return none, [f"{text}: it stays in floats"]
     chosen = []
     for row, own in zip(candidates[best], alone, strict=True):
