@@ -376,6 +376,10 @@ class Function:
         raise ArgumentError("Function", "forward is not defined", fix="define it as a static method")
 
     @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        """Where a subclass defines it, `forward` gets no ctx, and this one keeps what backward needs."""
+
+    @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         """Compute cotangents of the inputs; to be overridden."""
         raise ArgumentError("Function", "backward is not defined", fix="define it as a static method")
@@ -387,7 +391,11 @@ class Function:
         nodes = tuple(a._node if isinstance(a, Tensor) else None for a in args)
         ctx.needs_input_grad = tuple(n is not None for n in nodes)
         with no_grad():
-            result = cls.forward(ctx, *args, **kwargs)
+            if cls.setup_context is Function.setup_context:
+                result = cls.forward(ctx, *args, **kwargs)
+            else:
+                result = cls.forward(*args, **kwargs)
+                cls.setup_context(ctx, args, result)
         outputs = _listed(result)
         if not current().grad or not any(ctx.needs_input_grad):
             return result
