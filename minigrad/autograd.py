@@ -35,7 +35,7 @@ and guesses why.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -77,6 +77,8 @@ __all__ = [
 
 
 def _listed(value: Any) -> list[Any]:
+    if isinstance(value, Iterator):  # as model.parameters() is
+        return list(value)
     return list(value) if isinstance(value, (tuple, list)) else [value]
 
 
@@ -189,6 +191,7 @@ def grad(
         raise ArgumentError(
             "grad", "only_inputs=False", fix="call backward() to fill the .grad of all leaves"
         )
+    inputs = _listed(inputs)
     if is_grads_batched:
         keep = create_graph if retain_graph is None else retain_graph
         return _batched_grad(
@@ -373,6 +376,10 @@ class Function:
         raise ArgumentError("Function", "forward is not defined", fix="define it as a static method")
 
     @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        """Where a subclass defines it, `forward` gets no ctx, and this one keeps what backward needs."""
+
+    @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         """Compute cotangents of the inputs; to be overridden."""
         raise ArgumentError("Function", "backward is not defined", fix="define it as a static method")
@@ -384,7 +391,11 @@ class Function:
         nodes = tuple(a._node if isinstance(a, Tensor) else None for a in args)
         ctx.needs_input_grad = tuple(n is not None for n in nodes)
         with no_grad():
-            result = cls.forward(ctx, *args, **kwargs)
+            if cls.setup_context is Function.setup_context:
+                result = cls.forward(ctx, *args, **kwargs)
+            else:
+                result = cls.forward(*args, **kwargs)
+                cls.setup_context(ctx, args, result)
         outputs = _listed(result)
         if not current().grad or not any(ctx.needs_input_grad):
             return result

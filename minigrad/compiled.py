@@ -59,7 +59,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from operator import getitem, is_
-from sys import _getframe
+from sys import _getframe, getrefcount
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -74,7 +74,7 @@ from .ir import Graph, Spec, check
 from .mode import Mode, current
 from .passes import PIPELINE, resolve, run
 from .tape import Leaf
-from .tensor import REPLACED, WORLD, Symbol, Tensor, View, wrap
+from .tensor import REPLACED, WORLD, Symbol, Tensor, Together, View, wrap
 from .trace import Captured, Guard, capture
 from .tree import LEAF, flatten
 
@@ -113,7 +113,7 @@ class Entry:
         self._memory: frozenset[int] = frozenset()  # whose memory they are
         self._changed: frozenset[int] = frozenset()  # of those that are updated
         self._numbers = [np.zeros((), np.float64) for _ in captured.live]
-        self._together: list[Any] = [0, None]  # a version cell
+        self._together = Together()
 
     def alive(self) -> bool:
         """Whether all of the state still exists."""
@@ -155,15 +155,20 @@ class Entry:
     def cells(self, tensors: Sequence[Tensor | None]) -> list[list[Any]]:
         """The version cells of the state that is updated.
 
-        Tensors that have none yet get one together: the program changes them together, so counting for one is
-        counting for all. (Those that have one keep it: a trace that changes one of them must not count for
-        another, which it may have saved for a gradient.)
+        Tensors that have none yet, or one that nobody else knows, get one together: the program changes them
+        together, so counting for one is counting for all. It goes on above what any of them has counted, and
+        a tensor leaves it as soon as it is saved, viewed or changed alone (`tensor.Together`).
         """
         changed = [t for k in self.updated_state if (t := tensors[k]) is not None]
+        together = self._together
         for t in changed:
             if t._version is None:
-                t._version = self._together
-        return list({id(t._version): t._cell() for t in changed}.values())
+                t._version = together
+            elif t._version is not together and getrefcount(t._version) == 2:  # that of `t`, and the argument
+                together[0] = max(together[0], t._version[0] + 1)
+                t._version = together
+        cells = (t._version for t in changed)
+        return list({id(cell): cell for cell in cells if cell is not None}.values())
 
     def run(self, arguments: list[Tensor], tensors: list[Tensor | None]) -> Any:
         """Run the program on these arguments and do what it does to the world."""
@@ -279,6 +284,7 @@ class Replay:
         "_grads",
         "_guards",
         "_known",
+        "_left",
         "_live",
         "_mode",
         "_nest",
@@ -317,6 +323,7 @@ class Replay:
         ]
         self._views = [check for check in self._checks if isinstance(check[0](), View)]
         self._cells = entry.cells(tensors)
+        self._left = self._left_together()
         self._changed = entry._changed
         # [what counts changes, its count when it was looked at, guards and numbers that depend on it]
         sources: dict[int, list[Any]] = {id(WORLD): [WORLD, None, [], []]}
@@ -460,11 +467,15 @@ class Replay:
                 leaves.append(y)
         return leaves[0] if self._structure is None else self._structure.build(leaves)
 
+    def _left_together(self) -> int:
+        """How many tensors have left the cells that this counts in."""
+        return sum(cell.left for cell in self._cells if type(cell) is Together)
+
     def _as_before(self, source: list[Any]) -> bool:
         """Whether all that depends on a source of changes is as it was; then it is not looked at again."""
         counted, _, guards, live = source
         version = counted.version
-        if counted is WORLD and (REPLACED or not _are(self._checks)):
+        if counted is WORLD and (REPLACED or not _are(self._checks) or self._left != self._left_together()):
             return False
         if not _hold(guards):
             return False

@@ -65,6 +65,7 @@ SAME = ("move", "max_pool", "cat")
 #: Kinds with weights.
 WEIGHTED = ("linear", "conv", "embedding")
 _MOVES = ("reshape", "permute", "flip", "slice")
+_LIMITS = ("relu", "clamp_min", "clamp_max", "hardtanh")
 _AFFINE = ("add", "sub", "mul", "true_divide")
 
 
@@ -375,6 +376,9 @@ class Network:
             layer.lo, layer.hi = max(layer.lo, node.attrs[0]), max(layer.hi, node.attrs[0])
         elif name == "clamp_max":
             layer.lo, layer.hi = min(layer.lo, node.attrs[0]), min(layer.hi, node.attrs[0])
+        elif name == "hardtanh":
+            low, high = node.attrs
+            layer.lo, layer.hi = (max(low, min(bound, high)) for bound in (layer.lo, layer.hi))
         else:
             return ""
         return "absorbed"
@@ -431,7 +435,7 @@ class Network:
         users = self._users[v]
         while len(users) == 1 and users[0] >= 0:
             after = self.graph.nodes[users[0]]
-            if after.op.name not in ("relu", "clamp_min", "clamp_max") or not self._follows(layer, after, v):
+            if after.op.name not in _LIMITS or not self._follows(layer, after, v):
                 break
             self._covered.add(users[0])
             v = self.graph.first_node + users[0]

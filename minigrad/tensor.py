@@ -106,6 +106,20 @@ def note_replaced(t: Tensor) -> None:
     WORLD.changed()
 
 
+class Together(list[Any]):
+    """One version cell of several tensors, which a captured program changes together.
+
+    left: how many have a cell of their own again, because a change or a view of one must not be taken for one
+    of another.
+    """
+
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        super().__init__([0, None])
+        self.left = 0
+
+
 class Symbol:
     """What a traced tensor has instead of an array: a spec, and its number in the graph."""
 
@@ -526,6 +540,10 @@ class Tensor(TensorMethods):
         cell = self._version
         if cell is None:
             cell = self._version = [0, None]
+        elif type(cell) is Together:  # somebody else cares for this tensor alone
+            cell.left += 1
+            cell = self._version = [cell[0], cell[1]]
+            WORLD.changed()
         return cell
 
     def _touch(self, where: Where | None = None) -> None:

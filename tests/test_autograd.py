@@ -812,3 +812,24 @@ def test_grad_of_batched_cotangents() -> None:
         autograd.grad(w.sum(), w, mg.tensor(1.0), is_grads_batched=True)
     with pytest.raises(mg.Error, match="only_inputs"):
         autograd.grad(w.sum(), w, only_inputs=False)
+
+
+def test_function_with_a_setup_of_its_own() -> None:
+    class Scaled(autograd.Function):
+        @staticmethod
+        def forward(x, k):
+            return x * k
+
+        @staticmethod
+        def setup_context(ctx, inputs, output):
+            ctx.k = inputs[1]
+            ctx.save_for_backward(output)
+
+        @staticmethod
+        def backward(ctx, g):
+            (y,) = ctx.saved_tensors
+            return g * ctx.k + 0.0 * y, None
+
+    x = mg.ones(3, requires_grad=True)
+    Scaled.apply(x, 3.0).sum().backward()
+    assert x.grad.tolist() == [3.0, 3.0, 3.0]

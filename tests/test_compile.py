@@ -1269,3 +1269,42 @@ def test_hooks_that_a_function_registers_itself():
         for _ in range(3):
             np.testing.assert_allclose(compiled(x).numpy(), layer(x * 2.0).numpy(), rtol=1e-6)
     assert compiled.traces == 1
+
+
+def test_what_changes_together_can_be_changed_alone() -> None:
+    """A replayed step runs eagerly, is traced for another batch, and its state is watched one by one."""
+    net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.BatchNorm1d(4), nn.Linear(4, 1))
+    twin = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Tanh(), nn.BatchNorm1d(4), nn.Linear(4, 1))
+    twin.load_state_dict(net.state_dict())
+
+    def train(net):
+        sgd = optim.SGD(net.parameters(), lr=0.1)
+
+        def step(x):
+            sgd.zero_grad()
+            loss = net(x).square().mean()
+            loss.backward()
+            sgd.step()
+            return loss.detach()
+
+        return step
+
+    eager, plain = train(twin), train(net)
+    compiled = compile(plain)
+    rng = np.random.default_rng(0)
+    for k, rows in enumerate([8, 8, 8, 5, 8, 5, 8, 8]):
+        x = mg.tensor(rng.normal(size=(rows, 3)).astype("float32"))
+        found = (plain if k in (2, 6) else compiled)(x)
+        assert found.item() == pytest.approx(eager(x).item(), rel=1e-4)
+    weight, x = net[0].weight, mg.randn(8, 3)
+    y = (weight * weight).sum()
+    net[1].running_mean.assign(mg.zeros(4))
+    y.backward()  # another tensor of the same program has changed, not this
+    y = (weight * weight).sum()
+    view = weight[0]
+    before = view.tolist()
+    compiled(x)
+    compiled(x)
+    assert view.tolist() != before
+    with pytest.raises(GradientError, match="changed in place"):
+        y.backward()

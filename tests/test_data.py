@@ -97,7 +97,8 @@ def test_what_is_no_data_set() -> None:
     with pytest.raises(DTypeError, match="no data set"):
         data.DataLoader(3)
     with pytest.raises(TypeError):
-        data.DataLoader(mg.zeros(3), pinned=True)  # type: ignore[call-arg]
+        data.DataLoader(mg.zeros(3), pin_memories=True)  # type: ignore[call-arg]
+    assert len(data.DataLoader(mg.zeros(3), pin_memory=True)) == 3
     with pytest.raises(ArgumentError, match="__len__"):
         len(data.Dataset())
     with pytest.raises(DTypeError, match="cannot be stacked"):

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from .digits import load_digits
 from .loader import DataLoader, collate
+from .loader import collate as default_collate
 from .samplers import (
     BatchSampler,
     RandomSampler,
@@ -114,6 +115,7 @@ __all__ = [
     "barabasi_albert",
     "cifar10",
     "collate",
+    "default_collate",
     "erdos_renyi",
     "features",
     "from_networkx",

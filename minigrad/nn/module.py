@@ -123,10 +123,12 @@ class _Hooks:
         self.after: dict[int, Any] = {}
         self.back_before: dict[int, Any] = {}
         self.back_after: dict[int, Any] = {}
+        self.traced: set[int] = set()
 
     def _keys(self) -> list[int]:
-        """The numbers of all that there are."""
-        return [k for table in (self.before, self.after, self.back_before, self.back_after) for k in table]
+        """The numbers of all that there are, but for those that a traced function has registered itself."""
+        tables = (self.before, self.after, self.back_before, self.back_after)
+        return [k for table in tables for k in table if k not in self.traced]
 
     def note(self) -> None:
         """Let a program that is being traced depend on the hooks there are; the first time counts."""
@@ -270,6 +272,8 @@ class Module:
         self._hooks.note()  # what a function registers itself is its own affair
         table: dict[int, Any] = getattr(self._hooks, which)
         key = _hook_number()
+        if current().trace is not None:
+            self._hooks.traced.add(key)
         if first:
             others = list(table.items())
             table.clear()

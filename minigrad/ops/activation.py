@@ -25,7 +25,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ..bind import elementwise, floating
+import numpy as np
+
+from ..bind import _elementwise_shape, elementwise, floating, primitive
 from ..errors import ArgumentError
 from ..tensor import Tensor
 from .elementwise import exp, sigmoid, square, tanh, where
@@ -140,6 +142,19 @@ def _plain(record: Callable[..., Tensor], name: str, doc: str) -> Callable[..., 
     return call
 
 
+hardtanh = primitive(
+    "hardtanh",
+    kind="elementwise",
+    inputs=("input",),
+    attrs=("min", "max"),
+    formula="where(input < min, min, where(input > max, max, input))",
+    kernel=lambda x, min, max: np.where(x < min, x.dtype.type(min), np.where(x > max, x.dtype.type(max), x)),
+    shape=_elementwise_shape("same"),
+    vjp=(lambda g, input, min, max: where((input > min).logical_and(input < max), g, 0.0),),
+    samples=lambda rng: [((rng.choice([-1.5, -0.7, 0.4, 2.0], (3, 4)),), (-1.0, m)) for m in (0.5, 1.0)],
+    doc="the input limited to [min, max]; unlike clamp, without a gradient at the bounds",
+    error=0.0,
+)
 mish = _plain(_mish, "mish", "input * tanh(softplus(input)) (arXiv 1908.08681).")
 selu = _plain(
     _selu, "selu", "scale * elu(input, alpha) with fixed point mean 0, variance 1 (arXiv 1706.02515)."

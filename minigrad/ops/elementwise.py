@@ -879,6 +879,7 @@ def _caster(name: str, dtype: Any) -> None:
 for _name, _dtype in (
     ("float", "float32"),
     ("double", "float64"),
+    ("byte", "uint8"),
     ("short", "int16"),
     ("int", "int32"),
     ("long", "int64"),

@@ -644,10 +644,14 @@ def std(
     keepdims: bool = False,
     ddof: float | None = None,
 ) -> Tensor:
-    """The standard deviation, sqrt of `var` with the same arguments."""
-    return sqrt(
-        var(input, dim, unbiased, keepdim, correction=correction, axis=axis, keepdims=keepdims, ddof=ddof)
+    """The standard deviation, sqrt of `var` with the same arguments; where it is 0, so is its gradient."""
+    variance = var(
+        input, dim, unbiased, keepdim, correction=correction, axis=axis, keepdims=keepdims, ddof=ddof
     )
+    if variance._node is None:
+        return sqrt(variance)
+    none = variance == 0.0  # where the derivative of the root is infinite
+    return where(none, 0.0, sqrt(where(none, 1.0, variance)))
 
 
 def _logsumexp_kernel(input: Any, dims: Shape, keepdim: bool) -> Any:

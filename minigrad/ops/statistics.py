@@ -318,7 +318,12 @@ def _middle(input: Tensor, at: int, ignore_nan: bool) -> Tensor:
 def _median(op: str, input: Tensor, dim: int | None, keepdim: bool, ignore_nan: bool) -> Any:
     if dim is None:
         flat = input.reshape(-1)
-        return _gather(flat, _middle(flat, 0, ignore_nan), 0).reshape(())
+        value = _gather(flat, _middle(flat, 0, ignore_nan), 0).reshape(())
+        if input._node is None:
+            return value
+        # The gradient is shared by all elements that are the median.
+        value, same = value.detach(), flat == value.detach()
+        return value + where(same, flat - value, 0.0).sum() / cast(same, input.dtype).sum()
     at = one_dim(op, dim, input.ndim)
     indices = _middle(input, at, ignore_nan)
     values = _gather(input, indices, at)

@@ -101,6 +101,13 @@ ROWS |= {
     "std_mean": (lambda m, x: m.std_mean(x, dim=(0, 1), keepdim=True)[0], [ANY]),
     "count_nonzero": (lambda m, x: m.count_nonzero(x, dim=1), [tied(3, 4)]),
     "median": (lambda m, x: m.median(x), [distinct(3, 4)]),
+    "median ties": (lambda m, x: m.median(x), [np.array([2.0, 1.0, 2.0, 5.0, 2.0])]),
+    "std of equal": (lambda m, x: m.std(x, 1) + x.std(), [np.array([[2.0, 2.0], [1.0, 3.0]])]),
+    "std of one value": (lambda m, x: x.std(), [np.ones(3)]),
+    "hardtanh at its bounds": (
+        lambda m, x: m.nn.functional.hardtanh(x, -1.0, 2.0) + m.nn.functional.relu6(x * 3),
+        [np.array([-1.0, 0.0, 1.0, 2.0, 3.0])],
+    ),
     "median dim": (lambda m, x: m.median(x, 1)[0], [distinct(3, 4)]),
     "median keepdim": (lambda m, x: m.median(x, 0, True)[1], [distinct(3, 4)]),
     "median nan": (lambda m, x: m.median(x, 1)[1], [HOLES]),

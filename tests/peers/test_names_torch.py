@@ -76,6 +76,7 @@ ROWS = {
     "constants": (lambda m, x: x * m.pi + m.e + m.finfo(m.float32).eps, A),
     "detach_": (lambda m, x: (x * 2).detach_(), A),
     "mode": (lambda m, x: m.mode(x, 0).values + m.is_floating_point(x), INTS),
+    "byte": (lambda m, x: x.byte() + 1, INTS),
     "fill": (lambda m, x: x.clone().fill_(2.0) + x.clone().zero_(), A),
 }
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from ...bind import floating
 from ...errors import ArgumentError, ShapeError
+from ...ir import is_float
 from ...ops import nn as ops
 from ...ops.activation import (
     celu,
@@ -18,6 +19,7 @@ from ...ops.activation import (
     softshrink,
     softsign,
 )
+from ...ops.activation import hardtanh as limited
 from ...ops.creation import rand
 from ...ops.elementwise import clamp, log, sigmoid, tanh, where
 from ...ops.indexing import one_hot
@@ -73,10 +75,16 @@ def relu(input: Tensor, inplace: bool = False) -> Tensor:
 
 
 def hardtanh(input: Tensor, min_val: float = -1.0, max_val: float = 1.0, inplace: bool = False) -> Tensor:
-    """The input limited to [min_val, max_val].  Raises ArgumentError if that is empty."""
+    """The input limited to [min_val, max_val], with no gradient at the bounds and beyond.
+
+    Raises ArgumentError if there is nothing between them.
+    """
     if min_val > max_val:
         raise ArgumentError("hardtanh", f"min_val {min_val} is above max_val {max_val}", fix="exchange them")
-    return ops.placed(lambda x: clamp(x, min_val, max_val), input, inplace, "hardtanh_")
+    low, high = float(min_val), float(max_val)
+    if not is_float(input.dtype):
+        return ops.placed(lambda x: clamp(x, min_val, max_val), input, inplace, "hardtanh_")
+    return ops.placed(lambda x: limited(x, low, high), input, inplace, "hardtanh_")
 
 
 def relu6(input: Tensor, inplace: bool = False) -> Tensor:
