@@ -22,7 +22,7 @@ from ..errors import ArgumentError
 from ..ops.elementwise import clamp, sqrt, square
 from ..tensor import Tensor
 from .losses import EPSILON
-from .options import Checked, pick
+from .options import Checked, rule
 
 
 class Constraint(Checked):
@@ -101,16 +101,7 @@ max_norm, min_max_norm, non_neg, unit_norm = MaxNorm, MinMaxNorm, NonNeg, UnitNo
 
 def get(constraint: Any) -> Callable[[Tensor], Tensor] | None:
     """The constraint of this name with its defaults, one that was given, a function, or None."""
-    if constraint is None:
-        return None
-    if isinstance(constraint, type):
-        raise ArgumentError(
-            "constraint", f"it is the class {constraint.__name__}", fix=f"call it: {constraint.__name__}()"
-        )
-    found: Callable[[Tensor], Tensor] = (
-        constraint if callable(constraint) else pick("constraint", constraint, CONSTRAINTS)()
-    )
-    return found
+    return rule("constraint", constraint, CONSTRAINTS)
 
 
 __all__ = [

@@ -66,6 +66,15 @@ def pick(what: str, name: Any, table: Mapping[str, T]) -> T:
     return found
 
 
+def rule(what: str, given: Any, table: Mapping[str, Callable[[], T]]) -> T | None:
+    """What was given, or the entry of this name with its defaults; None stays None. A class is no rule."""
+    if given is None:
+        return None
+    if isinstance(given, type):
+        raise ArgumentError(what, f"it is the class {given.__name__}", fix=f"call it: {given.__name__}()")
+    return given if callable(given) else pick(what, given, table)()
+
+
 def listed(names: Iterable[str]) -> str:
     """Names for a message."""
     return ", ".join(map(repr, names))

@@ -19,7 +19,7 @@ from typing import Any
 from ..errors import ArgumentError
 from ..ops.elementwise import square
 from ..tensor import Tensor
-from .options import Checked, pick
+from .options import Checked, rule
 
 
 class Regularizer(Checked):
@@ -75,16 +75,7 @@ l1, l2, l1_l2 = L1, L2, L1L2
 
 def get(regularizer: Any) -> Callable[[Tensor], Tensor] | None:
     """The regularizer of this name with its defaults, one that was given, a function, or None."""
-    if regularizer is None:
-        return None
-    if isinstance(regularizer, type):
-        raise ArgumentError(
-            "regularizer", f"it is the class {regularizer.__name__}", fix=f"call it: {regularizer.__name__}()"
-        )
-    found: Callable[[Tensor], Tensor] = (
-        regularizer if callable(regularizer) else pick("regularizer", regularizer, REGULARIZERS)()
-    )
-    return found
+    return rule("regularizer", regularizer, REGULARIZERS)
 
 
 __all__ = ["L1", "L1L2", "L2", "Regularizer", "get", "l1", "l1_l2", "l2"]
